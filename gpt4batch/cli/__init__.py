@@ -1,0 +1,70 @@
+"""The command line: flags and environment to settings, errors to exit codes."""
+
+from __future__ import annotations
+
+import sys
+from typing import Any, NoReturn
+
+import typer
+
+from gpt4batch import __version__
+from gpt4batch.cli import authsvc, batchsvc, mocksvc
+from gpt4batch.cli.flags import command_of, rewrite, say
+from gpt4batch.errors import Gpt4BatchError
+from gpt4batch.settings import flags_of
+
+COMMANDS = {"authsvc": authsvc, "batchsvc": batchsvc, "mocksvc": mocksvc}
+"""Each command's module: its `SETTINGS`, its `action` and its `HELP` in English and Chinese."""
+
+
+def application() -> typer.Typer:
+    """Return the typer application with every command."""
+    app = typer.Typer(
+        name="gpt4batch",
+        help=say(
+            "Run a JSONL file of prompts, pictures and files against a ChatGPT-like service.",
+            "批量调用对话服务:逐行运行JSONL文件中的提问、图片和文件.",
+        ),
+        no_args_is_help=True,
+        pretty_exceptions_enable=False,
+        context_settings={"help_option_names": ["-h", "--help"]},
+    )
+    app.callback()(top)
+    for name, module in COMMANDS.items():
+        app.command(name, help=say(*module.HELP))(command_of(module.SETTINGS, module.action))
+    return app
+
+
+def show_version(value: bool) -> None:
+    """Print the version and exit."""
+    if value:
+        typer.echo(f"gpt4batch {__version__}")
+        raise typer.Exit
+
+
+def top(
+    version: bool = typer.Option(
+        False, "--version", help="Show the version.", callback=show_version, is_eager=True
+    ),
+) -> None:
+    """Hold the options that come before a command."""
+
+
+def main(argv: list[str] | None = None) -> NoReturn:
+    """Run the command line and exit with the contract's code."""
+    words = sys.argv[1:] if argv is None else argv
+    try:
+        sys.exit(application()(prepared(words), standalone_mode=True))
+    except Gpt4BatchError as error:
+        typer.echo(f"gpt4batch: {error}", err=True)
+        sys.exit(error.exit_code)
+
+
+def prepared(words: list[str]) -> list[str]:
+    """Return argv with the flags of its command rewritten."""
+    for place, word in enumerate(words):
+        module: Any = COMMANDS.get(word)
+        if module is not None:
+            flags = [spec for _, _, spec in flags_of(module.SETTINGS)]
+            return [*words[: place + 1], *rewrite(words[place + 1 :], flags)]
+    return words

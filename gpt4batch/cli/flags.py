@@ -1,0 +1,191 @@
+"""The pflag ways: argv as the original takes it, rewritten to what typer parses.
+
+`-f`, `-f=true`, `--fix=false`, `-g30`, `-g=30`, `-fn` and underscores or hyphens in long names all
+become `--long=value`, so that typer sees one form only.
+"""
+
+from __future__ import annotations
+
+import inspect
+import os
+import sys
+from functools import lru_cache
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from gpt4batch.errors import UsageError
+from gpt4batch.settings import Flag, flags_of
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+TRUE = {"1", "t", "true"}
+FALSE = {"0", "f", "false"}
+
+PANELS = {
+    "original": ("Flags of the original", "原工具的参数"),
+    "run": ("Running", "运行"),
+    "network": ("Network", "网络"),
+    "fleet": ("Fleet", "集群"),
+    "logging": ("Progress and log", "进度与日志"),
+    "faults": ("Faults to rehearse", "演练故障"),
+}
+
+
+@lru_cache(maxsize=1)
+def chinese() -> bool:
+    """Tell whether the locale asks for Chinese."""
+    for name in ("LC_ALL", "LC_MESSAGES", "LANG"):
+        if value := os.environ.get(name):
+            return value.lower().startswith("zh")
+    return False
+
+
+def say(en: str, zh: str) -> str:
+    """Return the text in the language of the locale."""
+    return zh if chinese() else en
+
+
+class Switch:
+    """The type of a boolean flag that always carries its value."""
+
+
+def parse_switch(value: Any) -> bool:
+    """Read a boolean as Go does: 1, 0, t, f, true, false, in any case."""
+    text = str(value).strip().lower()
+    if text in TRUE or text in FALSE:
+        return text in TRUE
+    raise typer.BadParameter(f"{value!r} is not true or false")
+
+
+def parse_number(value: Any) -> float:
+    """Read a rate or a time: whole or with a fraction."""
+    try:
+        return float(value)
+    except ValueError:
+        raise typer.BadParameter(f"{value!r} is not a number") from None
+
+
+def normal(name: str) -> str:
+    """Return a long name in the one spelling used for comparing."""
+    return name.replace("_", "-")
+
+
+def rewrite(argv: Iterable[str], flags: Iterable[Flag]) -> list[str]:
+    """Rewrite the words after a command's name to `--long=value` forms.
+
+    Words that are not flags pass through; so does everything after `--`, and what is not known,
+    which typer then refuses with the nearest name.
+    """
+    table = list(flags)
+    longs = {normal(item.long): item for item in table if not item.argument}
+    shorts = {item.short: item for item in table if item.short}
+    words = iter(argv)
+    out: list[str] = []
+    for word in words:
+        if word == "--":
+            return [*out, word, *words]
+        if word.startswith("--"):
+            out += _long(word, longs, words)
+        elif word.startswith("-") and len(word) > 1:
+            out += _bundle(word, shorts, words)
+        else:
+            out.append(word)
+    return out
+
+
+def _long(word: str, longs: dict[str, Flag], words: Iterable[str]) -> list[str]:
+    name, equals, value = word[2:].partition("=")
+    spec = longs.get(normal(name))
+    if spec is None:
+        return [word]
+    return [_assign(spec, value if equals else None, words, f"--{name}")]
+
+
+def _bundle(word: str, shorts: dict[str, Flag], words: Iterable[str]) -> list[str]:
+    out: list[str] = []
+    rest = word[1:]
+    while rest:
+        if rest == "h":
+            return [*out, "--help"]
+        spec = shorts.get(rest[0])
+        if spec is None:
+            return [*out, f"-{rest}"]
+        letter, rest = rest[0], rest[1:]
+        if spec.kind is bool and not rest.startswith("="):
+            out.append(f"--{spec.long}=true")
+            continue
+        value = rest.removeprefix("=") if rest else None
+        return [*out, _assign(spec, value, words, f"-{letter}")]
+    return out
+
+
+def _assign(spec: Flag, value: str | None, words: Iterable[str], shown: str) -> str:
+    if value is None and spec.kind is bool:
+        value = "true"
+    if value is None:
+        value = next(iter(words), None)
+    if value is None:
+        raise UsageError(f"{shown} needs a value")
+    return f"--{spec.long}={value}"
+
+
+def command_of(settings: type, action: Callable[[Any], None]) -> Callable[..., None]:
+    """Return a function that typer can register: a parameter a flag, called with the settings."""
+
+    def command(**values: Any) -> None:
+        action(settings(**{name: value for name, value in values.items() if value is not None}))
+
+    parameters = [
+        inspect.Parameter(
+            name,
+            inspect.Parameter.KEYWORD_ONLY,
+            default=_argument_default(default, spec),
+            annotation=_annotation(spec),
+        )
+        for name, default, spec in flags_of(settings)
+    ]
+    command.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+    command.__annotations__ = {item.name: item.annotation for item in parameters}
+    command.__doc__ = action.__doc__
+    return command
+
+
+def environment_name(spec: Flag) -> str:
+    """Return the environment variable that sets a flag."""
+    return "GPT4BATCH_" + spec.long.upper().replace("-", "_")
+
+
+def _argument_default(default: Any, spec: Flag) -> Any:
+    if spec.kind is bool:
+        return "true" if default else "false"
+    return default
+
+
+def _annotation(spec: Flag) -> Any:
+    text = say(spec.en, spec.zh)
+    if spec.argument:
+        return Annotated[spec.kind, typer.Argument(help=text, show_default=False)]
+    names = [f"-{spec.short}"] if spec.short else []
+    names.append(f"--{spec.long}")
+    panel = PANELS.get(spec.panel)
+    shown: dict[str, Any] = {
+        "help": text,
+        "envvar": environment_name(spec),
+        "show_envvar": False,
+        "rich_help_panel": say(*panel) if panel else None,
+    }
+    if spec.kind is bool:
+        shown |= {"parser": parse_switch, "metavar": "BOOL"}
+    elif spec.kind is float:
+        shown |= {"parser": parse_number, "metavar": "NUMBER"}
+    elif spec.choices:
+        shown["metavar"] = "|".join(spec.choices)
+    kind = {bool: Switch, float: Switch}.get(spec.kind, spec.kind)
+    return Annotated[kind, typer.Option(*names, **shown)]
+
+
+def interactive() -> bool:
+    """Tell whether a person sits at the terminal."""
+    return sys.stdin is not None and sys.stdin.isatty()

@@ -1,0 +1,438 @@
+"""What this run was asked to do: one frozen record a command, each field with its flag and its help.
+
+A field's default, flag and help in both languages stand together here and nowhere else: the command
+line, the environment (`GPT4BATCH_<LONG_NAME>`), `--help` and the reference are made from them.
+Times are in seconds, sizes in bytes and rates in calls per second unless a field says otherwise.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, fields
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit, urlunsplit
+
+from gpt4batch.errors import UsageError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+MIB = 1024 * 1024
+DEFAULT_URL = "https://beta.gpt4api.plus/standard/all-tools"
+DEFAULT_UPLOAD_URL = "https://beta.gpt4api.plus/standard/uploaded"
+DEFAULT_TOKEN_URL = "https://beta.gpt4api.shop/console/access_token"
+MAX_ATTACHMENT_SIZE = 100 * MIB
+
+
+@dataclass(frozen=True, slots=True)
+class Flag:
+    """How a setting is written on the command line and explained."""
+
+    long: str
+    short: str
+    en: str
+    zh: str
+    kind: type
+    choices: tuple[str, ...] = ()
+    panel: str = ""
+    argument: bool = False
+    secret: bool = False
+
+
+def flag(
+    default: Any,
+    names: str,
+    en: str,
+    zh: str,
+    *,
+    choices: tuple[str, ...] = (),
+    panel: str = "",
+    argument: bool = False,
+    secret: bool = False,
+) -> Any:
+    """Declare a field that is a flag; `names` is `long` or `long/s`.
+
+    Numbers whose default is a whole one are still taken as fractions where the default is a float.
+    """
+    long, _, short = names.partition("/")
+    spec = Flag(long, short, en, zh, type(default), choices, panel, argument, secret)
+    return field(default=default, metadata={"flag": spec})
+
+
+def flags_of(settings: type) -> Iterator[tuple[str, Any, Flag]]:
+    """Yield the name, default and flag of every setting that has a flag."""
+    for item in fields(settings):
+        if "flag" in item.metadata:
+            yield item.name, item.default, item.metadata["flag"]
+
+
+ORIGINAL, RUN, NETWORK, LOGGING = "original", "run", "network", "logging"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """One batch run: the original's flags with its names and defaults, then ours."""
+
+    download_dir: str = flag(
+        "",
+        "download-dir/d",
+        "Folder for downloads. Left empty: the input file's folder.",
+        "下载文件夹名称.如果未设置会存在输入文件所在的文件夹.",
+        panel=ORIGINAL,
+    )
+    download_prefix: str = flag(
+        "GPT4API",
+        "download-prefix/p",
+        "Prefix of downloaded files' names.",
+        "设置文件下载前缀,防止下载文件名冲突覆盖.",
+        panel=ORIGINAL,
+    )
+    enable_download: bool = flag(
+        True,
+        "enable-download/e",
+        "Download the files that answers link to.",
+        "是否开启文件下载.",
+        panel=ORIGINAL,
+    )
+    enable_nsq: bool = flag(
+        False,
+        "enable_nsq/n",
+        "Publish each answer to NSQ as well.",
+        "是否开启NSQ消息队列.",
+        panel=ORIGINAL,
+    )
+    fix: bool = flag(
+        False,
+        "fix/f",
+        "Resume: run only what has not succeeded.",
+        "是否开启续跑模式:成功的不会再跑,只跑未成功的.",
+        panel=ORIGINAL,
+    )
+    gizmo_id: str = flag(
+        "",
+        "gizmo-id/z",
+        "GPT (gizmo) to ask; with -u left alone the calls go to /gizmos.",
+        "设置GPTs gizmo id的名称.未设置-u时调用/gizmos.",
+        panel=ORIGINAL,
+    )
+    goroutine: int = flag(
+        60,
+        "goroutine/g",
+        "Lines that run at the same time.",
+        "设置最大并发行数(原工具的协程数量).",
+        panel=ORIGINAL,
+    )
+    history_and_training_disabled: bool = flag(
+        True,
+        "history_and_training_disabled/s",
+        "Keep the conversations out of the account's history.",
+        "是否关闭历史对话记录,默认是关闭的.",
+        panel=ORIGINAL,
+    )
+    input: str = flag(
+        "example.jsonl",
+        "in/i",
+        "Input file; - is standard input.",
+        "输入文件路径,数据格式按照规定格式定义; - 为标准输入.",
+        panel=ORIGINAL,
+    )
+    model: str = flag(
+        "gpt-4-gizmo",
+        "model/m",
+        "Model to ask.",
+        "设置调用GPTs的模型.",
+        panel=ORIGINAL,
+    )
+    out: str = flag(
+        "out.jsonl",
+        "out/o",
+        "Output file; - is standard output.",
+        "输出文件路径,GPTs数据跑完存储数据的文件路径; - 为标准输出.",
+        panel=ORIGINAL,
+    )
+    qps: float = flag(
+        1.0,
+        "qps/q",
+        "Calls a second, over all lines; 0 is no limit.",
+        "设置QPS:每秒调用次数,0为不限.",
+        panel=ORIGINAL,
+    )
+    rdb: bool = flag(
+        True,
+        "rdb/r",
+        "Write a snapshot of the results every -v minutes.",
+        "是否开启RDB文件缓存持久化策略.",
+        panel=ORIGINAL,
+    )
+    rdb_interval: float = flag(
+        60.0,
+        "rdb_interval/v",
+        "Minutes between snapshots.",
+        "RDB缓存时间间隔,单位分钟.",
+        panel=ORIGINAL,
+    )
+    upload_url: str = flag(
+        DEFAULT_UPLOAD_URL,
+        "upload_url/l",
+        "Address for uploads. Left alone: /uploaded beside -u.",
+        "设置文件上传服务地址.普通版:standard 并发版:concurrent; 未设置时取-u同级的/uploaded.",
+        panel=ORIGINAL,
+    )
+    url: str = flag(
+        DEFAULT_URL,
+        "url/u",
+        "Address for chats: .../all-tools or .../gizmos.",
+        "设置批量调用服务地址.普通版:standard 并发版:concurrent",
+        panel=ORIGINAL,
+    )
+
+    limit: int = flag(
+        0,
+        "limit",
+        "Run at most this many lines; 0 is all.",
+        "最多运行的行数,0为全部.",
+        panel=RUN,
+    )
+    max_calls: int = flag(
+        0,
+        "max-calls",
+        "Budget: stop after this many chat calls, retries counted; 0 is no limit.",
+        "预算:对话调用达到此次数(含重试)即停止,0为不限.",
+        panel=RUN,
+    )
+    retries: int = flag(
+        5,
+        "retries",
+        "Tries after the first for a call that failed in passing.",
+        "临时失败的调用重试次数.",
+        panel=RUN,
+    )
+    timeout: float = flag(
+        480.0,
+        "timeout",
+        "Seconds one chat call may take.",
+        "单次对话调用的超时秒数.",
+        panel=RUN,
+    )
+    max_consecutive_failures: int = flag(
+        20,
+        "max-consecutive-failures",
+        "Stop when this many lines fail in a row and none is done; 0 is never.",
+        "连续失败达到此行数即停止,0为从不.",
+        panel=RUN,
+    )
+    skip_bad_lines: bool = flag(
+        False,
+        "skip-bad-lines",
+        "Run the good lines of an input that has bad ones.",
+        "跳过格式错误的行,原样保留到输出.",
+        panel=RUN,
+    )
+    grace: float = flag(
+        20.0,
+        "grace",
+        "Seconds that lines in flight get to finish after Ctrl-C.",
+        "中断后等待进行中的行完成的秒数.",
+        panel=RUN,
+    )
+    fsync: str = flag(
+        "interval",
+        "fsync",
+        "How soon written answers survive a power cut: each, within a second, or as the system likes.",
+        "写入的答案何时落盘:每次 always, 一秒内 interval, 由系统决定 never.",
+        choices=("always", "interval", "never"),
+        panel=RUN,
+    )
+    summary: str = flag(
+        "",
+        "summary",
+        "Write the run's totals to this file as JSON.",
+        "将运行统计以JSON写入此文件.",
+        panel=RUN,
+    )
+    mock: bool = flag(
+        False,
+        "mock",
+        "Rehearse against the embedded service; needs no token and costs nothing.",
+        "使用内置模拟服务演练,无需令牌,不产生费用.",
+        panel=RUN,
+    )
+
+    token: str = flag(
+        "",
+        "token",
+        "Access token, instead of the stored one; better by GPT4BATCH_TOKEN.",
+        "访问令牌,代替已保存的;建议用环境变量GPT4BATCH_TOKEN.",
+        panel=NETWORK,
+        secret=True,
+    )
+    token_file: str = flag(
+        "",
+        "token-file",
+        "File that holds the access token.",
+        "保存访问令牌的文件.",
+        panel=NETWORK,
+    )
+    proxy: str = flag(
+        "",
+        "proxy",
+        "Proxy for all calls, besides HTTPS_PROXY and the like.",
+        "所有调用使用的代理,另支持HTTPS_PROXY等环境变量.",
+        panel=NETWORK,
+    )
+    allow_private_downloads: bool = flag(
+        False,
+        "allow-private-downloads",
+        "Download from private and loopback addresses too.",
+        "允许从内网或本机地址下载.",
+        panel=NETWORK,
+    )
+    max_download_size: int = flag(
+        0,
+        "max-download-size",
+        "Largest download in MiB; 0 is no limit.",
+        "单个下载文件的最大MiB,0为不限.",
+        panel=NETWORK,
+    )
+    nsqd_tcp_address: str = flag(
+        "127.0.0.1:4150",
+        "nsqd-tcp-address",
+        "nsqd for -n; several are separated by commas.",
+        "-n使用的nsqd地址,多个以逗号分隔.",
+        panel=NETWORK,
+    )
+    nsq_topic: str = flag(
+        "gpt4api",
+        "nsq-topic",
+        "NSQ topic for -n.",
+        "-n使用的NSQ主题.",
+        panel=NETWORK,
+    )
+
+    progress_interval: float = flag(
+        10.0,
+        "progress-interval",
+        "Seconds between progress lines where there is no terminal.",
+        "无终端时输出进度的间隔秒数.",
+        panel=LOGGING,
+    )
+    quiet: bool = flag(
+        False,
+        "quiet",
+        "Show no progress and no summary.",
+        "不显示进度和统计.",
+        panel=LOGGING,
+    )
+    log_level: str = flag(
+        "info",
+        "log-level",
+        "Least level that is logged.",
+        "日志级别.",
+        choices=("debug", "info", "warning", "error"),
+        panel=LOGGING,
+    )
+    log_format: str = flag(
+        "text",
+        "log-format",
+        "Log as text or as JSON lines.",
+        "日志格式.",
+        choices=("text", "json"),
+        panel=LOGGING,
+    )
+    log_file: str = flag(
+        "",
+        "log-file",
+        "Log to this file instead of standard error.",
+        "日志文件,默认输出到标准错误.",
+        panel=LOGGING,
+    )
+
+    origin: str = ""
+    """Scheme and host that replace those of every address: where `--mock` listens."""
+
+    def __post_init__(self) -> None:
+        """Refuse values that no run can work with."""
+        check(self)
+        if self.goroutine < 1:
+            raise UsageError(f"-g {self.goroutine}: at least one line must run at a time")
+        if self.rdb and self.rdb_interval <= 0:
+            raise UsageError(f"-v {self.rdb_interval:g}: minutes between snapshots, more than 0")
+        if self.timeout <= 0:
+            raise UsageError(f"--timeout {self.timeout:g}: must be more than 0 seconds")
+        for name in ("url", "upload_url"):
+            address(getattr(self, name), name)
+
+
+@dataclass(frozen=True, slots=True)
+class Endpoints:
+    """The addresses that a run calls."""
+
+    chat: str
+    gizmos: str
+    upload: str
+
+
+def check(settings: Any) -> None:
+    """Refuse numbers below zero and words that are not among a flag's choices."""
+    for name, _, spec in flags_of(type(settings)):
+        value = getattr(settings, name)
+        if spec.choices and value not in spec.choices:
+            raise UsageError(f"--{spec.long} {value!r}: choose one of {', '.join(spec.choices)}")
+        if isinstance(value, int | float) and not 0 <= value < float("inf"):
+            raise UsageError(f"--{spec.long} {value}: must not be below 0")
+
+
+def address(url: str, name: str) -> str:
+    """Return the URL, or refuse one that is not http(s) with a host."""
+    parts = urlsplit(url)
+    if parts.scheme not in ("http", "https") or not parts.hostname:
+        raise UsageError(f"--{name} {url!r}: not an http(s) address such as {DEFAULT_URL}")
+    return url
+
+
+def endpoints(settings: Settings) -> Endpoints:
+    """Work out the addresses to call; one that was left alone lies beside `-u`."""
+    chat = settings.url
+    upload = settings.upload_url
+    if chat != DEFAULT_URL and upload == DEFAULT_UPLOAD_URL:
+        upload = sibling(chat, "uploaded")
+    gizmos = sibling(chat, "gizmos") if chat == DEFAULT_URL else chat
+    if settings.origin:
+        chat, gizmos, upload = (moved(url, settings.origin) for url in (chat, gizmos, upload))
+    return Endpoints(chat, gizmos, upload)
+
+
+def sibling(url: str, name: str) -> str:
+    """Return the address with its last part replaced."""
+    parts = urlsplit(url)
+    folder = parts.path.rstrip("/").rpartition("/")[0]
+    return urlunsplit((parts.scheme, parts.netloc, f"{folder}/{name}", "", ""))
+
+
+def moved(url: str, origin: str) -> str:
+    """Return the address on another scheme and host."""
+    home, parts = urlsplit(origin), urlsplit(url)
+    return urlunsplit((home.scheme, home.netloc, parts.path, parts.query, ""))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AuthSettings:
+    """Fetching a token."""
+
+    email: str = flag("", "email/e", "Email address of the account.", "账号邮箱.")
+    password: str = flag(
+        "",
+        "password/p",
+        "Password; better left out: it is asked for unseen, or taken from GPT4BATCH_PASSWORD or a pipe.",
+        "密码;建议省略:将隐藏输入,或取自GPT4BATCH_PASSWORD或管道.",
+        secret=True,
+    )
+    ttl: int = flag(86400, "ttl/t", "Seconds that the token shall live.", "令牌有效期(秒).")
+    url: str = flag(DEFAULT_TOKEN_URL, "url/u", "Address that issues tokens.", "认证服务地址.")
+    proxy: str = flag(
+        "",
+        "proxy",
+        "Proxy, besides HTTPS_PROXY and the like.",
+        "代理,另支持HTTPS_PROXY等环境变量.",
+    )
+
+
