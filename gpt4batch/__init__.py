@@ -1,8 +1,8 @@
 """Run a JSONL file of prompts, pictures and files against a ChatGPT-like service.
 
-    import anyio, gpt4batch
+import anyio, gpt4batch
 
-    summary = anyio.run(gpt4batch.run, gpt4batch.Settings(input="example.jsonl", out="out.jsonl"))
+summary = anyio.run(gpt4batch.run, gpt4batch.Settings(input="example.jsonl", out="out.jsonl"))
 """
 
 from __future__ import annotations

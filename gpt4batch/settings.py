@@ -434,5 +434,3 @@ class AuthSettings:
         "Proxy, besides HTTPS_PROXY and the like.",
         "代理,另支持HTTPS_PROXY等环境变量.",
     )
-
-

@@ -1,0 +1,348 @@
+"""Downloads: a name that is safe whatever the service sends, and a file that is whole or not there."""
+
+from __future__ import annotations
+
+import fcntl
+import html
+import ipaddress
+import logging
+import os
+import re
+import socket
+import time
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, Any, Protocol
+from urllib.parse import parse_qs, unquote, urlsplit
+
+import anyio
+import httpx
+from pathvalidate import sanitize_filename
+
+from gpt4batch.errors import DownloadError, NetworkError, OutputError, RetryableError, ServerError
+from gpt4batch.retry import LONGEST_AFTER, backoff, retry_after
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Mapping
+    from contextlib import AbstractAsyncContextManager
+
+    from gpt4batch.control import Control
+
+log = logging.getLogger(__name__)
+
+LONGEST_NAME = 255
+PART = ".part"
+AT_ONCE = 16
+IDLE = 60.0
+"""Seconds without a byte after which a download is tried again."""
+
+FILENAME = re.compile(r"filename\*?=\s*(?:UTF-8''|)(\"[^\"]*\"|[^;]*)", re.IGNORECASE)
+GONE = (401, 403, 404, 410)
+
+
+class Opener(Protocol):
+    """Opens an address as `Client.open_url` does."""
+
+    def __call__(
+        self, url: str, headers: dict[str, str], allowed: Callable[[httpx.URL], Awaitable[None]]
+    ) -> AbstractAsyncContextManager[httpx.Response]:
+        """Open the address."""
+
+
+# -- names -----------------------------------------------------------------------------------
+
+
+def suggested_name(url: str, headers: Mapping[str, str]) -> str:
+    """Return the file name that an address or its reply suggests.
+
+    The `filename=` in the query's `rscd` or `response-content-disposition` comes first, then the
+    Content-Disposition header, then the path's last part.
+    """
+    parts = urlsplit(html.unescape(url))
+    query = parse_qs(parts.query, keep_blank_values=True, errors="replace")
+    for key in ("rscd", "response-content-disposition"):
+        for value in query.get(key, ()):
+            if name := _disposition_name(value):
+                return name
+    if name := _disposition_name(headers.get("content-disposition", "")):
+        return name
+    return unquote(parts.path.rpartition("/")[2], errors="replace")
+
+
+def _disposition_name(text: str) -> str:
+    found = FILENAME.search(html.unescape(text))
+    if found is None:
+        return ""
+    return unquote(html.unescape(found[1].strip().strip('"')), errors="replace")
+
+
+def local_name(prefix: str, line_id: str, ask_id: str, suggested: str) -> str:
+    """Return `PREFIX_<id>_<ask id>_<unix ns>_<file name>`, legal everywhere and of 250 bytes at most.
+
+    The five bytes that are left are for `.part`.
+    """
+    words = [_legal(word, 60) for word in (prefix, line_id, ask_id)]
+    head = "_".join([word for word in words if word] + [str(time.time_ns())])
+    room = LONGEST_NAME - len(PART) - len(head.encode()) - 1
+    name = _legal(suggested.replace("\\", "/").rpartition("/")[2], room, keep_ending=True)
+    return f"{head}_{name or 'file'}".lstrip(".-")
+
+
+def _legal(text: str, room: int, *, keep_ending: bool = False) -> str:
+    text = text.encode("utf-8", "replace").decode()
+    text = sanitize_filename(text, replacement_text="_", platform="universal", max_len=100_000)
+    text = str(text).strip(" .")
+    ending = Path(text).suffix if keep_ending else ""
+    if len(ending.encode()) > 20 or ending == text:
+        ending = ""
+    stem = text[: len(text) - len(ending)]
+    return _cut(stem, room - len(ending.encode())).rstrip(" .") + ending
+
+
+def _cut(text: str, size: int) -> str:
+    """Return the beginning of a text that fits into so many bytes."""
+    return text.encode()[: max(size, 0)].decode(errors="ignore")
+
+
+# -- addresses -------------------------------------------------------------------------------
+
+
+def is_private(address: str) -> bool:
+    """Tell whether an IP address is not one of the public internet."""
+    ip = ipaddress.ip_address(address.partition("%")[0])
+    if isinstance(ip, ipaddress.IPv6Address) and ip.ipv4_mapped is not None:
+        ip = ip.ipv4_mapped
+    return not ip.is_global or ip.is_multicast
+
+
+def guard(own_hosts: frozenset[str], *, allow_private: bool) -> Callable[[httpx.URL], Any]:
+    """Return a check that refuses addresses inside the user's own network.
+
+    A link in an answer must not make this machine fetch from its neighbours; the service's own
+    hosts are allowed whatever they are.
+    """
+
+    async def allowed(url: httpx.URL) -> None:
+        if allow_private or url.host in own_hosts:
+            return
+        try:
+            found = await anyio.getaddrinfo(url.host, url.port, type=socket.SOCK_STREAM)
+        except OSError as error:
+            raise NetworkError(f"{url.host} is not found: {error}", stage="download") from error
+        if any(is_private(str(entry[4][0])) for entry in found):
+            raise DownloadError(
+                f"{url.host} is an address inside this network; "
+                "--allow-private-downloads fetches from there"
+            )
+
+    return allowed
+
+
+# -- files -----------------------------------------------------------------------------------
+
+
+@dataclass(slots=True)
+class _Part:
+    """A file on its way: what is there so far and which version of the asset it is of."""
+
+    file: IO[bytes]
+    path: Path
+    size: int = 0
+    total: int | None = None
+    version: str = ""
+
+
+class Downloads:
+    """Fetch assets into one folder, a few at a time.
+
+    Args:
+        folder: Where the files go.
+        prefix: How their names begin.
+        open_url: Opens an address.
+        allowed: Refuses an address by raising DownloadError.
+        control: Ends waiting when the run is halted.
+        retries: Tries after the first.
+        max_size: Most bytes of one file; 0 is no limit.
+    """
+
+    def __init__(  # noqa: PLR0913 - one argument a collaborator
+        self,
+        folder: Path,
+        prefix: str,
+        open_url: Opener,
+        allowed: Callable[[httpx.URL], Awaitable[None]],
+        control: Control,
+        *,
+        retries: int = 5,
+        max_size: int = 0,
+    ) -> None:
+        self.folder = folder
+        self.count = 0
+        self.bytes = 0
+        self._prefix = prefix
+        self._open_url = open_url
+        self._allowed = allowed
+        self._control = control
+        self._retries = retries
+        self._max_size = max_size
+        self._slots = anyio.CapacityLimiter(AT_ONCE)
+
+    def prepare(self) -> None:
+        """Make the folder and remove what a killed run left half-way in it.
+
+        Raises:
+            OutputError: The folder cannot be made or written.
+        """
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            for path in self.folder.glob(f"*{PART}"):
+                if path.name.startswith(_legal(self._prefix, 60)) and not path.is_symlink():
+                    _remove_abandoned(path)
+        except OSError as error:
+            raise OutputError(
+                f"cannot write downloads to {self.folder}: {error.strerror}"
+            ) from error
+
+    async def fetch(self, url: str, line_id: str, ask_id: str) -> str:
+        """Fetch an asset and return the name of its file in the folder.
+
+        Raises:
+            DownloadError: It cannot be had.
+            OutputError: The disk is full, or the folder is gone.
+            Stopped: The run was halted meanwhile.
+        """
+        async with self._slots:
+            try:
+                return await self._fetch(html.unescape(url), line_id, ask_id)
+            except OSError as error:
+                raise OutputError(
+                    f"cannot write downloads to {self.folder}: {error.strerror}"
+                ) from error
+
+    async def _fetch(self, url: str, line_id: str, ask_id: str) -> str:
+        name = local_name(self._prefix, line_id, ask_id, "")
+        path = self.folder / (name + PART)
+        with path.open("xb") as file:
+            fcntl.flock(file, fcntl.LOCK_EX)
+            part = _Part(file, path)
+            try:
+                suggested = await self._fill(part, url)
+                file.flush()
+                name = self._publish(part, local_name(self._prefix, line_id, ask_id, suggested))
+            finally:
+                with suppress(OSError):
+                    path.unlink()
+        self.count += 1
+        self.bytes += part.size
+        return name
+
+    def _publish(self, part: _Part, name: str) -> str:
+        """Give the whole file its name; a name that is taken is left alone."""
+        while True:
+            try:
+                os.link(part.path, self.folder / name)
+            except FileExistsError:
+                name = f"{time.time_ns()}_{name}"[: LONGEST_NAME - len(PART)]
+            except OSError:
+                if not part.path.exists() or (self.folder / name).exists():
+                    raise
+                part.path.rename(self.folder / name)  # a file system without links
+                return name
+            else:
+                return name
+
+    async def _fill(self, part: _Part, url: str) -> str:
+        """Download into the part, going on where an attempt ended; return the suggested name."""
+        attempt = 0
+        while True:
+            attempt += 1
+            try:
+                return await self._attempt(part, url)
+            except RetryableError as error:
+                if attempt > self._retries or (error.after or 0) > LONGEST_AFTER:
+                    raise DownloadError(str(error), code=error.code) from error
+                delay = error.after if error.after is not None else backoff(attempt)
+                log.debug("download: attempt %d failed (%s)", attempt, error)
+                with self._control.waiting():
+                    await anyio.sleep(delay)
+
+    async def _attempt(self, part: _Part, url: str) -> str:
+        headers = {"accept-encoding": "identity"}
+        if part.size and part.version:
+            headers |= {"range": f"bytes={part.size}-", "if-range": part.version}
+        async with self._open_url(url, headers, self._allowed) as response:
+            self._check(response, part)
+            await self._receive(response, part)
+            return suggested_name(url, response.headers)
+
+    def _check(self, response: httpx.Response, part: _Part) -> None:
+        """See what the reply is: the rest, the whole from its beginning, or none."""
+        code = response.status_code
+        if code == 206 and part.size and _range_start(response) == part.size:
+            return
+        if code == 416 or code == 206:
+            _start_over(part)
+            raise ServerError(f"{code}: another part than was asked for", stage="download")
+        if code == 429 or code == 408 or code >= 500:
+            text = f"{code} {response.reason_phrase}"
+            after = retry_after(response.headers)
+            raise ServerError(text, code=code, stage="download", after=after)
+        if code in GONE:
+            text = f"{code} {response.reason_phrase}: the link has expired or is not valid"
+            raise DownloadError(text, code=code)
+        if code != 200:
+            raise DownloadError(f"{code} {response.reason_phrase}", code=code)
+        _start_over(part)
+        length = response.headers.get("content-length", "")
+        part.total = int(length) if length.isdecimal() else None
+        etag = response.headers.get("etag", "")
+        strong = etag if not etag.startswith("W/") else ""
+        part.version = strong or response.headers.get("last-modified", "")
+        self._check_size(part.total or 0)
+
+    def _check_size(self, size: int) -> None:
+        if self._max_size and size > self._max_size:
+            raise DownloadError(f"{size} bytes are more than --max-download-size allows")
+
+    async def _receive(self, response: httpx.Response, part: _Part) -> None:
+        chunks = response.aiter_raw()
+        try:
+            while True:
+                with anyio.fail_after(IDLE):
+                    chunk = await anext(chunks, None)
+                if chunk is None:
+                    break
+                part.file.write(chunk)
+                part.size += len(chunk)
+                self._check_size(part.size)
+        except TimeoutError:
+            raise NetworkError(f"no byte for {IDLE:.0f} s", stage="download") from None
+        except httpx.HTTPError as error:
+            raise NetworkError(str(error) or repr(error), stage="download") from error
+        if part.total is not None and part.size != part.total:
+            text = f"{part.size} bytes came of {part.total}"
+            if part.size > part.total:
+                _start_over(part)
+            raise NetworkError(text, stage="download")
+
+
+def _range_start(response: httpx.Response) -> int:
+    found = re.match(r"bytes (\d+)-", response.headers.get("content-range", ""))
+    return int(found[1]) if found else -1
+
+
+def _start_over(part: _Part) -> None:
+    part.file.seek(0)
+    part.file.truncate()
+    part.size, part.total, part.version = 0, None, ""
+
+
+def _remove_abandoned(path: Path) -> None:
+    """Remove a part that no living run holds."""
+    with path.open("rb") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            return
+        path.unlink()

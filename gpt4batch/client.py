@@ -1,0 +1,389 @@
+"""The service over HTTP: uploads, chats, tokens and downloads, each with its retries.
+
+The wire format is the service's own documentation's; the one place where a status or a lost connection
+becomes an error of ours is here.
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+import time
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, TypeVar
+from urllib.parse import urljoin
+
+import anyio
+import httpx
+
+from gpt4batch import __version__, jsonl
+from gpt4batch.credentials import Credentials
+from gpt4batch.errors import (
+    AuthError,
+    CallError,
+    DownloadError,
+    Gpt4BatchError,
+    NetworkError,
+    QuotaError,
+    RateLimited,
+    RejectedError,
+    ReplyError,
+    RetryableError,
+    ServerError,
+)
+from gpt4batch.retry import LONGEST_AFTER, backoff, retry_after
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Awaitable, Callable
+    from pathlib import Path
+
+    from gpt4batch.control import Control
+    from gpt4batch.pacing import Pacer
+    from gpt4batch.settings import Endpoints
+    from gpt4batch.tokens import Tokens
+
+log = logging.getLogger(__name__)
+T = TypeVar("T")
+
+USER_AGENT = f"gpt4batch/{__version__}"
+SHOWN = 300
+"""How much of a service's own words goes into a message, in characters."""
+
+QUOTA = re.compile(
+    r"insufficient_quota|quota[^.]{0,40}(exceeded|exhausted|used up)"
+    r"|exceeded[^.]{0,20}quota|余额不足|额度(已|不足|用完|耗尽)",
+    re.IGNORECASE,
+)
+REDIRECTS = (301, 302, 303, 307, 308)
+PASSING = (408, 425)
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """An answer of the service.
+
+    Args:
+        raw: Its text, JSON in one line.
+        doc: The same, decoded.
+        seconds: How long the call took that brought it.
+        attempts: How many calls it needed.
+    """
+
+    raw: bytes
+    doc: dict[str, Any]
+    seconds: float
+    attempts: int
+
+
+class Client:
+    """The calls of one run.
+
+    Args:
+        transport: Sends the requests.
+        endpoints: The addresses to call.
+        tokens: The token, and how to renew it.
+        pacer: Lets calls go.
+        control: Ends waiting when the run is halted.
+        retries: Tries after the first for what failed in passing.
+        timeout: Seconds one call may take.
+        before_chat: Called before each attempt of a chat; may refuse it by raising.
+    """
+
+    def __init__(  # noqa: PLR0913 - one argument a collaborator
+        self,
+        transport: httpx.AsyncBaseTransport,
+        endpoints: Endpoints,
+        tokens: Tokens,
+        pacer: Pacer,
+        control: Control,
+        *,
+        retries: int = 5,
+        timeout: float = 480.0,
+        before_chat: Callable[[], None] = lambda: None,
+        on_retry: Callable[[RetryableError, float], None] = lambda _error, _delay: None,
+    ) -> None:
+        self._transport = transport
+        self._endpoints = endpoints
+        self._tokens = tokens
+        self._pacer = pacer
+        self._control = control
+        self._retries = retries
+        self._timeout = timeout
+        self._before_chat = before_chat
+        self._on_retry = on_retry
+        self._chat_url = httpx.URL(endpoints.chat)
+        self._gizmos_url = httpx.URL(endpoints.gizmos)
+        self._upload_url = httpx.URL(endpoints.upload)
+        self._open: dict[str, int] = {}
+        self.in_flight = 0
+        self.calls = 0
+
+    async def chat(self, body: dict[str, Any]) -> Reply:
+        """Ask once and return the answer.
+
+        Raises:
+            CallError: There is no answer to be had.
+            FatalError: The run has to stop.
+        """
+        content = jsonl.dumps(body)
+        url = self._gizmos_url if "gizmo_id" in body else self._chat_url
+
+        def request(headers: dict[str, str]) -> httpx.Request:
+            self._before_chat()
+            headers["content-type"] = "application/json"
+            return httpx.Request("POST", url, headers=headers, content=content)
+
+        reply = await self._call("chat", request)
+        _check_answer(reply)
+        return reply
+
+    async def upload(self, path: Path, kind: str, conversation_id: str) -> Reply:
+        """Send a file, streamed from disk; `kind` is `multimodal` or `my_files`.
+
+        Raises:
+            CallError: It could not be sent.
+            FatalError: The run has to stop.
+        """
+        fields = {"conversation_id": conversation_id, "type": kind}
+        try:
+            with path.open("rb") as file:
+
+                def request(headers: dict[str, str]) -> httpx.Request:
+                    file.seek(0)
+                    files = {"file": (path.name, file)}
+                    return httpx.Request(
+                        "POST", self._upload_url, headers=headers, data=fields, files=files
+                    )
+
+                return await self._call("upload", request)
+        except OSError as error:
+            raise CallError(f"cannot read {path}: {error.strerror}", stage="attachment") from error
+
+    async def _call(self, stage: str, request: Callable[[dict[str, str]], httpx.Request]) -> Reply:
+        """Make a call, again where that may help; waiting is never counted as trying."""
+        attempt = 0
+        while True:
+            sent = await self._pacer.wait()
+            token = await self._tokens.current()
+            if self._control.halted:
+                with self._control.waiting():  # raises
+                    pass
+            message = request({"authorization": f"Bearer {token}", "user-agent": USER_AGENT})
+            attempt += 1
+            try:
+                reply = await self._attempt(stage, message, attempt)
+            except AuthError:
+                await self._tokens.renew(token)
+                attempt -= 1  # a refused token is no failure of the call
+            except RetryableError as error:
+                await self._again(error, attempt, sent)
+            except CallError as error:
+                error.attempts = attempt
+                raise
+            else:
+                self._pacer.speed_up()
+                return reply
+
+    async def _again(self, error: RetryableError, attempt: int, sent: float) -> None:
+        """Wait before the next attempt, or raise the error where there is none."""
+        error.attempts = attempt
+        if isinstance(error, RateLimited):
+            after = error.after if error.after and error.after <= LONGEST_AFTER else None
+            self._pacer.slow_down(sent, after)
+        if attempt > self._retries:
+            raise error
+        if error.after is not None and error.after > LONGEST_AFTER:
+            text = f"{error}; asked to wait {error.after:.0f} s, more than {LONGEST_AFTER:.0f} s"
+            raise _like(error, text) from error
+        delay = error.after if error.after is not None else backoff(attempt)
+        self._on_retry(error, delay)
+        log.debug("%s: attempt %d failed (%s); again in %.1f s", error.stage, attempt, error, delay)
+        with self._control.waiting():
+            await anyio.sleep(delay)
+
+    async def _attempt(self, stage: str, request: httpx.Request, attempt: int) -> Reply:
+        began = time.monotonic()
+        self.in_flight += 1
+        self.calls += 1
+        try:
+            with anyio.fail_after(self._timeout):
+                response = await self._transport.handle_async_request(request)
+                try:
+                    body = await response.aread()
+                finally:
+                    await response.aclose()
+        except TimeoutError:
+            raise NetworkError(f"no answer within {self._timeout:g} s", stage=stage) from None
+        except httpx.HTTPError as error:
+            raise NetworkError(self._scrub(str(error) or repr(error)), stage=stage) from error
+        finally:
+            self.in_flight -= 1
+        seconds = time.monotonic() - began
+        log.debug("%s: %d in %.2f s, %d bytes", stage, response.status_code, seconds, len(body))
+        if not response.is_success:
+            raise self._refusal(response, body, stage)
+        try:
+            doc = jsonl.loads(body)
+        except jsonl.JSONError as error:
+            text = f"the reply is {error}: {self._words(body)}"
+            raise NetworkError(text, stage=stage, code=response.status_code) from None
+        raw = jsonl.one_line(body)
+        if not isinstance(doc, dict):
+            raise ReplyError(f"the reply is no JSON object: {self._words(body)}", raw)
+        return Reply(raw, doc, seconds, attempt)
+
+    def _refusal(self, response: httpx.Response, body: bytes, stage: str) -> Gpt4BatchError:
+        """Turn a status that is no success into the error that says how it is treated."""
+        code = response.status_code
+        text = f"{code} {response.reason_phrase}".strip()
+        if words := self._words(body):
+            text = f"{text}: {words}"
+        if code == 401:
+            return AuthError(f"the service does not accept the token ({text})")
+        if code == 402 or (code in (403, 429) and QUOTA.search(words)):
+            return QuotaError(f"the account's quota is used up ({text})")
+        after = retry_after(response.headers)
+        if code == 429:
+            return RateLimited(text, code=code, stage=stage, after=after)
+        if code in PASSING or code >= 500:
+            return ServerError(text, code=code, stage=stage, after=after)
+        if code in REDIRECTS:
+            text += f" to {response.headers.get('location', 'nowhere')}; the token is not sent on"
+        return RejectedError(text, code=code, stage=stage)
+
+    def _words(self, body: bytes) -> str:
+        """Return what a reply says of an error, in one short line."""
+        text = body[: SHOWN * 8].decode(errors="replace")
+        try:
+            doc = jsonl.loads(body)
+        except jsonl.JSONError:
+            pass
+        else:
+            text = _error_text(doc) or text
+        text = " ".join(text.split())
+        text = self._scrub(text)
+        return text if len(text) <= SHOWN else text[:SHOWN] + "…"
+
+    def _scrub(self, text: str) -> str:
+        return self._tokens.scrub(text)
+
+    # -- downloads ---------------------------------------------------------------------------
+
+    @asynccontextmanager
+    async def open_url(
+        self, url: str, headers: dict[str, str], allowed: Callable[[httpx.URL], Awaitable[None]]
+    ) -> AsyncIterator[httpx.Response]:
+        """Open a download; redirects are followed, each address is checked by `allowed` first.
+
+        Raises:
+            DownloadError: The address is refused, or the file is not there.
+            RetryableError: It may be there later.
+        """
+        for _ in range(6):
+            address = _parsed(url)
+            await allowed(address)
+            request = httpx.Request(
+                "GET", address, headers={"user-agent": USER_AGENT, "accept": "*/*", **headers}
+            )
+            try:
+                with anyio.fail_after(self._timeout):
+                    response = await self._transport.handle_async_request(request)
+            except TimeoutError:
+                raise NetworkError(
+                    f"no answer within {self._timeout:g} s", stage="download"
+                ) from None
+            except httpx.HTTPError as error:
+                raise NetworkError(str(error) or repr(error), stage="download") from error
+            if response.status_code not in REDIRECTS:
+                break
+            await response.aclose()
+            url = urljoin(str(address), response.headers.get("location", ""))
+        else:
+            raise DownloadError("more than 5 redirects", code=response.status_code)
+        try:
+            yield response
+        finally:
+            await response.aclose()
+
+
+def _parsed(url: str) -> httpx.URL:
+    try:
+        address = httpx.URL(url)
+    except (httpx.InvalidURL, ValueError) as error:
+        raise DownloadError(f"not an address: {error}") from None
+    if address.scheme not in ("http", "https") or not address.host:
+        raise DownloadError(f"only http and https addresses are fetched, not {url[:100]!r}")
+    return address
+
+
+def _like(error: RetryableError, text: str) -> RetryableError:
+    other = type(error)(text, code=error.code, stage=error.stage, after=error.after)
+    other.attempts = error.attempts
+    return other
+
+
+def _check_answer(reply: Reply) -> None:
+    """Refuse a reply that is no answer: no `contents`, or an error in one of them."""
+    contents = reply.doc.get("contents")
+    if not isinstance(contents, list) or not contents:
+        words = _error_text(reply.doc)
+        text = f"the reply has no contents: {words}" if words else "the reply has no contents"
+        raise ReplyError(text, reply.raw)
+    for content in contents:
+        error = content.get("error") if isinstance(content, dict) else None
+        if error:
+            raise ReplyError(f"the reply says: {_error_text(error) or error}"[:SHOWN], reply.raw)
+
+
+def _error_text(doc: Any) -> str:
+    """Return the words of an error in the shapes that services use."""
+    if isinstance(doc, str):
+        return doc
+    if isinstance(doc, dict):
+        for name in ("error", "message", "detail", "msg", "error_description"):
+            if text := _error_text(doc.get(name)):
+                return text
+    if isinstance(doc, list) and doc:
+        return _error_text(doc[0])
+    return ""
+
+
+async def fetch_token(
+    transport: httpx.AsyncBaseTransport, url: str, email: str, password: str, ttl: int
+) -> Credentials:
+    """Ask the token service for a token.
+
+    Raises:
+        AuthError: It refuses, cannot be reached or answers something else.
+    """
+    body = jsonl.dumps({"email": email, "password": password, "ttl": ttl})
+    headers = {"content-type": "application/json", "user-agent": USER_AGENT}
+    request = httpx.Request("POST", url, headers=headers, content=body)
+    try:
+        with anyio.fail_after(60):
+            response = await transport.handle_async_request(request)
+            try:
+                raw = await response.aread()
+            finally:
+                await response.aclose()
+    except TimeoutError:
+        raise AuthError(f"{url} does not answer (60 s); is the network up?") from None
+    except httpx.HTTPError as error:
+        raise AuthError(f"{url} cannot be reached: {error}; is the network up?") from error
+    credentials = Credentials.from_reply(raw) if response.is_success else None
+    if credentials is None:
+        raise AuthError(_token_refusal(url, response, raw).replace(password, "***"))
+    return credentials
+
+
+def _token_refusal(url: str, response: httpx.Response, raw: bytes) -> str:
+    status = f"{response.status_code} {response.reason_phrase}".strip()
+    try:
+        words = " ".join(_error_text(jsonl.loads(raw)).split())[:SHOWN]
+    except jsonl.JSONError:
+        return f"{url} answered {status}, but no JSON; is it the right address (-u)?"
+    if response.is_success:
+        return f"{url} answered without a token" + (f": {words}" if words else "")
+    hint = "; check the email address and the password" if response.is_client_error else ""
+    return f"{url} refused: {status}" + (f" ({words})" if words else "") + hint

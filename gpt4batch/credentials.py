@@ -1,0 +1,160 @@
+"""The token: where it comes from and where it is kept."""
+
+from __future__ import annotations
+
+import logging
+import os
+import stat
+import tempfile
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from gpt4batch import jsonl
+from gpt4batch.errors import UsageError
+
+log = logging.getLogger(__name__)
+
+HOW = "fetch one with: gpt4batch authsvc -e EMAIL"
+
+
+def stored_path() -> Path:
+    """Return where credentials are kept: the original's file, which either tool reads."""
+    return Path.home() / ".gpt4api-sk.pub"
+
+
+@dataclass(frozen=True, slots=True)
+class Credentials:
+    """A token with the moment it expires, as the token service gave it."""
+
+    access_token: str
+    expired_at: Any = None
+    username: str = ""
+
+    @classmethod
+    def from_reply(cls, raw: bytes) -> Credentials | None:
+        """Read `{"access_token", "expired_at", "username"}`; None if it holds no token."""
+        try:
+            doc = jsonl.loads(raw)
+        except jsonl.JSONError:
+            return None
+        token = doc.get("access_token") if isinstance(doc, dict) else None
+        if not isinstance(token, str) or not token.strip():
+            return None
+        return cls(token.strip(), doc.get("expired_at"), str(doc.get("username") or ""))
+
+    @property
+    def expires(self) -> datetime | None:
+        """Return when the token expires, where its form is known: a time stamp or an ISO date."""
+        value = self.expired_at
+        if isinstance(value, str):
+            value = _from_text(value.strip())
+        if isinstance(value, datetime):
+            return value if value.tzinfo else value.astimezone()
+        if isinstance(value, bool) or not isinstance(value, int | float) or value <= 0:
+            return None
+        seconds = value / 1000 if value > 1e11 else value
+        try:
+            return datetime.fromtimestamp(seconds, UTC)
+        except (OverflowError, ValueError, OSError):
+            return None
+
+
+def _from_text(text: str) -> datetime | float | None:
+    try:
+        return float(text)
+    except ValueError:
+        pass
+    try:
+        return datetime.fromisoformat(text)
+    except ValueError:
+        return None
+
+
+def store(credentials: Credentials, path: Path | None = None) -> Path:
+    """Write the credentials atomically, readable by their owner only."""
+    path = path or stored_path()
+    document = {
+        "access_token": credentials.access_token,
+        "expired_at": credentials.expired_at,
+        "username": credentials.username,
+    }
+    # mkstemp makes the file with mode 0600: the token is never readable by others.
+    descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(jsonl.dumps(document))
+            file.flush()
+            os.fsync(file.fileno())
+        Path(temporary).replace(path)
+    except BaseException:
+        Path(temporary).unlink(missing_ok=True)
+        raise
+    return path
+
+
+def load() -> Credentials:
+    """Return the stored credentials.
+
+    Raises:
+        UsageError: There are none, they cannot be read, or they have expired.
+    """
+    path = stored_path()
+    try:
+        raw = path.read_bytes()
+    except FileNotFoundError:
+        raise UsageError(f"no token: {path} is not there; {HOW}") from None
+    except OSError as error:
+        raise UsageError(f"cannot read the token in {path}: {error.strerror}") from None
+    _keep_private(path)
+    credentials = Credentials.from_reply(raw)
+    if credentials is None:
+        raise UsageError(f"{path} holds no token; {HOW}")
+    expires = credentials.expires
+    if expires is not None and expires <= datetime.now(UTC):
+        when = expires.astimezone().strftime("%Y-%m-%d %H:%M")
+        raise UsageError(f"the token in {path} expired at {when}; {HOW}")
+    return credentials
+
+
+def _keep_private(path: Path) -> None:
+    mode = stat.S_IMODE(path.stat().st_mode)
+    if not mode & 0o077:
+        return
+    try:
+        path.chmod(0o600)
+    except OSError:
+        log.warning("%s can be read by others (mode %03o) and could not be changed", path, mode)
+    else:
+        log.warning("%s could be read by others (mode %03o): changed to 600", path, mode)
+
+
+def read_token(token: str, token_file: str) -> str:
+    """Return the token to use: the given one, the one in a file, or the stored one.
+
+    Raises:
+        UsageError: There is none that can be used.
+    """
+    if token.strip():
+        return _clean(token.strip(), "--token")
+    if not token_file:
+        return _clean(load().access_token, str(stored_path()))
+    try:
+        raw = Path(token_file).read_bytes()
+    except OSError as error:
+        raise UsageError(f"cannot read --token-file {token_file}: {error.strerror}") from None
+    credentials = Credentials.from_reply(raw)
+    text = credentials.access_token if credentials else raw.decode(errors="replace").strip()
+    if not text:
+        raise UsageError(f"--token-file {token_file} is empty")
+    return _clean(text, token_file)
+
+
+def _clean(token: str, where: str) -> str:
+    """Refuse what no header can carry, such as a second line."""
+    if not token.isascii() or not token.isprintable():
+        raise UsageError(
+            f"the token in {where} is no token: it holds line breaks or odd characters"
+        )
+    return token

@@ -1,0 +1,122 @@
+"""JSON as bytes: decoded to look at, passed on as it came.
+
+What this tool does not have to understand (a reply, `extra`, unknown keys) is cut out of the text and
+put back unread, so that a number of 30 digits or a key that stands twice comes back as it went in.
+"""
+
+from __future__ import annotations
+
+import json  # noqa: TID251 - the only place: what orjson refuses may still be JSON
+import re
+from typing import Any, NoReturn
+
+import orjson
+
+Fragment = orjson.Fragment
+"""A value that is JSON text already and goes into the output as it is."""
+
+TOKEN = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"|[\[\]{},:]')
+QUOTE, COLON, COMMA = b'":,'
+OPENING, CLOSING = b"[{", b"]}"
+
+
+class JSONError(ValueError):
+    """A text is not JSON; the message says why."""
+
+
+def loads(raw: bytes) -> Any:
+    """Decode JSON.
+
+    Lone surrogates, which orjson refuses, are taken: services cut emoji in half.
+
+    Raises:
+        JSONError: The text is no JSON.
+    """
+    try:
+        return orjson.loads(raw)
+    except orjson.JSONDecodeError as error:
+        reason = _reason(error)
+    try:
+        return json.loads(raw.decode(), parse_constant=_refuse)
+    except UnicodeDecodeError as error:
+        raise JSONError(f"not UTF-8 (byte {error.start + 1})") from None
+    except ValueError:
+        raise JSONError(reason) from None
+    except RecursionError:
+        raise JSONError("nested too deeply") from None
+
+
+def _refuse(name: str) -> NoReturn:
+    raise ValueError(name)
+
+
+def _reason(error: orjson.JSONDecodeError) -> str:
+    text = error.msg.partition(": line ")[0]
+    return f"not JSON ({text}, character {error.pos + 1})"
+
+
+def dumps(value: Any) -> bytes:
+    """Encode to JSON in one line; lone surrogates become escapes."""
+    try:
+        return orjson.dumps(value)
+    except TypeError:
+        return json.dumps(value, separators=(",", ":")).encode()
+
+
+def pretty(value: Any) -> bytes:
+    """Encode to indented JSON with a newline at the end, for files that people read."""
+    return orjson.dumps(value, option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE)
+
+
+def one_line(raw: bytes) -> bytes:
+    """Return valid JSON without line breaks, which can only stand between its tokens."""
+    if b"\n" in raw or b"\r" in raw:
+        raw = raw.replace(b"\r", b" ").replace(b"\n", b" ")
+    return raw.strip()
+
+
+def members(raw: bytes) -> list[tuple[str, bytes]]:
+    """Cut a JSON object into its keys and the text of their values; `raw` must be valid."""
+    found: list[tuple[str, bytes]] = []
+    depth = start = 0
+    key = b""
+    for token in TOKEN.finditer(raw):
+        place = token.start()
+        kind = raw[place]
+        if kind == QUOTE:
+            continue
+        if kind in OPENING:
+            depth += 1
+            if depth == 1:
+                start = place + 1
+        elif kind in CLOSING:
+            depth -= 1
+            if depth == 0 and key:
+                found.append((loads(key), raw[start:place].strip()))
+        elif depth == 1 and kind == COLON:
+            key, start = raw[start:place].strip(), place + 1
+        elif depth == 1:
+            found.append((loads(key), raw[start:place].strip()))
+            start = place + 1
+    return found
+
+
+def elements(raw: bytes) -> list[bytes]:
+    """Cut a JSON array into the texts of its values; `raw` must be valid."""
+    found: list[bytes] = []
+    depth = start = 0
+    for token in TOKEN.finditer(raw):
+        place = token.start()
+        kind = raw[place]
+        if kind in OPENING:
+            depth += 1
+            if depth == 1:
+                start = place + 1
+        elif kind in CLOSING:
+            depth -= 1
+            if depth == 0:
+                found.append(raw[start:place].strip())
+        elif depth == 1 and kind == COMMA:
+            found.append(raw[start:place].strip())
+            start = place + 1
+    return [text for text in found if text]

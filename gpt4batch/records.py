@@ -1,0 +1,276 @@
+"""The shape of a line: what is asked, what was answered, and its text in the output."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from hashlib import blake2b
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+from gpt4batch import jsonl
+from gpt4batch.errors import NOT_READY, CallError, ReplyError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+Id: TypeAlias = str | int | None
+
+LOG_MARK = b"\t\n"
+"""How a record of the log ends, where an ordered line ends in a bare newline.
+
+The tab is white space to every JSON reader. It tells a record that replaces an earlier one of the
+same line from an equal line that the user wrote twice.
+"""
+
+NOT_RUN = {"code": NOT_READY, "message": "resource is not ready"}
+NOT_DOWNLOADED = {**NOT_RUN, "stage": "download"}
+OWN_KEYS = frozenset({"id", "asks", "answers", "iErr", "extra", "meta"})
+BAD_LINE = "input"
+
+
+class BadLine(ValueError):
+    """A line of the input is not of the right shape; the message says what is wrong."""
+
+
+@dataclass(frozen=True, slots=True)
+class Ask:
+    """One question of a conversation with the paths of its attachments."""
+
+    id: Id
+    content: str
+    images: tuple[str, ...] = ()
+    files: tuple[str, ...] = ()
+
+
+@dataclass(slots=True)
+class Line:
+    """One line of the input: a conversation to hold, and what is known of it already.
+
+    `answered` is the number of answers that stand in `raw`, `error` the `iErr` it carries.
+    """
+
+    raw: bytes
+    asks: tuple[Ask, ...]
+    id: Id = None
+    model: str = ""
+    gizmo_id: str = ""
+    answered: int = 0
+    error: dict[str, Any] | None = None
+    meta: dict[str, Any] = field(default_factory=dict)
+    index: int = 0
+    number: int = 0
+
+    @property
+    def done(self) -> bool:
+        """Tell whether every ask has its answer and nothing failed."""
+        return self.answered == len(self.asks) and not self.error
+
+    @property
+    def waiting(self) -> bool:
+        """Tell whether the line only says that it was not run yet."""
+        return self.error is not None and {**self.error, **NOT_RUN} == self.error
+
+    def forget(self) -> None:
+        """Drop what the line knows of an earlier run."""
+        self.answered, self.error, self.meta = 0, None, {}
+
+    @property
+    def key(self) -> bytes:
+        """Return the 16 bytes by which a line is recognised: a digest of its id and asks."""
+        asks = [(ask.id, ask.content, ask.images, ask.files) for ask in self.asks]
+        return blake2b(jsonl.dumps((self.id, asks)), digest_size=16).digest()
+
+    def answers(self) -> list[bytes]:
+        """Return the text of the answers that the line has."""
+        if not self.answered:
+            return []
+        for name, value in reversed(jsonl.members(self.raw)):
+            if name == "answers":
+                return jsonl.elements(value)[: self.answered]
+        return []
+
+
+def parse_line(raw: bytes, index: int = 0, number: int = 0) -> Line:
+    """Read a line of the input, which may be a line of an output.
+
+    Raises:
+        BadLine: It is no JSON object, or one of its known keys has the wrong type.
+    """
+    try:
+        doc = jsonl.loads(raw)
+    except jsonl.JSONError as error:
+        raise BadLine(str(error)) from None
+    if not isinstance(doc, dict):
+        raise BadLine(f"not a JSON object but {_kind(doc)}")
+    if "asks" not in doc:
+        raise BadLine("asks is missing")
+    asks = doc["asks"]
+    if not isinstance(asks, list) or not asks:
+        raise BadLine("asks must be a list of at least one ask")
+    error = doc.get("iErr")
+    if error is not None and not isinstance(error, dict):
+        raise BadLine(f"iErr must be an object, not {_kind(error)}")
+    meta = doc.get("meta")
+    return Line(
+        raw,
+        tuple([_ask(ask, place) for place, ask in enumerate(asks)]),
+        _id(doc.get("id"), "id"),
+        _text(doc.get("model"), "model"),
+        _text(doc.get("gizmo_id"), "gizmo_id"),
+        _answered(doc.get("answers"), len(asks)),
+        error or None,
+        meta if isinstance(meta, dict) else {},
+        index,
+        number,
+    )
+
+
+def _ask(ask: Any, place: int) -> Ask:
+    where = f"asks[{place}]"
+    if not isinstance(ask, dict):
+        raise BadLine(f"{where} must be an object, not {_kind(ask)}")
+    content = ask.get("content")
+    if not isinstance(content, str):
+        reason = "is missing" if content is None else f"must be text, not {_kind(content)}"
+        raise BadLine(f"{where}.content {reason}")
+    return Ask(
+        _id(ask.get("id"), f"{where}.id"),
+        content,
+        _paths(ask, "images", "image", where),
+        _paths(ask, "files", "file", where),
+    )
+
+
+def _paths(ask: dict[str, Any], many: str, single: str, where: str) -> tuple[str, ...]:
+    found: list[str] = []
+    for name in (many, single):
+        value = ask.get(name)
+        if not value and not isinstance(value, dict):
+            continue
+        value = [value] if isinstance(value, str) else value
+        if not isinstance(value, list) or not all(isinstance(path, str) for path in value):
+            raise BadLine(f"{where}.{name} must be a list of paths")
+        found += value
+    return tuple(found)
+
+
+def _answered(answers: Any, asks: int) -> int:
+    if answers is None:
+        return 0
+    if not isinstance(answers, list):
+        raise BadLine(f"answers must be a list, not {_kind(answers)}")
+    if len(answers) > asks:
+        raise BadLine(f"{len(answers)} answers to {asks} asks")
+    for place, answer in enumerate(answers):
+        if answer is None:
+            return place
+        if not isinstance(answer, dict):
+            raise BadLine(f"answers[{place}] must be an object, not {_kind(answer)}")
+    return len(answers)
+
+
+def _id(value: Any, where: str) -> Id:
+    if value is None or (isinstance(value, str | int) and not isinstance(value, bool)):
+        return value
+    if isinstance(value, float) and value.is_integer():
+        return int(value)  # beyond 64 bits; the text in the output stays as it came
+    raise BadLine(f"{where} must be a string or an integer, not {_kind(value)}")
+
+
+def _text(value: Any, where: str) -> str:
+    if value is None:
+        return ""
+    if not isinstance(value, str):
+        raise BadLine(f"{where} must be text, not {_kind(value)}")
+    return value
+
+
+def _kind(value: Any) -> str:
+    names = {dict: "an object", list: "a list", str: "text", bool: "true or false"}
+    return "null" if value is None else names.get(type(value), "a number")
+
+
+def render(
+    raw: bytes,
+    answers: Sequence[bytes],
+    error: dict[str, Any] | None = None,
+    meta: dict[str, Any] | None = None,
+) -> bytes:
+    """Write a line of output, without its newline.
+
+    Args:
+        raw: The line of the input, whose own values are passed on as they stand.
+        answers: The text of each reply.
+        error: The `iErr` of a line that failed.
+        meta: What this tool notes about the run of the line.
+    """
+    given = jsonl.members(raw)
+    known = dict(given)
+    parts = [b'"%s":%s' % (name.encode(), known[name]) for name in ("id", "asks") if name in known]
+    parts.append(b'"answers":[%s]' % b",".join(answers) if answers else b'"answers":null')
+    if error:
+        parts.append(b'"iErr":' + jsonl.dumps(error))
+    if "extra" in known:
+        parts.append(b'"extra":' + known["extra"])
+    if meta:
+        parts.append(b'"meta":' + jsonl.dumps(meta))
+    parts += [jsonl.dumps(name) + b":" + value for name, value in given if name not in OWN_KEYS]
+    return jsonl.one_line(b"{" + b",".join(parts) + b"}")
+
+
+def render_bad(raw: bytes, reason: str) -> bytes:
+    """Write a line of output for a line of the input that is bad; its text is kept in the `iErr`."""
+    if is_bad_record(raw):
+        return raw
+    error = {
+        "code": NOT_READY,
+        "message": reason,
+        "stage": BAD_LINE,
+        "line": raw.decode(errors="backslashreplace"),
+    }
+    try:
+        whole = isinstance(jsonl.loads(raw), dict)
+    except jsonl.JSONError:
+        whole = False
+    return render(raw if whole else b"{}", [], error)
+
+
+def is_bad_record(raw: bytes) -> bool:
+    """Tell whether a line of an output stands for a bad line of the input."""
+    if b'"stage":"input"' not in raw:
+        return False
+    try:
+        doc = jsonl.loads(raw)
+    except jsonl.JSONError:
+        return False
+    error = doc.get("iErr") if isinstance(doc, dict) else None
+    return isinstance(error, dict) and error.get("stage") == BAD_LINE and "line" in error
+
+
+def error_record(error: CallError) -> dict[str, Any]:
+    """Return the `iErr` that tells of an error; a reply that was no answer is kept verbatim."""
+    record: dict[str, Any] = {
+        "code": error.code,
+        "message": str(error),
+        "stage": error.stage,
+        "attempts": error.attempts,
+    }
+    if isinstance(error, ReplyError):
+        record["reply"] = jsonl.Fragment(error.reply)
+    return record
+
+
+def downloads_of(reply: dict[str, Any]) -> list[str]:
+    """Return the addresses of a reply's `downloads`."""
+    found = reply.get("downloads")
+    items: Iterable[Any] = found if isinstance(found, list) else ()
+    return [item for item in items if isinstance(item, str) and item]
+
+
+def with_downloads(answer: bytes, downloads: Sequence[dict[str, str]]) -> bytes:
+    """Return a reply's text with `spec_downloads` as its last key, replacing an older one."""
+    if b'"spec_downloads"' in answer:
+        kept = [(name, text) for name, text in jsonl.members(answer) if name != "spec_downloads"]
+        answer = b"{" + b",".join(jsonl.dumps(name) + b":" + text for name, text in kept) + b"}"
+    head = answer.rstrip()[:-1].rstrip()
+    comma = b"" if head == b"{" else b","
+    return head + comma + b'"spec_downloads":' + jsonl.dumps(downloads) + b"}"

@@ -1,0 +1,415 @@
+"""One batch, wired together: read, converse, append; the signals; the summary."""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import sys
+from contextlib import AsyncExitStack, suppress
+from dataclasses import asdict, dataclass, field
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
+
+import anyio
+import anyio.to_thread
+import httpx
+
+from gpt4batch import credentials, jsonl
+from gpt4batch.assets import Downloads, guard
+from gpt4batch.client import Client, fetch_token
+from gpt4batch.control import Control, Stopped
+from gpt4batch.conversation import Conversation, Manner, Outcome
+from gpt4batch.errors import BudgetError, FatalError, OutputError, ServiceError, UsageError
+from gpt4batch.journal import Journal
+from gpt4batch.ledger import State
+from gpt4batch.pacing import Pacer
+from gpt4batch.pool import run_pool
+from gpt4batch.progress import Progress
+from gpt4batch.settings import MIB, AuthSettings, Endpoints, Settings, endpoints
+from gpt4batch.source import STDIN, Source
+from gpt4batch.tokens import Tokens
+from gpt4batch.transport import AiohttpTransport
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Iterator
+
+log = logging.getLogger(__name__)
+
+SYNC_INTERVAL = 1.0
+SHOWN_BAD_LINES = 20
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Summary:
+    """What came of a run; times are in seconds.
+
+    `done` counts all lines that are done, `done_before` those that were before the run. `stopped`
+    says why a run ended early.
+    """
+
+    version: int = 1
+    lines: int
+    done: int
+    failed: int
+    not_run: int
+    done_before: int
+    chats: int
+    retries: int
+    downloads: int
+    download_bytes: int
+    seconds: float
+    latency: dict[str, float]
+    failures: list[dict[str, Any]] = field(default_factory=list)
+    stopped: str = ""
+    exit_code: int = 0
+    out: str = ""
+    moved_to: str = ""
+    download_dir: str = ""
+
+
+async def run(
+    settings: Settings,
+    *,
+    show: Callable[[Progress, Batch], Awaitable[None]] | None = None,
+    signals: bool = False,
+) -> Summary:
+    """Run one batch and return its summary.
+
+    Args:
+        settings: What to run.
+        show: A task that displays the progress until it is cancelled.
+        signals: Handle SIGINT and SIGTERM, as the command line does.
+
+    Raises:
+        UsageError: Something is refused; nothing was called.
+    """
+    async with AsyncExitStack() as stack:
+        batch = Batch(settings, stack)
+        await batch.prepare()
+        return await batch.run(show, signals=signals)
+
+
+class Batch:
+    """The parts of one run and their lives."""
+
+    def __init__(self, settings: Settings, stack: AsyncExitStack) -> None:
+        self.settings = settings
+        self.control = Control()
+        self.progress = Progress()
+        self.signal = 0
+        self._stack = stack
+        self._snapshot: Path | None = None
+        out = None if settings.out == STDIN else Path(settings.out).resolve()
+        self.journal = Journal(out, fsync=settings.fsync)
+        self.pacer = Pacer(settings.qps, self.control)
+
+    # -- before the first call ---------------------------------------------------------------
+
+    async def prepare(self) -> None:
+        """Read the input, find what is done and open everything; nothing is called.
+
+        Raises:
+            UsageError: Something is refused.
+            OutputError: The output cannot be written.
+        """
+        settings = self.settings
+        token = credentials.read_token(settings.token, settings.token_file)
+        self.journal.lock()
+        self._stack.callback(self.journal.close)
+        spool = None if self.journal.streaming else self.journal.out.parent
+        self.source = Source(settings.input, spool=spool)
+        self._stack.callback(self.source.close)
+        self.journal.open(self.source, fix=settings.fix)
+        self._refuse_bad_lines()
+        self._connect(token)
+        if self.downloads is not None:
+            self.downloads.prepare()
+        self.journal.start(fix=settings.fix)
+        self._count()
+
+    def _refuse_bad_lines(self) -> None:
+        bad = self.source.bad
+        if not bad or self.settings.skip_bad_lines:
+            for error in bad:
+                log.warning("skipped: %s", error)
+            return
+        shown = "\n".join(f"  {error}" for error in bad[:SHOWN_BAD_LINES])
+        more = len(bad) - SHOWN_BAD_LINES
+        rest = f"\n  and {more} more" if more > 0 else ""
+        raise UsageError(
+            f"{len(bad)} bad line(s) in the input; nothing was called:\n{shown}{rest}\n"
+            "mend them, or run the good ones with --skip-bad-lines"
+        )
+
+    def _connect(self, token: str) -> None:
+        settings = self.settings
+        addresses = endpoints(settings)
+        verify = httpx.create_ssl_context() if _needs_tls(addresses) else None
+        transport = AiohttpTransport(proxy=settings.proxy, verify=verify)
+        self._stack.push_async_callback(transport.aclose)
+        self.client = Client(
+            transport,
+            addresses,
+            self._tokens(token, transport),
+            self.pacer,
+            self.control,
+            retries=settings.retries,
+            timeout=settings.timeout,
+            before_chat=self._spend,
+            on_retry=lambda error, _delay: self.progress.retrying(error),
+        )
+        self.downloads = self._downloads(addresses) if settings.enable_download else None
+        manner = Manner(
+            self.source.folder,
+            settings.model,
+            settings.gizmo_id,
+            settings.history_and_training_disabled,
+        )
+        self.conversation = Conversation(self.client, self.downloads, manner, self._keep)
+
+    def _tokens(self, token: str, transport: AiohttpTransport) -> Tokens:
+        email = os.environ.get("GPT4BATCH_EMAIL", "")
+        password = os.environ.get("GPT4BATCH_PASSWORD", "")
+        if not email or not password:
+            return Tokens(token, secrets=(password,))
+        url = os.environ.get("GPT4BATCH_TOKEN_URL", "") or AuthSettings().url
+        if self.settings.origin:
+            url = self.settings.origin + urlsplit(url).path
+
+        async def fetch() -> str:
+            found = await fetch_token(transport, url, email, password, AuthSettings().ttl)
+            credentials.store(found)
+            return found.access_token
+
+        return Tokens(token, fetch, secrets=(password,))
+
+    def _downloads(self, addresses: Endpoints) -> Downloads:
+        settings = self.settings
+        hosts = {urlsplit(url).hostname or "" for url in (addresses.chat, addresses.upload)}
+        return Downloads(
+            Path(settings.download_dir) if settings.download_dir else self.source.folder,
+            settings.download_prefix,
+            self.client.open_url,
+            guard(frozenset(hosts), allow_private=settings.allow_private_downloads),
+            self.control,
+            retries=settings.retries,
+            max_size=settings.max_download_size * MIB,
+        )
+
+    def _count(self) -> None:
+        ledger, progress = self.journal.ledger, self.progress
+        progress.total = len(ledger)
+        progress.done_before = ledger.count(State.DONE)
+        progress.to_run = progress.total - progress.done_before - self.source.bad_count
+        if self.settings.limit:
+            progress.to_run = min(progress.to_run, self.settings.limit)
+
+    # -- the run -----------------------------------------------------------------------------
+
+    async def run(
+        self, show: Callable[[Progress, Batch], Awaitable[None]] | None, *, signals: bool
+    ) -> Summary:
+        """Run the lines, then write the output in order."""
+        async with anyio.create_task_group() as aside:
+            if signals:
+                aside.start_soon(self._obey_signals)
+            if show is not None:
+                aside.start_soon(show, self.progress, self)
+            aside.start_soon(self._sync_each_second)
+            if self.settings.rdb and not self.journal.streaming:
+                aside.start_soon(self._snapshot_each_interval)
+            with self.control.working():
+                await run_pool(self._work, self._lines(), self._workers())
+            await self._finish()
+            aside.cancel_scope.cancel()
+        return self._summary()
+
+    def _workers(self) -> int:
+        return max(1, min(self.settings.goroutine, self.progress.to_run))
+
+    def _lines(self) -> Iterator[int]:
+        """Yield the index of each line that is to be run, until the run is told to stop."""
+        left = self.progress.to_run
+        for index in range(len(self.journal.ledger)):
+            if left == 0 or self.control.draining:
+                return
+            if self.journal.ledger.states[index] == State.DONE or self.source.bad_reason(index):
+                continue
+            left -= 1
+            yield index
+
+    async def _work(self, index: int) -> None:
+        """Run one line and append what came of it."""
+        self.progress.running += 1
+        try:
+            outcome = await self.conversation.hold(self.journal.line(index))
+            self._note(outcome)
+            self.journal.append(
+                index, State.DONE if outcome.done else State.FAILED, outcome.record()
+            )
+            await self.journal.durable()
+        except Stopped:
+            pass
+        except FatalError as error:
+            self._stop(error)
+        finally:
+            self.progress.running -= 1
+
+    async def _keep(self, outcome: Outcome) -> None:
+        """Append a line that is half-way."""
+        self.journal.append(outcome.line.index, State.PARTIAL, outcome.record(finished=False))
+        await self.journal.durable()
+
+    def _note(self, outcome: Outcome) -> None:
+        progress, line = self.progress, outcome.line
+        for timing in outcome.timings[max(line.answered, 0) :]:
+            progress.answered(timing["seconds"])
+        if outcome.error is None:
+            progress.line_done()
+            return
+        progress.line_failed(line.number if line.id is None else line.id, outcome.error)
+        log.info("%s:%d: failed: %s", self.source.path, line.number, outcome.error)
+        most = self.settings.max_consecutive_failures
+        if most and progress.in_a_row >= most:
+            raise_later = ServiceError(
+                f"{progress.in_a_row} lines failed in a row and none was done between; the last: "
+                f"{outcome.error}. Run again with -f when the service works "
+                "(--max-consecutive-failures sets the number, 0 is never)"
+            )
+            self._stop(raise_later)
+
+    def _spend(self) -> None:
+        """Count a chat call, or refuse it when the budget is spent."""
+        most = self.settings.max_calls
+        if most and self.progress.chats >= most:
+            raise BudgetError(
+                f"--max-calls {most}: that many chat calls were made; run again with -f to go on"
+            )
+        self.progress.chat_sent()
+
+    def _stop(self, error: FatalError) -> None:
+        """Make no more calls; answers in flight are waited for, since they are paid for."""
+        if self.control.error is None:
+            log.error("stopping: %s", error)
+        grace = float("inf") if isinstance(error, OutputError) else self.settings.grace
+        self.control.halt(error, grace)
+
+    # -- aside -------------------------------------------------------------------------------
+
+    async def _obey_signals(self) -> None:
+        with anyio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as received:
+            async for number in received:
+                if self.signal:
+                    log.warning("stopping at once")
+                    self.control.cancel()
+                    continue
+                self.signal = number
+                log.warning(
+                    "%s: no new lines; those in flight have %g s to finish (again to stop at once)",
+                    signal.Signals(number).name,
+                    self.settings.grace,
+                )
+                self.control.drain(self.settings.grace)
+
+    async def _sync_each_second(self) -> None:
+        while True:
+            await anyio.sleep(SYNC_INTERVAL)
+            try:
+                await self.journal.sync()
+            except OutputError as error:
+                self._stop(error)
+                return
+
+    async def _snapshot_each_interval(self) -> None:
+        while True:
+            await anyio.sleep(self.settings.rdb_interval * 60)
+            await self._write_snapshot()
+
+    async def _write_snapshot(self) -> None:
+        moment = datetime.now().astimezone()
+        name = f".{moment:%Y%m%d-%H%M}-{self.source.stem}.jsonl"
+        path = self.journal.out.with_name(name)
+        try:
+            await anyio.to_thread.run_sync(self.journal.snapshot, path)
+        except OSError as error:
+            log.warning("no snapshot: cannot write %s: %s", path, error.strerror)
+            return
+        if self._snapshot not in (None, path):
+            self._remove_snapshot()
+        self._snapshot = path
+        log.info("snapshot: %s", path)
+
+    def _remove_snapshot(self) -> None:
+        if self._snapshot is not None:
+            with suppress(OSError):
+                self._snapshot.unlink()
+
+    # -- the end -----------------------------------------------------------------------------
+
+    async def _finish(self) -> None:
+        """Write the output in order; what cannot be written goes to standard error."""
+        with anyio.CancelScope(shield=True):
+            try:
+                await anyio.to_thread.run_sync(self.journal.finish)
+            except OutputError as error:
+                self.control.halt(error)
+                self.control.error = error
+                for record in self.journal.unsaved():
+                    sys.stderr.buffer.write(record)
+                sys.stderr.buffer.flush()
+            else:
+                self._remove_snapshot()
+
+    def _summary(self) -> Summary:
+        ledger, progress = self.journal.ledger, self.progress
+        done, failed = ledger.count(State.DONE), ledger.count(State.FAILED)
+        failed += self.source.bad_count
+        files = self.downloads
+        return Summary(
+            lines=len(ledger),
+            done=done,
+            failed=failed,
+            not_run=len(ledger) - done - failed,
+            done_before=progress.done_before,
+            chats=progress.chats,
+            retries=progress.retries,
+            downloads=files.count if files else 0,
+            download_bytes=files.bytes if files else 0,
+            seconds=round(progress.elapsed, 3),
+            latency=progress.percentiles(),
+            failures=[asdict(group) for group in progress.failures.values()],
+            stopped=self._why_stopped(),
+            exit_code=self._exit_code(failed, len(ledger) - done),
+            out=str(self.journal.out),
+            moved_to=str(self.journal.moved_to or ""),
+            download_dir=str(files.folder) if files else "",
+        )
+
+    def _why_stopped(self) -> str:
+        if self.control.error is not None:
+            return str(self.control.error)
+        return signal.Signals(self.signal).name if self.signal else ""
+
+    def _exit_code(self, failed: int, left: int) -> int:
+        if self.control.error is not None:
+            return self.control.error.exit_code
+        if self.signal and left:
+            return 128 + self.signal
+        return 1 if failed else 0
+
+
+def _needs_tls(addresses: Endpoints) -> bool:
+    """Tell whether certificates are needed; reading them costs the start-up a tenth of a second."""
+    return any(
+        url.startswith("https") for url in (addresses.chat, addresses.upload, addresses.gizmos)
+    )
+
+
+def save_summary(summary: Summary, path: str) -> None:
+    """Write a summary as JSON."""
+    Path(path).write_bytes(jsonl.pretty(asdict(summary)))
+
+

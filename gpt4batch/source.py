@@ -1,0 +1,184 @@
+"""The input: where each line lies, all of it checked before the first call."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import shutil
+import sys
+import tempfile
+from array import array
+from pathlib import Path
+from typing import IO, TYPE_CHECKING
+
+from gpt4batch.errors import InputError, UsageError
+from gpt4batch.records import LOG_MARK, BadLine, Line, is_bad_record, parse_line
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+log = logging.getLogger(__name__)
+
+BOM = b"\xef\xbb\xbf"
+BUFFER = 1 << 20
+STDIN = "-"
+
+
+class Source:
+    """An input file, read once to check it and again as its lines are run.
+
+    It keeps 12 bytes a line: where it begins and its number in the file. The file stays open, so
+    that replacing it by name does not change the input under the run.
+
+    Args:
+        path: The file, or `-` for standard input, which is spooled to a temporary file.
+        spool: The folder for that temporary file.
+        end: Read only so many bytes, where the file will grow because it is the output as well.
+    """
+
+    def __init__(self, path: str, *, spool: Path | None = None) -> None:
+        self.path = "<stdin>" if path == STDIN else path
+        self.folder = Path.cwd() if path == STDIN else Path(path).resolve().parent
+        self.stem = "stdin" if path == STDIN else Path(path).stem
+        self._file = _spooled(spool) if path == STDIN else _opened(path)
+        self.size = os.fstat(self._file.fileno()).st_size
+        self._starts = array("Q")
+        self._numbers = array("I")
+        self.bad: list[InputError] = []
+        self._bad_reasons: dict[int, str] = {}
+        self._log_starts = array("Q")
+        self._log_numbers = array("I")
+
+    def __len__(self) -> int:
+        """Return the number of lines, bad ones included."""
+        return len(self._starts)
+
+    def close(self) -> None:
+        """Close the file."""
+        self._file.close()
+
+    @property
+    def descriptor(self) -> int:
+        """Return the open file's descriptor."""
+        return self._file.fileno()
+
+    def scan(self, see: Callable[[Line], None]) -> None:
+        """Read the whole input, remember where each line lies and show each good one to `see`.
+
+        Bad lines are collected in `bad`. Records of a log, where the input is the output of a run
+        that was killed, are no lines of their own: `log_records` yields them.
+        """
+        for start, number, raw, marked in self._physical():
+            if marked:
+                self._log_starts.append(start)
+                self._log_numbers.append(number)
+            else:
+                self.add(start, number, raw, see)
+
+    def add(self, start: int, number: int, raw: bytes, see: Callable[[Line], None]) -> None:
+        """Take one line in."""
+        index = len(self._starts)
+        try:
+            line = parse_line(raw, index, number)
+        except BadLine as error:
+            if self._log_starts and start + len(raw) == self.size:
+                log.warning("%s:%d: a torn last line of a log is dropped", self.path, number)
+                return
+            self._note(start, number)
+            self._bad_reasons[index] = str(error)
+            if not is_bad_record(raw):
+                self.bad.append(InputError(self.path, number, str(error)))
+            return
+        self._note(start, number)
+        see(line)
+
+    @property
+    def is_log(self) -> bool:
+        """Tell whether the input is the log of a run that was killed."""
+        return len(self._log_starts) > 0
+
+    def log_records(self) -> Iterator[tuple[int, int, bytes]]:
+        """Yield start, number and text of the records of a log, in their order."""
+        for start, number in zip(self._log_starts, self._log_numbers, strict=True):
+            yield start, number, self._at(start)
+
+    def _note(self, start: int, number: int) -> None:
+        self._starts.append(start)
+        self._numbers.append(number)
+
+    def _physical(self) -> Iterator[tuple[int, int, bytes, bool]]:
+        """Yield start, line number, text and log mark of each line that is not blank."""
+        start = number = 0
+        self._file.seek(0)
+        while start < self.size:
+            text = self._file.readline()
+            if not text:
+                break
+            number += 1
+            begin, start = start, start + len(text)
+            if start > self.size:  # the file has grown since it was opened: not our input
+                text = text[: self.size - begin]
+            if number == 1 and text.startswith(BOM):
+                begin, text = begin + len(BOM), text[len(BOM) :]
+            raw = text.rstrip(b"\r\n")
+            if raw.strip():
+                yield begin, number, raw, text.endswith(LOG_MARK)
+
+    @property
+    def bad_count(self) -> int:
+        """Return the number of bad lines, those that an earlier run kept included."""
+        return len(self._bad_reasons)
+
+    def bad_reason(self, index: int) -> str | None:
+        """Return why a line is bad, or None for a good one."""
+        return self._bad_reasons.get(index)
+
+    def raw(self, index: int) -> bytes:
+        """Return the text of a line without its newline."""
+        return self._at(self._starts[index])
+
+    def _at(self, start: int) -> bytes:
+        self._file.seek(start)
+        return self._file.readline(self.size - start).rstrip(b"\r\n")
+
+    def line(self, index: int) -> Line:
+        """Return a good line."""
+        return parse_line(self.raw(index), index, self._numbers[index])
+
+    def start(self, index: int) -> int:
+        """Return the offset of a line."""
+        return self._starts[index]
+
+    def number(self, index: int) -> int:
+        """Return the number of a line in the file, from 1."""
+        return self._numbers[index]
+
+
+def _opened(path: str) -> IO[bytes]:
+    try:
+        file = Path(path).open("rb", buffering=BUFFER)  # noqa: SIM115 - open as long as the run
+    except OSError as error:
+        hint = " (name the input with -i FILE)" if path == "example.jsonl" else ""
+        raise UsageError(f"cannot read the input {path}: {error.strerror}{hint}") from None
+    if not file.seekable():
+        with file:
+            return _copied(file, None)
+    return file
+
+
+def _spooled(folder: Path | None) -> IO[bytes]:
+    return _copied(sys.stdin.buffer, folder)
+
+
+def _copied(stream: IO[bytes], folder: Path | None) -> IO[bytes]:
+    where = folder if folder is not None and folder.is_dir() else None
+    spool = tempfile.TemporaryFile(dir=where, buffering=BUFFER)  # noqa: SIM115
+    try:
+        shutil.copyfileobj(stream, spool)
+        spool.flush()
+    except OSError as error:
+        with contextlib.suppress(OSError):
+            spool.close()
+        raise UsageError(f"cannot spool standard input: {error.strerror}") from None
+    return spool
