@@ -70,46 +70,39 @@ async def _serve(settings: MockCommandSettings) -> None:
 
 def greeting(service: MockService) -> str:
     """Return the addresses, the token and the command line to use them with."""
-    base = f"{service.origin}/standard"
-    return "\n".join(
-        [
-            say(
-                f"The embedded service listens on {service.origin}; Ctrl-C ends it.",
-                f"内置模拟服务正在监听 {service.origin},按Ctrl-C结束.",
-            ),
-            f"  POST {base}/uploaded",
-            f"  POST {base}/all-tools",
-            f"  POST {base}/gizmos",
-            f"  POST {service.origin}/console/access_token",
-            f"  GET  {service.origin}/stats",
-            say(f"Token: {service.token}", f"令牌: {service.token}"),
-            say("Rehearse with:", "演练命令:"),
-            f"  gpt4batch batchsvc --token {service.token} -u {base}/all-tools -l {base}/uploaded"
-            " -i example.jsonl -o out.jsonl",
-        ]
+    origin, base = service.origin, f"{service.origin}/standard"
+    command = (
+        f"gpt4batch batchsvc --token {service.token} -u {base}/all-tools -l {base}/uploaded"
+        " -i example.jsonl -o out.jsonl"
     )
+    head = say(
+        f"The embedded service listens on {origin}; Ctrl-C ends it.",
+        f"内置模拟服务正在监听 {origin} ,按Ctrl-C结束.",
+    )
+    paths = [f"POST {base}/{end}" for end in ("uploaded", "all-tools", "gizmos")]
+    paths += [f"POST {origin}/console/access_token", f"GET  {origin}/stats"]
+    token = say(f"Token: {service.token}", f"令牌: {service.token}")
+    return "\n".join([head, *paths, token, say("Rehearse with:", "演练命令:"), command])
 
 
 def farewell(seen: dict[str, Any]) -> str:
     """Return what the service saw, in short."""
+    calls, window, peak = seen["arrivals"], seen["worst_window"], seen["concurrency"]["peak"]
+    chats, twice = seen["chats_answered"], seen["answered_twice"]["count"]
+    uploads, downloads = seen["uploads_answered"], seen["files"]["downloads"]
     faults = ", ".join(f"{kind} {number}" for kind, number in seen["faults"].items())
-    lines = [
-        say(
-            f"Calls: {seen['arrivals']}, at most {seen['worst_window']} in one second and"
-            f" {seen['concurrency']['peak']} at the same time",
-            f"调用 {seen['arrivals']} 次,一秒内最多 {seen['worst_window']} 次,"
-            f"同时最多 {seen['concurrency']['peak']} 个",
-        ),
-        say(
-            f"Answered: {seen['chats_answered']} chats ({seen['answered_twice']['count']} of them"
-            f" asked before), {seen['uploads_answered']} uploads,"
-            f" {seen['files']['downloads']} downloads",
-            f"已应答: 对话 {seen['chats_answered']} 次(其中重复提问 {seen['answered_twice']['count']} 次),"
-            f"上传 {seen['uploads_answered']} 次,下载 {seen['files']['downloads']} 次",
-        ),
-        say(f"Faults: {faults or 'none'}", f"故障: {faults or '无'}"),
-    ]
-    return "\n".join(lines)
+    english = (
+        f"Calls: {calls}, at most {window} in one second and {peak} at the same time\n"
+        f"Answered: {chats} chats ({twice} of them asked before), {uploads} uploads,"
+        f" {downloads} downloads\n"
+        f"Faults: {faults or 'none'}"
+    )
+    chinese = (
+        f"调用: {calls}次,一秒内最多{window}次,同时最多{peak}个\n"
+        f"已应答: 对话{chats}次(其中重复提问{twice}次),上传{uploads}次,下载{downloads}次\n"
+        f"故障: {faults or '无'}"
+    )
+    return say(english, chinese)
 
 
 def _has_uvloop() -> bool:
