@@ -1,1 +1,1 @@
-"""The embedded service: all of gpt4api on a loopback port, for rehearsals and tests."""
+"""The embedded service: all that a batch calls, for rehearsals and tests, with faults."""
