@@ -9,12 +9,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from gpt4batch.settings import VERSION
+
 if TYPE_CHECKING:
     from gpt4batch.errors import FatalError, Gpt4BatchError, InputError, UsageError
     from gpt4batch.run import Summary, run
     from gpt4batch.settings import Settings
 
-__version__ = "0.1.0"
+__version__ = VERSION
 
 __all__ = [
     "FatalError",

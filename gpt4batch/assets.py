@@ -1,4 +1,4 @@
-"""Downloads: a name that is safe whatever the service sends, and a file that is whole or not there."""
+"""Downloads: names that are safe whatever the service sends, files that are whole or not there."""
 
 from __future__ import annotations
 
@@ -78,9 +78,9 @@ def _disposition_name(text: str) -> str:
 
 
 def local_name(prefix: str, line_id: str, ask_id: str, suggested: str) -> str:
-    """Return `PREFIX_<id>_<ask id>_<unix ns>_<file name>`, legal everywhere and of 250 bytes at most.
+    """Return `PREFIX_<id>_<ask id>_<unix ns>_<file name>`, legal on every system.
 
-    The five bytes that are left are for `.part`.
+    It has 250 bytes at most, which leaves five for `.part`.
     """
     words = [_legal(word, 60) for word in (prefix, line_id, ask_id)]
     head = "_".join([word for word in words if word] + [str(time.time_ns())])

@@ -1,7 +1,7 @@
 """The service over HTTP: uploads, chats, tokens and downloads, each with its retries.
 
-The wire format is the service's own documentation's; the one place where a status or a lost connection
-becomes an error of ours is here.
+The wire format is that of the service's own documentation. This is the one place where a status
+or a lost connection becomes an error of ours.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from urllib.parse import urljoin
 import anyio
 import httpx
 
-from gpt4batch import __version__, jsonl
+from gpt4batch import jsonl
 from gpt4batch.credentials import Credentials
 from gpt4batch.errors import (
     AuthError,
@@ -33,6 +33,7 @@ from gpt4batch.errors import (
     ServerError,
 )
 from gpt4batch.retry import LONGEST_AFTER, backoff, retry_after
+from gpt4batch.settings import VERSION
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable
@@ -46,7 +47,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 T = TypeVar("T")
 
-USER_AGENT = f"gpt4batch/{__version__}"
+USER_AGENT = f"gpt4batch/{VERSION}"
 SHOWN = 300
 """How much of a service's own words goes into a message, in characters."""
 
@@ -56,6 +57,7 @@ QUOTA = re.compile(
     re.IGNORECASE,
 )
 REDIRECTS = (301, 302, 303, 307, 308)
+REDIRECTS_FOLLOWED = 5
 PASSING = (408, 425)
 
 
@@ -204,21 +206,7 @@ class Client:
 
     async def _attempt(self, stage: str, request: httpx.Request, attempt: int) -> Reply:
         began = time.monotonic()
-        self.in_flight += 1
-        self.calls += 1
-        try:
-            with anyio.fail_after(self._timeout):
-                response = await self._transport.handle_async_request(request)
-                try:
-                    body = await response.aread()
-                finally:
-                    await response.aclose()
-        except TimeoutError:
-            raise NetworkError(f"no answer within {self._timeout:g} s", stage=stage) from None
-        except httpx.HTTPError as error:
-            raise NetworkError(self._scrub(str(error) or repr(error)), stage=stage) from error
-        finally:
-            self.in_flight -= 1
+        response, body = await self._exchange(stage, request)
         seconds = time.monotonic() - began
         log.debug("%s: %d in %.2f s, %d bytes", stage, response.status_code, seconds, len(body))
         if not response.is_success:
@@ -232,6 +220,24 @@ class Client:
         if not isinstance(doc, dict):
             raise ReplyError(f"the reply is no JSON object: {self._words(body)}", raw)
         return Reply(raw, doc, seconds, attempt)
+
+    async def _exchange(self, stage: str, request: httpx.Request) -> tuple[httpx.Response, bytes]:
+        """Send a request and read the whole reply."""
+        self.in_flight += 1
+        self.calls += 1
+        try:
+            with anyio.fail_after(self._timeout):
+                response = await self._transport.handle_async_request(request)
+                try:
+                    return response, await response.aread()
+                finally:
+                    await response.aclose()
+        except TimeoutError:
+            raise NetworkError(f"no answer within {self._timeout:g} s", stage=stage) from None
+        except httpx.HTTPError as error:
+            raise NetworkError(self._scrub(str(error) or repr(error)), stage=stage) from error
+        finally:
+            self.in_flight -= 1
 
     def _refusal(self, response: httpx.Response, body: bytes, stage: str) -> Gpt4BatchError:
         """Turn a status that is no success into the error that says how it is treated."""
@@ -280,31 +286,30 @@ class Client:
             DownloadError: The address is refused, or the file is not there.
             RetryableError: It may be there later.
         """
-        for _ in range(6):
+        for _ in range(REDIRECTS_FOLLOWED + 1):
             address = _parsed(url)
             await allowed(address)
-            request = httpx.Request(
-                "GET", address, headers={"user-agent": USER_AGENT, "accept": "*/*", **headers}
-            )
-            try:
-                with anyio.fail_after(self._timeout):
-                    response = await self._transport.handle_async_request(request)
-            except TimeoutError:
-                raise NetworkError(
-                    f"no answer within {self._timeout:g} s", stage="download"
-                ) from None
-            except httpx.HTTPError as error:
-                raise NetworkError(str(error) or repr(error), stage="download") from error
+            response = await self._get(address, headers)
             if response.status_code not in REDIRECTS:
-                break
+                try:
+                    yield response
+                finally:
+                    await response.aclose()
+                return
             await response.aclose()
             url = urljoin(str(address), response.headers.get("location", ""))
-        else:
-            raise DownloadError("more than 5 redirects", code=response.status_code)
+        raise DownloadError(f"more than {REDIRECTS_FOLLOWED} redirects")
+
+    async def _get(self, url: httpx.URL, headers: dict[str, str]) -> httpx.Response:
+        headers = {"user-agent": USER_AGENT, "accept": "*/*", **headers}
         try:
-            yield response
-        finally:
-            await response.aclose()
+            with anyio.fail_after(self._timeout):
+                request = httpx.Request("GET", url, headers=headers)
+                return await self._transport.handle_async_request(request)
+        except TimeoutError:
+            raise NetworkError(f"no answer within {self._timeout:g} s", stage="download") from None
+        except httpx.HTTPError as error:
+            raise NetworkError(str(error) or repr(error), stage="download") from error
 
 
 def _parsed(url: str) -> httpx.URL:

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from gpt4batch.errors import FatalError
 
 
-class Stopped(Exception):  # noqa: N818 - not an error: the line is simply not run further
+class Stopped(Exception):
     """A line is left where it is, because the run makes no more calls."""
 
 
@@ -44,7 +44,7 @@ class Control:
             self._scope.deadline = min(self._scope.deadline, anyio.current_time() + grace)
 
     def halt(self, error: FatalError | None = None, grace: float = float("inf")) -> None:
-        """Make no more calls; what waits for one gives up, what is in flight has `grace` seconds."""
+        """Make no more calls: waits are given up, calls in flight have `grace` seconds."""
         self.error = self.error or error
         self.halted = True
         self.drain(grace)

@@ -236,7 +236,7 @@ class Conversation:
         if not missing:
             return
         for url in dict.fromkeys(missing):
-            here.append(await self._fetch(outcome, place, url))
+            here.append(await self._fetch(outcome, place, url))  # noqa: PERF401 - one by one
         found = {item["origin"]: item for item in here}
         outcome.answers[place] = with_downloads(
             answer, [found[url] for url in downloads_of(reply) if url in found]

@@ -1,4 +1,4 @@
-"""The output: an append-only log of results while the run is on, one line per input line after it."""
+"""The output: an append-only log while the run is on, one line per input line after it."""
 
 from __future__ import annotations
 
@@ -319,14 +319,12 @@ class Journal:
         start = self._end
         try:
             if self._unsaved:
-                raise OutputError(f"an earlier answer could not be written to {self.out}")
+                self._write_unsaved()
+                start = self._end
             self._write(text)
         except OSError as error:
             self._unsaved.append((index, state, text))
             raise OutputError(f"cannot write {self.out}: {error.strerror}") from error
-        except OutputError:
-            self._unsaved.append((index, state, text))
-            raise
         self.ledger.put(index, state, start, len(text), in_input=False)
 
     def unsaved(self) -> Iterator[bytes]:

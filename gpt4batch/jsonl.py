@@ -1,23 +1,26 @@
 """JSON as bytes: decoded to look at, passed on as it came.
 
-What this tool does not have to understand (a reply, `extra`, unknown keys) is cut out of the text and
-put back unread, so that a number of 30 digits or a key that stands twice comes back as it went in.
+What this tool does not have to understand (a reply, `extra`, unknown keys) is cut out of the text
+and put back unread: a number of 30 digits or a key that stands twice comes back as it went in.
 """
 
 from __future__ import annotations
 
 import json  # noqa: TID251 - the only place: what orjson refuses may still be JSON
 import re
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import orjson
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 Fragment = orjson.Fragment
 """A value that is JSON text already and goes into the output as it is."""
 
 TOKEN = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"|[\[\]{},:]')
-QUOTE, COLON, COMMA = b'":,'
-OPENING, CLOSING = b"[{", b"]}"
+QUOTE = ord('"')
+OPENING, CLOSING, SEPARATING = b"[{", b"]}", b":,"
 
 
 class JSONError(ValueError):
@@ -77,9 +80,18 @@ def one_line(raw: bytes) -> bytes:
 
 def members(raw: bytes) -> list[tuple[str, bytes]]:
     """Cut a JSON object into its keys and the text of their values; `raw` must be valid."""
-    found: list[tuple[str, bytes]] = []
+    texts = list(_cut(raw))
+    return [(loads(key), value) for key, value in zip(texts[::2], texts[1::2], strict=True)]
+
+
+def elements(raw: bytes) -> list[bytes]:
+    """Cut a JSON array into the texts of its values; `raw` must be valid."""
+    return list(_cut(raw))
+
+
+def _cut(raw: bytes) -> Iterator[bytes]:
+    """Yield what stands between the outermost brackets, colons and commas."""
     depth = start = 0
-    key = b""
     for token in TOKEN.finditer(raw):
         place = token.start()
         kind = raw[place]
@@ -89,34 +101,10 @@ def members(raw: bytes) -> list[tuple[str, bytes]]:
             depth += 1
             if depth == 1:
                 start = place + 1
-        elif kind in CLOSING:
+            continue
+        if kind in CLOSING:
             depth -= 1
-            if depth == 0 and key:
-                found.append((loads(key), raw[start:place].strip()))
-        elif depth == 1 and kind == COLON:
-            key, start = raw[start:place].strip(), place + 1
-        elif depth == 1:
-            found.append((loads(key), raw[start:place].strip()))
+        if depth == 0 or (depth == 1 and kind in SEPARATING):
+            if text := raw[start:place].strip():
+                yield text
             start = place + 1
-    return found
-
-
-def elements(raw: bytes) -> list[bytes]:
-    """Cut a JSON array into the texts of its values; `raw` must be valid."""
-    found: list[bytes] = []
-    depth = start = 0
-    for token in TOKEN.finditer(raw):
-        place = token.start()
-        kind = raw[place]
-        if kind in OPENING:
-            depth += 1
-            if depth == 1:
-                start = place + 1
-        elif kind in CLOSING:
-            depth -= 1
-            if depth == 0:
-                found.append(raw[start:place].strip())
-        elif depth == 1 and kind == COMMA:
-            found.append(raw[start:place].strip())
-            start = place + 1
-    return [text for text in found if text]

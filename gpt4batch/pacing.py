@@ -81,7 +81,7 @@ class Pacer:
         return now
 
     async def _pass(self) -> None:
-        while (held := self.cooling) > 0:
+        while (held := self.cooling) > 0:  # noqa: ASYNC110 - a later 429 may prolong it
             await anyio.sleep(held)
         self._debt += 1 / self._share
         while self._debt >= 1 and self.rate:

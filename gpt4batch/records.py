@@ -106,9 +106,9 @@ def parse_line(raw: bytes, index: int = 0, number: int = 0) -> Line:
     asks = doc["asks"]
     if not isinstance(asks, list) or not asks:
         raise BadLine("asks must be a list of at least one ask")
-    error = doc.get("iErr")
-    if error is not None and not isinstance(error, dict):
-        raise BadLine(f"iErr must be an object, not {_kind(error)}")
+    failure = doc.get("iErr")
+    if failure is not None and not isinstance(failure, dict):
+        raise BadLine(f"iErr must be an object, not {_kind(failure)}")
     meta = doc.get("meta")
     return Line(
         raw,
@@ -117,7 +117,7 @@ def parse_line(raw: bytes, index: int = 0, number: int = 0) -> Line:
         _text(doc.get("model"), "model"),
         _text(doc.get("gizmo_id"), "gizmo_id"),
         _answered(doc.get("answers"), len(asks)),
-        error or None,
+        failure or None,
         meta if isinstance(meta, dict) else {},
         index,
         number,
@@ -218,7 +218,7 @@ def render(
 
 
 def render_bad(raw: bytes, reason: str) -> bytes:
-    """Write a line of output for a line of the input that is bad; its text is kept in the `iErr`."""
+    """Write a line of output for a bad line of the input, whose text is kept in the `iErr`."""
     if is_bad_record(raw):
         return raw
     error = {

@@ -21,7 +21,8 @@ def backoff(attempt: int, rand: Callable[[], float] = random.random) -> float:
 
     Exponential back-off with full jitter: a random share of `min(60, 2 ** (attempt - 1))`.
     """
-    return rand() * min(LONGEST, BASE * 2 ** min(attempt - 1, 30))
+    longest: float = min(LONGEST, BASE * 2.0 ** min(attempt - 1, 30))
+    return rand() * longest
 
 
 def retry_after(headers: Mapping[str, str], now: datetime | None = None) -> float | None:

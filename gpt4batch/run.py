@@ -34,7 +34,7 @@ from gpt4batch.tokens import Tokens
 from gpt4batch.transport import AiohttpTransport
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Iterator
+    from collections.abc import Callable, Coroutine, Iterator
 
 log = logging.getLogger(__name__)
 
@@ -73,7 +73,7 @@ class Summary:
 async def run(
     settings: Settings,
     *,
-    show: Callable[[Progress, Batch], Awaitable[None]] | None = None,
+    show: Callable[[Progress, Batch], Coroutine[Any, Any, None]] | None = None,
     signals: bool = False,
 ) -> Summary:
     """Run one batch and return its summary.
@@ -210,7 +210,7 @@ class Batch:
     # -- the run -----------------------------------------------------------------------------
 
     async def run(
-        self, show: Callable[[Progress, Batch], Awaitable[None]] | None, *, signals: bool
+        self, show: Callable[[Progress, Batch], Coroutine[Any, Any, None]] | None, *, signals: bool
     ) -> Summary:
         """Run the lines, then write the output in order."""
         async with anyio.create_task_group() as aside:
@@ -411,5 +411,3 @@ def _needs_tls(addresses: Endpoints) -> bool:
 def save_summary(summary: Summary, path: str) -> None:
     """Write a summary as JSON."""
     Path(path).write_bytes(jsonl.pretty(asdict(summary)))
-
-

@@ -1,4 +1,4 @@
-"""What this run was asked to do: one frozen record a command, each field with its flag and its help.
+"""What a command was asked to do: one frozen record, each field with its flag and its help.
 
 A field's default, flag and help in both languages stand together here and nowhere else: the command
 line, the environment (`GPT4BATCH_<LONG_NAME>`), `--help` and the reference are made from them.
@@ -16,6 +16,7 @@ from gpt4batch.errors import UsageError
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+VERSION = "0.1.0"
 MIB = 1024 * 1024
 DEFAULT_URL = "https://beta.gpt4api.plus/standard/all-tools"
 DEFAULT_UPLOAD_URL = "https://beta.gpt4api.plus/standard/uploaded"
@@ -38,7 +39,7 @@ class Flag:
     secret: bool = False
 
 
-def flag(
+def flag(  # noqa: PLR0913 - one argument a property
     default: Any,
     names: str,
     en: str,
@@ -237,7 +238,7 @@ class Settings:
     fsync: str = flag(
         "interval",
         "fsync",
-        "How soon written answers survive a power cut: each, within a second, or as the system likes.",
+        "When answers survive a power cut: each at once, within a second, or as it comes.",
         "写入的答案何时落盘:每次 always, 一秒内 interval, 由系统决定 never.",
         choices=("always", "interval", "never"),
         panel=RUN,
@@ -422,7 +423,7 @@ class AuthSettings:
     password: str = flag(
         "",
         "password/p",
-        "Password; better left out: it is asked for unseen, or taken from GPT4BATCH_PASSWORD or a pipe.",
+        "Password; better asked for unseen, piped in, or set by GPT4BATCH_PASSWORD.",
         "密码;建议省略:将隐藏输入,或取自GPT4BATCH_PASSWORD或管道.",
         secret=True,
     )

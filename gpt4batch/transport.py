@@ -112,7 +112,7 @@ class AiohttpTransport(httpx.AsyncBaseTransport):
             )
         return httpx.Response(
             response.status,
-            headers=response.raw_headers,  # type: ignore[arg-type]
+            headers=response.raw_headers,
             stream=_Body(response),
             request=request,
         )
@@ -144,11 +144,14 @@ class Proxies:
         if self._given:
             return self._given
         found = self._environment.get(url.scheme) or self._environment.get("all", "")
-        if not found or urllib.request.proxy_bypass_environment(
-            f"{url.host}:{url.port}", self._environment
-        ):
+        if not found or _bypassed(f"{url.host}:{url.port}", self._environment):
             return ""
         return _checked(found if "://" in found else f"http://{found}")
+
+
+def _bypassed(host: str, environment: dict[str, str]) -> bool:
+    """Tell whether NO_PROXY names a host."""
+    return bool(urllib.request.proxy_bypass_environment(host, environment))  # type: ignore[attr-defined]
 
 
 def _checked(proxy: str) -> str:

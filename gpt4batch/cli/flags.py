@@ -182,10 +182,28 @@ def _annotation(spec: Flag) -> Any:
         shown |= {"parser": parse_number, "metavar": "NUMBER"}
     elif spec.choices:
         shown["metavar"] = "|".join(spec.choices)
-    kind = {bool: Switch, float: Switch}.get(spec.kind, spec.kind)
+    kind = Switch if spec.kind in (bool, float) else spec.kind
     return Annotated[kind, typer.Option(*names, **shown)]
 
 
 def interactive() -> bool:
     """Tell whether a person sits at the terminal."""
     return sys.stdin is not None and sys.stdin.isatty()
+
+
+def from_environment(settings: type) -> dict[str, Any]:
+    """Return what the environment sets of a record that has no command of its own."""
+    found: dict[str, Any] = {}
+    for name, _, spec in flags_of(settings):
+        text = os.environ.get(environment_name(spec))
+        if text is None or spec.secret:
+            continue
+        readers: dict[type, Callable[[str], Any]] = {bool: parse_switch, float: parse_number}
+        read = readers.get(spec.kind, spec.kind)
+        try:
+            found[name] = read(text)
+        except (ValueError, typer.BadParameter):
+            raise UsageError(
+                f"{environment_name(spec)}={text!r} is not {spec.kind.__name__}"
+            ) from None
+    return found

@@ -1,0 +1,96 @@
+"""The log: text or JSON lines, on standard error or in a file, never on standard output."""
+
+from __future__ import annotations
+
+import logging
+import re
+import sys
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+from gpt4batch.errors import UsageError
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
+
+
+def printable(text: str) -> str:
+    """Return a text that cannot steer a terminal: control characters become visible escapes."""
+    return CONTROL.sub(lambda found: found[0].encode("unicode_escape").decode(), text)
+
+
+class TextFormatter(logging.Formatter):
+    """`12:30:01 WARNING text`, in one line a record."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Return the line of a record."""
+        moment = datetime.fromtimestamp(record.created).astimezone().strftime("%H:%M:%S")
+        level = "" if record.levelno == logging.INFO else f"{record.levelname} "
+        text = printable(record.getMessage()).replace("\n", "\n  ")
+        if record.exc_info:
+            text += "\n" + printable(self.formatException(record.exc_info)).replace("\\n", "\n")
+        return f"{moment} {level}{text}"
+
+
+class JsonFormatter(logging.Formatter):
+    """`{"time", "level", "logger", "message"}`, a line a record."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Return the line of a record."""
+        from gpt4batch import jsonl
+
+        entry: dict[str, Any] = {
+            "time": datetime.fromtimestamp(record.created, UTC),
+            "level": record.levelname.lower(),
+            "logger": record.name,
+            "message": record.getMessage(),
+        }
+        if record.exc_info:
+            entry["traceback"] = self.formatException(record.exc_info)
+        return jsonl.dumps(entry).decode()
+
+
+class ConsoleHandler(logging.Handler):
+    """Log above the progress bar, which shares the console."""
+
+    def __init__(self, console: Console) -> None:
+        super().__init__()
+        self._console = console
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Print one record."""
+        self._console.print(
+            self.format(record), markup=False, highlight=False, emoji=False, soft_wrap=True
+        )
+
+
+def set_up(level: str, form: str, file: str, console: Console | None) -> logging.Handler:
+    """Send the package's log where the flags say, and return the handler to close at the end.
+
+    Raises:
+        UsageError: The file cannot be written.
+    """
+    handler: logging.Handler
+    if file:
+        try:
+            handler = logging.FileHandler(file, encoding="utf-8")
+        except OSError as error:
+            raise UsageError(f"--log-file {file}: {error.strerror}") from None
+    elif console is not None:
+        handler = ConsoleHandler(console)
+    else:
+        handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(JsonFormatter() if form == "json" else TextFormatter())
+    logger = logging.getLogger("gpt4batch")
+    logger.addHandler(handler)
+    logger.setLevel(level.upper())
+    logger.propagate = False
+    return handler
+
+
+def tear_down(handler: logging.Handler) -> None:
+    """Stop logging to a handler."""
+    logging.getLogger("gpt4batch").removeHandler(handler)
+    handler.close()
