@@ -59,6 +59,7 @@ QUOTA = re.compile(
 REDIRECTS = (301, 302, 303, 307, 308)
 REDIRECTS_FOLLOWED = 5
 PASSING = (408, 425)
+TOKEN_TIMEOUT = 60.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,13 +129,13 @@ class Client:
             CallError: There is no answer to be had.
             FatalError: The run has to stop.
         """
-        content = jsonl.dumps(body)
+        content = httpx.ByteStream(jsonl.dumps(body))
         url = self._gizmos_url if "gizmo_id" in body else self._chat_url
 
         def request(headers: dict[str, str]) -> httpx.Request:
             self._before_chat()
             headers["content-type"] = "application/json"
-            return httpx.Request("POST", url, headers=headers, content=content)
+            return httpx.Request("POST", url, headers=headers, stream=content)
 
         reply = await self._call("chat", request)
         _check_answer(reply)
@@ -206,7 +207,8 @@ class Client:
 
     async def _attempt(self, stage: str, request: httpx.Request, attempt: int) -> Reply:
         began = time.monotonic()
-        response, body = await self._exchange(stage, request)
+        response = await self._exchange(stage, request)
+        body = response.content
         seconds = time.monotonic() - began
         log.debug("%s: %d in %.2f s, %d bytes", stage, response.status_code, seconds, len(body))
         if not response.is_success:
@@ -221,18 +223,14 @@ class Client:
             raise ReplyError(f"the reply is no JSON object: {self._words(body)}", raw)
         return Reply(raw, doc, seconds, attempt)
 
-    async def _exchange(self, stage: str, request: httpx.Request) -> tuple[httpx.Response, bytes]:
+    async def _exchange(self, stage: str, request: httpx.Request) -> httpx.Response:
         """Send a request and read the whole reply."""
         self.in_flight += 1
         self.calls += 1
+        request.extensions["timeout"] = self._timeout
         try:
-            with anyio.fail_after(self._timeout):
-                response = await self._transport.handle_async_request(request)
-                try:
-                    return response, await response.aread()
-                finally:
-                    await response.aclose()
-        except TimeoutError:
+            return await self._transport.handle_async_request(request)
+        except httpx.ReadTimeout:
             raise NetworkError(f"no answer within {self._timeout:g} s", stage=stage) from None
         except httpx.HTTPError as error:
             raise NetworkError(self._scrub(str(error) or repr(error)), stage=stage) from error
@@ -302,9 +300,9 @@ class Client:
 
     async def _get(self, url: httpx.URL, headers: dict[str, str]) -> httpx.Response:
         headers = {"user-agent": USER_AGENT, "accept": "*/*", **headers}
+        request = httpx.Request("GET", url, headers=headers, extensions={"streamed": True})
         try:
             with anyio.fail_after(self._timeout):
-                request = httpx.Request("GET", url, headers=headers)
                 return await self._transport.handle_async_request(request)
         except TimeoutError:
             raise NetworkError(f"no answer within {self._timeout:g} s", stage="download") from None
@@ -364,18 +362,17 @@ async def fetch_token(
     """
     body = jsonl.dumps({"email": email, "password": password, "ttl": ttl})
     headers = {"content-type": "application/json", "user-agent": USER_AGENT}
-    request = httpx.Request("POST", url, headers=headers, content=body)
+    request = httpx.Request(
+        "POST", url, headers=headers, content=body, extensions={"timeout": TOKEN_TIMEOUT}
+    )
     try:
-        with anyio.fail_after(60):
-            response = await transport.handle_async_request(request)
-            try:
-                raw = await response.aread()
-            finally:
-                await response.aclose()
-    except TimeoutError:
-        raise AuthError(f"{url} does not answer (60 s); is the network up?") from None
+        response = await transport.handle_async_request(request)
+    except httpx.ReadTimeout:
+        text = f"{url} does not answer ({TOKEN_TIMEOUT:.0f} s); is the network up?"
+        raise AuthError(text) from None
     except httpx.HTTPError as error:
         raise AuthError(f"{url} cannot be reached: {error}; is the network up?") from error
+    raw = response.content
     credentials = Credentials.from_reply(raw) if response.is_success else None
     if credentials is None:
         raise AuthError(_token_refusal(url, response, raw).replace(password, "***"))

@@ -8,7 +8,6 @@ caller.
 from __future__ import annotations
 
 import urllib.request
-from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import aiohttp
@@ -20,7 +19,7 @@ from gpt4batch.errors import UsageError
 
 if TYPE_CHECKING:
     import ssl
-    from collections.abc import AsyncIterator, Iterator
+    from collections.abc import AsyncIterator
 
     from aiohttp.abc import AbstractResolver
 
@@ -28,25 +27,25 @@ CHUNK = 1 << 18
 CONNECT_TIMEOUT = 30.0
 
 
-@contextmanager
-def _as_httpx_errors() -> Iterator[None]:
-    """Raise httpx's errors for aiohttp's."""
-    try:
-        yield
-    except aiohttp.ConnectionTimeoutError as error:
-        raise httpx.ConnectTimeout("no connection in time") from error
-    except (aiohttp.ServerTimeoutError, TimeoutError) as error:
-        raise httpx.ReadTimeout("no answer in time") from error
-    except (aiohttp.ClientProxyConnectionError, aiohttp.ClientHttpProxyError) as error:
-        raise httpx.ProxyError(str(error)) from error
-    except aiohttp.ClientConnectorError as error:
-        raise httpx.ConnectError(str(error)) from error
-    except (aiohttp.InvalidURL, aiohttp.NonHttpUrlClientError) as error:
-        raise httpx.UnsupportedProtocol(str(error)) from error
-    except aiohttp.ClientPayloadError as error:
-        raise httpx.RemoteProtocolError("the reply was cut short") from error
-    except (aiohttp.ClientError, ConnectionError) as error:
-        raise httpx.ReadError(str(error) or "the connection was lost") from error
+LOST = (aiohttp.ClientError, TimeoutError, ConnectionError)
+
+
+def _translated(error: Exception) -> httpx.HTTPError:
+    """Return httpx's error for one of aiohttp's."""
+    text = str(error) or "the connection was lost"
+    if isinstance(error, aiohttp.ConnectionTimeoutError):
+        return httpx.ConnectTimeout("no connection in time")
+    if isinstance(error, TimeoutError):
+        return httpx.ReadTimeout("no answer in time")
+    if isinstance(error, aiohttp.ClientProxyConnectionError | aiohttp.ClientHttpProxyError):
+        return httpx.ProxyError(text)
+    if isinstance(error, aiohttp.ClientConnectorError):
+        return httpx.ConnectError(text)
+    if isinstance(error, aiohttp.InvalidURL | aiohttp.NonHttpUrlClientError):
+        return httpx.UnsupportedProtocol(text)
+    if isinstance(error, aiohttp.ClientPayloadError):
+        return httpx.RemoteProtocolError("the reply was cut short")
+    return httpx.ReadError(text)
 
 
 class _Body(httpx.AsyncByteStream):
@@ -56,9 +55,11 @@ class _Body(httpx.AsyncByteStream):
         self._response = response
 
     async def __aiter__(self) -> AsyncIterator[bytes]:
-        with _as_httpx_errors():
+        try:
             async for chunk in self._response.content.iter_chunked(CHUNK):
                 yield chunk
+        except LOST as error:
+            raise _translated(error) from error
 
     async def aclose(self) -> None:
         self._response.close()
@@ -96,26 +97,39 @@ class AiohttpTransport(httpx.AsyncBaseTransport):
         self._urls: dict[str, tuple[URL, dict[str, Any]]] = {}
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
-        """Send one request; the caller reads or closes the response."""
+        """Send one request and return its response, read to the end.
+
+        Two extensions of a request are known: `timeout`, the seconds that the whole call may take,
+        and `streamed`, which leaves the body to be read, or the response to be closed, by the
+        caller.
+        """
         url, options = self._address(str(request.url))
         headers = CIMultiDict(
             (name.decode(), value.decode()) for name, value in request.headers.raw
         )
-        try:
-            body: Any = request.content or None
-        except httpx.RequestNotRead:
-            body = request.stream
+        body: Any = request.stream
+        if isinstance(body, httpx.ByteStream):
+            body = b"".join(body) or None
+        else:
             headers.pop("transfer-encoding", None)  # aiohttp sets its own
-        with _as_httpx_errors():
+        timeout = request.extensions.get("timeout")
+        if timeout is not None:
+            options = {**options, "timeout": self._timeout(timeout)}
+        streamed = "streamed" in request.extensions
+        try:
             response = await self._session.request(
                 request.method, url, data=body, headers=headers, allow_redirects=False, **options
             )
+            if not streamed:
+                return _whole(response, await response.read())
+        except LOST as error:
+            raise _translated(error) from error
         return httpx.Response(
-            response.status,
-            headers=response.raw_headers,
-            stream=_Body(response),
-            request=request,
+            response.status, headers=response.raw_headers, stream=_Body(response), request=request
         )
+
+    def _timeout(self, seconds: float) -> aiohttp.ClientTimeout:
+        return aiohttp.ClientTimeout(total=seconds, connect=min(seconds, CONNECT_TIMEOUT))
 
     def _address(self, text: str) -> tuple[URL, dict[str, Any]]:
         known = self._urls.get(text)
@@ -130,6 +144,10 @@ class AiohttpTransport(httpx.AsyncBaseTransport):
     async def aclose(self) -> None:
         """Close every connection."""
         await self._session.close()
+
+
+def _whole(response: aiohttp.ClientResponse, body: bytes) -> httpx.Response:
+    return httpx.Response(response.status, headers=response.raw_headers, content=body)
 
 
 class Proxies:
