@@ -545,6 +545,31 @@ async def test_upload_beyond_the_largest_size_is_refused(excess: int) -> None:
     assert (beyond.status_code, error_of(beyond)) == (413, "the file is larger than 1048576 bytes")
 
 
+async def test_form_that_comes_in_single_bytes_is_read_whole(caller: Caller) -> None:
+    conversation = (await caller.chat()).json()["conversation_id"]
+    form = (
+        '--edge\r\nContent-Disposition: form-data; name="conversation_id"\r\n\r\n'
+        f"{conversation}\r\n"
+        '--edge\r\nContent-Disposition: form-data; name="type"\r\n\r\nmy_files\r\n'
+        '--edge\r\nContent-Disposition: form-data; name="file"; filename="a"\r\n\r\nabc\r\n'
+        "--edge--\r\n"
+    ).encode()
+
+    async def body() -> AsyncIterator[bytes]:
+        for byte in form:
+            yield bytes([byte])
+
+    headers = {"Content-Type": "multipart/form-data; boundary=edge"}
+    reply = (await caller.http.post(UPLOAD, content=body(), headers=headers)).json()
+    assert reply["conversation_id"] == conversation
+    assert reply["attachment"]["size"] == 3
+
+
+async def test_form_field_without_end_is_refused(caller: Caller) -> None:
+    response = await caller.upload(conversation="x" * 5000)
+    assert (response.status_code, error_of(response)) == (422, "conversation_id is too long")
+
+
 async def test_large_upload_costs_no_memory(caller: Caller) -> None:
     size, piece = 40 * 1024 * 1024, bytes(range(256)) * 256
     head = (
