@@ -10,6 +10,7 @@ import struct
 import time
 from typing import TYPE_CHECKING, Any, Self
 
+import anyio
 import orjson
 from aiohttp import web
 
@@ -43,6 +44,7 @@ log = logging.getLogger("gpt4batch.mock")
 EDITIONS = ("standard", "concurrent")
 MAX_BODY = 64 * 1024 * 1024
 SHUTDOWN = 0.1
+"""Seconds that calls under way get at the end, before they are broken off."""
 GARBAGE = (
     b"<html><head><title>Welcome</title></head><body>Sign in to the network</body></html>",
     b'{"created": 1708834483, "message_id": "7da0',
@@ -84,7 +86,6 @@ class MockService:
             ("GET", "/stats"): self._show_stats,
             ("GET", "/"): self._show_index,
         }
-        self._stopping = asyncio.Event()
         self._runner: web.ServerRunner | None = None
 
     def _routes(self) -> dict[str, Handler]:
@@ -116,7 +117,6 @@ class MockService:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        self._stopping.set()
         if self._runner is not None:
             await self._runner.cleanup()
 
@@ -271,15 +271,11 @@ class MockService:
         if fault == "reset":
             return _reset(request)
         if fault == "hang":
-            return await self._hang(request)
+            await anyio.sleep_forever()
         if fault == "cut":
             body = orjson.dumps(reply)
             return await _cut(request, web.StreamResponse(), body[: len(body) // 2], len(body))
         return _spoilt(fault, key, reply)
-
-    async def _hang(self, request: BaseRequest) -> web.StreamResponse:
-        await self._stopping.wait()
-        return _reset(request)
 
     async def _issue_token(self, request: BaseRequest) -> web.StreamResponse:
         issued = self._tokens.issue(parse_json(await self._body(request)))

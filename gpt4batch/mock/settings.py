@@ -91,7 +91,7 @@ class MockSettings:
         0,
         "token-calls",
         "Calls that a token is good for, then 401 until a new one is fetched; 0 is no limit.",
-        "每个令牌可用的调用次数, 用尽后返回401, 0为不限.",
+        "每个令牌可用的调用次数, 用尽后返回 401, 0为不限.",
     )
     quota: int = flag(
         0,
