@@ -9,12 +9,13 @@ LETTERS = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
 
 def digest(*parts: object) -> bytes:
     """Return 32 bytes that depend on the parts and on where one ends and the next begins."""
-    joined = blake2b(digest_size=32)
-    for part in parts:
-        data = part if isinstance(part, bytes) else str(part).encode("utf-8", "surrogatepass")
-        joined.update(b"%d:" % len(data))
-        joined.update(data)
-    return joined.digest()
+    data = [
+        part if isinstance(part, bytes) else str(part).encode("utf-8", "surrogatepass")
+        for part in parts
+    ]
+    return blake2b(
+        b"".join([b"%d:%b" % (len(part), part) for part in data]), digest_size=32
+    ).digest()
 
 
 def uuid_of(key: bytes) -> str:

@@ -62,11 +62,10 @@ class Limit:
         self._window = self._calls / per_second if per_second else 0.0
         self._passed: deque[float] = deque()
 
-    def allows(self) -> bool:
-        """Tell whether one more call may pass now, and count it if so."""
+    def allows(self, moment: float) -> bool:
+        """Tell whether one more call may pass at a moment, and count it if so."""
         if not self._calls:
             return True
-        moment = time.monotonic()
         while self._passed and self._passed[0] <= moment - self._window:
             self._passed.popleft()
         if len(self._passed) >= self._calls:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import socket
 import struct
 import time
 from typing import TYPE_CHECKING, Any, Self
 
+import anyio
 import orjson
 from aiohttp import web
 
@@ -42,6 +44,7 @@ log = logging.getLogger("gpt4batch.mock")
 EDITIONS = ("standard", "concurrent")
 MAX_BODY = 64 * 1024 * 1024
 SHUTDOWN = 0.1
+"""Seconds that calls under way get at the end, before they are broken off."""
 GARBAGE = (
     b"<html><head><title>Welcome</title></head><body>Sign in to the network</body></html>",
     b'{"created": 1708834483, "message_id": "7da0',
@@ -83,7 +86,6 @@ class MockService:
             ("GET", "/stats"): self._show_stats,
             ("GET", "/"): self._show_index,
         }
-        self._stopping = asyncio.Event()
         self._runner: web.ServerRunner | None = None
 
     def _routes(self) -> dict[str, Handler]:
@@ -99,8 +101,9 @@ class MockService:
             await web.TCPSite(self._runner, host, port, backlog=1024).start()
         except OSError as error:
             await self._runner.cleanup()
+            reason = os.strerror(error.errno) if error.errno else str(error)
             raise UsageError(
-                f"cannot listen on {host}:{port}: {error.strerror or error}; choose another --port"
+                f"cannot listen on {host}:{port}: {reason}; choose another --port"
             ) from error
         shown = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)
         self.origin = (
@@ -114,7 +117,6 @@ class MockService:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        self._stopping.set()
         if self._runner is not None:
             await self._runner.cleanup()
 
@@ -136,7 +138,7 @@ class MockService:
         return response
 
     async def _dispatch(self, request: BaseRequest, path: str) -> web.StreamResponse:
-        route = "/files" if path.startswith("/files/") else path
+        route = self._route(path)
         try:
             if call := self._calls.get(path):
                 response = await self._call(request, call)
@@ -148,17 +150,24 @@ class MockService:
         except (asyncio.CancelledError, ConnectionError):
             self.stats.abandoned += 1
             raise
-        self.stats.calls[route if response.status != 404 else _known(route), response.status] += 1
+        self.stats.calls[route, response.status] += 1
         self.stats.bytes_out += response.content_length or 0
         return response
 
+    def _route(self, path: str) -> str:
+        """Return the path under which a request is counted: one for all files, one for the rest."""
+        if path in self._calls or any(path == known for _, known in self._others):
+            return path
+        return "/files" if path.startswith("/files/") else "other"
+
     async def _call(self, request: BaseRequest, call: Handler) -> web.StreamResponse:
-        self.stats.arrive()
+        moment = time.monotonic()
+        self.stats.arrive(moment)
         try:
             if request.method != "POST":
                 raise Refusal(405, f"use POST, not {request.method}", {"Allow": "POST"})
             self._tokens.admit(request.headers.get("Authorization"))
-            if not self._limit.allows():
+            if not self._limit.allows(moment):
                 self.stats.faults["limit-qps"] += 1
                 raise too_many(self.settings)
             return await call(request)
@@ -262,15 +271,11 @@ class MockService:
         if fault == "reset":
             return _reset(request)
         if fault == "hang":
-            return await self._hang(request)
+            await anyio.sleep_forever()
         if fault == "cut":
             body = orjson.dumps(reply)
             return await _cut(request, web.StreamResponse(), body[: len(body) // 2], len(body))
         return _spoilt(fault, key, reply)
-
-    async def _hang(self, request: BaseRequest) -> web.StreamResponse:
-        await self._stopping.wait()
-        return _reset(request)
 
     async def _issue_token(self, request: BaseRequest) -> web.StreamResponse:
         issued = self._tokens.issue(parse_json(await self._body(request)))
@@ -303,12 +308,6 @@ class MockService:
             for block in assets.asset_blocks(asset.name, asset.size, asset.start, stop):
                 await response.write(block)
         return response
-
-
-def _known(route: str) -> str:
-    """Return the route, or one name for all that do not exist."""
-    known = route.startswith(tuple(f"/{edition}/" for edition in EDITIONS)) or route == "/files"
-    return route if known else "other"
 
 
 def _reset(request: BaseRequest) -> web.StreamResponse:

@@ -41,7 +41,7 @@ class MockSettings:
         0,
         "seed",
         "Seed of answers, ids and faults: the same calls get the same.",
-        "答案、标识和故障的随机种子:相同调用得到相同结果.",
+        "答案、标识和故障的随机种子: 相同调用得到相同结果.",
     )
     latency: float = flag(0.0, "latency", "Seconds that a call takes.", "每次调用耗时(秒).")
     jitter: float = flag(
@@ -91,13 +91,13 @@ class MockSettings:
         0,
         "token-calls",
         "Calls that a token is good for, then 401 until a new one is fetched; 0 is no limit.",
-        "每个令牌可用的调用次数,用尽后返回401,0为不限.",
+        "每个令牌可用的调用次数, 用尽后返回 401, 0为不限.",
     )
     quota: int = flag(
         0,
         "quota",
         "Answers until the account is empty (402); 0 is no limit.",
-        "余额可支付的对话次数,用尽后返回402,0为不限.",
+        "余额可支付的对话次数, 用尽后返回402, 0为不限.",
     )
 
     asset_rate: float = flag(
@@ -124,14 +124,14 @@ class MockSettings:
         0.0,
         "limit-qps",
         "Calls a second that are let through, the rest get 429; 0 is no limit.",
-        "每秒允许的调用次数,超出返回429,0为不限.",
+        "每秒允许的调用次数, 超出返回429, 0为不限.",
         panel=FAULTS,
     )
     retry_after: float = flag(
         1.0,
         "retry-after",
         "Seconds to name in the Retry-After of a 429; 0 leaves it out.",
-        "429响应中Retry-After的秒数,0为不带.",
+        "429响应中Retry-After的秒数, 0为不带.",
         panel=FAULTS,
     )
     retry_after_date: bool = flag(

@@ -40,9 +40,8 @@ class Stats:
         self._window: deque[float] = deque()
         self._answered: Recent[bytes, int] = Recent(history)
 
-    def arrive(self) -> None:
-        """Note that an upload or chat came in; `leave` must follow."""
-        moment = time.monotonic()
+    def arrive(self, moment: float) -> None:
+        """Note that an upload or chat came in at a moment; `leave` must follow."""
         window = self._window
         while window and window[0] <= moment - 1:
             window.popleft()
