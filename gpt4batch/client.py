@@ -34,6 +34,7 @@ from gpt4batch.errors import (
 )
 from gpt4batch.retry import LONGEST_AFTER, backoff, retry_after
 from gpt4batch.settings import VERSION
+from gpt4batch.transport import body_of
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable
@@ -208,7 +209,7 @@ class Client:
     async def _attempt(self, stage: str, request: httpx.Request, attempt: int) -> Reply:
         began = time.monotonic()
         response = await self._exchange(stage, request)
-        body = response.content
+        body = body_of(response)
         seconds = time.monotonic() - began
         log.debug("%s: %d in %.2f s, %d bytes", stage, response.status_code, seconds, len(body))
         if not response.is_success:
@@ -372,7 +373,7 @@ async def fetch_token(
         raise AuthError(text) from None
     except httpx.HTTPError as error:
         raise AuthError(f"{url} cannot be reached: {error}; is the network up?") from error
-    raw = response.content
+    raw = body_of(response)
     credentials = Credentials.from_reply(raw) if response.is_success else None
     if credentials is None:
         raise AuthError(_token_refusal(url, response, raw).replace(password, "***"))
