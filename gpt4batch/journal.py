@@ -21,6 +21,7 @@ from gpt4batch.records import (
     NOT_RUN,
     BadLine,
     Line,
+    glance,
     is_bad_record,
     parse_line,
     render,
@@ -55,6 +56,8 @@ class Journal:
         self._orphans: list[tuple[int, int]] = []
         self._fsync = fsync
         self._keys: KeyIndex | None = None
+        self._next = 0
+        self._in_order = False
         self._source: Source | None = None
         self._lock = FileLock(f"{out}.lock", timeout=0)
         self._fd = -1
@@ -180,22 +183,24 @@ class Journal:
         """Read the input; note the results that its lines carry if `fix`."""
 
         def see(line: Line) -> None:
-            self._fill(line.index + 1)
             if self._keys is None:
                 return
             self._keys.add(line.key, line.index)
+            if not (line.answered or line.error or line.meta):
+                return
             state = state_of(line)
             if state is not State.NEW:
+                self.ledger.grow(line.index + 1)
                 start = source.start(line.index)
                 self.ledger.put(line.index, state, start, len(line.raw), in_input=True)
 
         source.scan(see)
-        self._fill(len(source))
+        self.ledger.grow(len(source))
         if source.is_log:
             self._take_log(source, see)
         if not fix:
             self.ledger = Ledger()
-        self._fill(len(source))
+        self.ledger.grow(len(source))
 
     def _take_log(self, source: Source, see: Callable[[Line], None]) -> None:
         """Read an input that is the log of a run that was killed."""
@@ -207,10 +212,6 @@ class Journal:
         for start, number, raw in source.log_records():
             self._take_log_record(source, start, number, raw, see)
 
-    def _fill(self, size: int) -> None:
-        while len(self.ledger) < size:
-            self.ledger.add()
-
     def _take_log_record(
         self, source: Source, start: int, number: int, raw: bytes, see: Callable[[Line], None]
     ) -> None:
@@ -221,17 +222,19 @@ class Journal:
             line = None
         if line is None or not self._assign(line, start, in_input=True, grown=True):
             source.add(start, number, raw, see)
+            self.ledger.grow(len(source))
 
     def _index_output(self) -> None:
         """Note the results that the output holds already."""
         with self.out.open("rb", buffering=BUFFER) as file:
             self._fd = os.dup(file.fileno())
-            start = 0
-            while raw := file.readline():
+            self._in_order, start = True, 0
+            for raw in file:
                 self._take_record(start, raw)
                 start += len(raw)
         os.close(self._fd)
         self._fd = -1
+        self._in_order = self._in_order and self._next == len(self.ledger)
         if self._orphans:
             log.warning(
                 "%s: %d results are of no line of this input; they are kept aside at the end",
@@ -243,30 +246,64 @@ class Journal:
         """Note one line of the output, or that it is an answer to no line of the input."""
         if not raw.strip():
             return
+        marked = raw.endswith(LOG_MARK)
+        seen = None if marked else glance(raw)
+        if seen is not None and seen.done and self._is_next(seen.key):
+            self._note_next(State.DONE, start, len(raw))
+            return
         try:
             line = parse_line(raw)
         except BadLine:
-            if is_bad_record(raw):
-                return
-        else:
-            if self._assign(line, start, in_input=False) or not line.answered:
-                return
-        self._orphans.append((start, len(raw)))
+            self._in_order = False
+            if not is_bad_record(raw):
+                self._orphans.append((start, len(raw)))
+            return
+        if not marked and self._is_next(line.key):
+            self._note_next(state_of(line), start, len(raw))
+            return
+        self._in_order = False
+        if not self._assign(line, start, in_input=False) and line.answered:
+            self._orphans.append((start, len(raw)))
+
+    def _is_next(self, key: bytes) -> bool:
+        """Tell whether a record is that of the next line, as it is in an ordered output."""
+        assert self._keys is not None
+        return self._keys.key_at(self._next) == key
+
+    def _note_next(self, state: State, start: int, size: int) -> None:
+        assert self._keys is not None
+        index = self._keys.line_at(self._next)
+        self._next += 1
+        self._put(index, state, start, size, in_input=False)
+
+    def _put(self, index: int, state: State, start: int, size: int, *, in_input: bool) -> None:
+        """Note a record of a line; what is done is never undone."""
+        if state is State.DONE or self.ledger.states[index] != State.DONE:
+            self.ledger.put(index, state, start, size, in_input=in_input)
 
     def _assign(self, line: Line, start: int, *, in_input: bool, grown: bool = False) -> bool:
-        """Give a record to the line it belongs to; what is done is never undone."""
+        """Give a record to the line it belongs to, wherever that stands.
+
+        Args:
+            line: The record.
+            start: Its offset.
+            in_input: Whether it stands in the input.
+            grown: The line may have been made from a record itself; then a further one that is
+                done is an equal line.
+        """
         assert self._keys is not None
-        ledger, state = self.ledger, state_of(line)
+        state = state_of(line)
         index = self._keys.find(line.key)
         if index < 0:
             return False
         equals = self._keys.equals.get(index)
         if equals is not None:
             index = self._claim(equals, line, state)
-        elif grown and ledger.states[index] == State.DONE:
+        elif grown and self.ledger.states[index] == State.DONE:
             return False
-        if index >= 0 and (state is State.DONE or ledger.states[index] != State.DONE):
-            ledger.put(index, state, start, len(line.raw), in_input=in_input)
+        if index >= 0:
+            self._next = self._keys.after(index)
+            self._put(index, state, start, len(line.raw), in_input=in_input)
         return True
 
     def _claim(self, equals: Equals, line: Line, state: State) -> int:
@@ -395,6 +432,8 @@ class Journal:
             return
         try:
             self._write_unsaved()
+            if self._in_order and self._end == self._run_start:
+                return  # nothing was added to an output that is in order already
             self._keep_orphans()
             self._write_ordered(self.out, self.ledger)
         except OSError as error:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from array import array
+from bisect import bisect_right
 from collections import deque
 from enum import IntEnum
 from typing import TYPE_CHECKING
@@ -36,11 +37,13 @@ class Ledger:
     def __len__(self) -> int:
         return len(self.states)
 
-    def add(self) -> None:
-        """Take in one more line, of which nothing is known."""
-        self.states.append(State.NEW)
-        self._places.append(-1)
-        self._sizes.append(0)
+    def grow(self, size: int) -> None:
+        """Take in more lines, of which nothing is known, up to a number of lines."""
+        more = size - len(self.states)
+        if more > 0:
+            self.states.extend(bytes(more))
+            self._places.extend(array("q", [-1]) * more)
+            self._sizes.extend(array("I", [0]) * more)
 
     def put(self, index: int, state: State, offset: int, size: int, *, in_input: bool) -> None:
         """Note that the latest record of a line lies at an offset."""
@@ -67,55 +70,71 @@ class Ledger:
 
 
 class KeyIndex:
-    """Which line a key belongs to: an open-addressing table, about 28 bytes a line.
+    """Which line a key belongs to; about 28 bytes a line, where a dict takes 150.
 
-    A dict of a million keys takes 150 MB; the lines of one key are found here in 28.
+    Keys stand in the order of their lines. The table (open addressing) is built when a key is
+    looked up that is not the expected one, which in an ordered output never happens.
     """
 
     def __init__(self) -> None:
-        self._keys = bytearray()
-        self._table = array("I", bytes(4 << 10))
-        self._lines = array("I")
         self.equals: dict[int, Equals] = {}
+        self._keys = bytearray()
+        self._lines = array("I")
+        self._table = array("I")
 
     def add(self, key: bytes, line: int) -> None:
-        """Take in a line; a line equal to an earlier one joins it."""
-        slot, found = self._find(key)
-        if found >= 0:
-            first = self._lines[found]
-            self.equals.setdefault(first, Equals(first)).lines.append(line)
-            return
+        """Take in a line, whose number is higher than that of the one before."""
         self._keys += key
         self._lines.append(line)
-        self._table[slot] = len(self._lines)
-        if len(self._lines) * 3 > len(self._table) * 2:
-            self._grow()
+        if self._table:
+            self._insert(len(self._lines) - 1)
+
+    def key_at(self, place: int) -> bytes:
+        """Return the key at a place in the order of lines; empty past the end."""
+        return bytes(self._keys[place * KEY_SIZE : (place + 1) * KEY_SIZE])
+
+    def line_at(self, place: int) -> int:
+        """Return the line at a place in the order of lines."""
+        return self._lines[place]
+
+    def after(self, line: int) -> int:
+        """Return the place that follows a line's."""
+        return bisect_right(self._lines, line)
 
     def find(self, key: bytes) -> int:
         """Return the first line that has the key, or -1."""
-        found = self._find(key)[1]
-        return self._lines[found] if found >= 0 else -1
+        if not self._table:
+            self._build(max(1 << 12, 1 << (2 * len(self._lines)).bit_length()))
+        entry = self._table[self._slot(key)]
+        return self._lines[entry - 1] if entry else -1
 
-    def _find(self, key: bytes) -> tuple[int, int]:
+    def _slot(self, key: bytes) -> int:
+        """Return the slot in which a key is, or the free one where it would be."""
         table, keys = self._table, self._keys
         mask = len(table) - 1
         slot = int.from_bytes(key[:8], "little") & mask
         while entry := table[slot]:
-            start = (entry - 1) * KEY_SIZE
-            if keys[start : start + KEY_SIZE] == key:
-                return slot, entry - 1
+            if keys[(entry - 1) * KEY_SIZE : entry * KEY_SIZE] == key:
+                break
             slot = (slot + 1) & mask
-        return slot, -1
+        return slot
 
-    def _grow(self) -> None:
-        self._table = array("I", bytes(len(self._table) * 8))
-        table, keys = self._table, self._keys
-        mask = len(table) - 1
-        for entry in range(len(self._lines)):
-            slot = int.from_bytes(keys[entry * KEY_SIZE : entry * KEY_SIZE + 8], "little") & mask
-            while table[slot]:
-                slot = (slot + 1) & mask
-            table[slot] = entry + 1
+    def _build(self, size: int) -> None:
+        self._table = array("I", bytes(4 * size))
+        self.equals.clear()
+        for place in range(len(self._lines)):
+            self._insert(place)
+
+    def _insert(self, place: int) -> None:
+        if 3 * place > 2 * len(self._table):
+            self._build(2 * len(self._table))
+            return
+        slot = self._slot(self.key_at(place))
+        if entry := self._table[slot]:
+            first = self._lines[entry - 1]
+            self.equals.setdefault(first, Equals(first)).lines.append(self._lines[place])
+        else:
+            self._table[slot] = place + 1
 
 
 class Equals:

@@ -27,25 +27,25 @@ CHUNK = 1 << 18
 CONNECT_TIMEOUT = 30.0
 
 
+ERRORS: list[tuple[type[Exception], type[httpx.HTTPError]]] = [
+    (aiohttp.ConnectionTimeoutError, httpx.ConnectTimeout),
+    (TimeoutError, httpx.ReadTimeout),
+    (aiohttp.ClientProxyConnectionError, httpx.ProxyError),
+    (aiohttp.ClientHttpProxyError, httpx.ProxyError),
+    (aiohttp.ClientConnectorError, httpx.ConnectError),
+    (aiohttp.InvalidURL, httpx.UnsupportedProtocol),
+    (aiohttp.ClientPayloadError, httpx.RemoteProtocolError),
+    (Exception, httpx.ReadError),
+]
+"""aiohttp's errors, the special before the general, and httpx's for them."""
+
 LOST = (aiohttp.ClientError, TimeoutError, ConnectionError)
 
 
 def _translated(error: Exception) -> httpx.HTTPError:
     """Return httpx's error for one of aiohttp's."""
     text = str(error) or "the connection was lost"
-    if isinstance(error, aiohttp.ConnectionTimeoutError):
-        return httpx.ConnectTimeout("no connection in time")
-    if isinstance(error, TimeoutError):
-        return httpx.ReadTimeout("no answer in time")
-    if isinstance(error, aiohttp.ClientProxyConnectionError | aiohttp.ClientHttpProxyError):
-        return httpx.ProxyError(text)
-    if isinstance(error, aiohttp.ClientConnectorError):
-        return httpx.ConnectError(text)
-    if isinstance(error, aiohttp.InvalidURL | aiohttp.NonHttpUrlClientError):
-        return httpx.UnsupportedProtocol(text)
-    if isinstance(error, aiohttp.ClientPayloadError):
-        return httpx.RemoteProtocolError("the reply was cut short")
-    return httpx.ReadError(text)
+    return next((ours(text) for theirs, ours in ERRORS if isinstance(error, theirs)))
 
 
 class _Body(httpx.AsyncByteStream):
