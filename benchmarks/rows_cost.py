@@ -108,7 +108,7 @@ def startup(bench: Bench) -> Iterator[Figure]:
         }
         found = interleaved(cases, bench.rounds + 2)
     for name, samples in found.items():
-        key = "startup.help" if name.endswith("--help") else ""
+        key = "startup.help" if name == "--help" else ""
         yield Figure("startup", f"{name}: CPU", median(s.cpu for s in samples), "s", key)
         if name.endswith("one line"):
             yield Figure("startup", f"{name}: wall", median(s.wall for s in samples), "s")
