@@ -3,7 +3,10 @@ PYTHON ?= python3
 BIN := .venv/bin
 STAMP := .venv/.ready
 
-.PHONY: setup demo test check format lock clean
+BENCH := .venv/bench
+BENCH_STAMP := $(BENCH)/.ready
+
+.PHONY: setup demo test check format bench bench-short lock clean
 
 setup: $(STAMP)
 
@@ -29,6 +32,19 @@ check: $(STAMP)
 format: $(STAMP)
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
+
+# The peers live in a virtual environment of their own: nothing else needs them.
+$(BENCH_STAMP): $(STAMP)
+	$(PYTHON) -m venv $(BENCH)
+	$(BENCH)/bin/pip install --quiet --constraint constraints.txt --upgrade pip
+	$(BENCH)/bin/pip install --quiet --constraint constraints.txt --editable . --group bench
+	touch $@
+
+bench: $(BENCH_STAMP)
+	$(BENCH)/bin/python -m benchmarks
+
+bench-short: $(STAMP)
+	$(BIN)/python -m benchmarks --short
 
 # The versions that are tested: what pip chose today, written down.
 lock: $(STAMP)

@@ -1,0 +1,1 @@
+"""Measure gpt4batch as whole processes, beside a floor and its peers."""
