@@ -13,7 +13,7 @@ import time
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any, Protocol
+from typing import IO, TYPE_CHECKING, Any, Protocol, cast
 from urllib.parse import parse_qs, unquote, urlsplit
 
 import anyio
@@ -24,7 +24,7 @@ from gpt4batch.errors import DownloadError, NetworkError, OutputError, Retryable
 from gpt4batch.retry import LONGEST_AFTER, backoff, retry_after
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Mapping
+    from collections.abc import AsyncIterable, Awaitable, Callable, Mapping
     from contextlib import AbstractAsyncContextManager
 
     from gpt4batch.control import Control
@@ -306,7 +306,7 @@ class Downloads:
             raise DownloadError(f"{size} bytes are more than --max-download-size allows")
 
     async def _receive(self, response: httpx.Response, part: _Part) -> None:
-        chunks = response.aiter_raw()
+        chunks = aiter(cast("AsyncIterable[bytes]", response.stream))
         try:
             while True:
                 with anyio.fail_after(IDLE):

@@ -17,6 +17,12 @@ if TYPE_CHECKING:
 STEPS = 50
 """Successes that bring the pace from nothing back to the full rate."""
 
+CATCHING_UP = 1.01
+"""How much faster than the full rate calls leave while the schedule is behind."""
+
+LONGEST_LAG = 1.0
+"""Seconds by which the schedule is ever behind: what a pause missed is not made up for."""
+
 SLOWEST = 1 / 16
 """The least share of the full rate that 429s can bring the pace down to."""
 
@@ -47,10 +53,11 @@ class Pacer:
 
     def set_rate(self, rate: float) -> None:
         """Change the full rate, in calls a second."""
-        # A bucket of q units that refills in a second lets 2 q through in the first one: the
-        # bucket here is a fiftieth of it.
-        burst = max(1.0, rate // 50)
-        self._limiter = AsyncLimiter(burst, burst / rate)
+        # A bucket that holds a second's calls lets 2 q through in the first second; this one holds
+        # 5 ms of them, about what a timer is late.
+        burst = max(1.0, rate / 200)
+        self._limiter = AsyncLimiter(burst, burst / (rate * CATCHING_UP))
+        self._due = time.monotonic()
         self.rate = rate
 
     @property
@@ -85,8 +92,16 @@ class Pacer:
             await anyio.sleep(held)
         self._debt += 1 / self._share
         while self._debt >= 1 and self.rate:
-            await self._limiter.acquire()
+            await self._step()
             self._debt -= 1
+
+    async def _step(self) -> None:
+        """Wait for one place in the schedule, which is absolute: a late call makes none later."""
+        now = time.monotonic()
+        if self._due > now:
+            await anyio.sleep(self._due - now)
+        await self._limiter.acquire()
+        self._due = max(self._due + 1 / self.rate, time.monotonic() - LONGEST_LAG)
 
     def slow_down(self, sent: float, after: float | None) -> None:
         """Take note of a 429 to a call sent at a moment, with its Retry-After in seconds."""

@@ -90,6 +90,7 @@ class AiohttpTransport(httpx.AsyncBaseTransport):
             cookie_jar=aiohttp.DummyCookieJar(),
             timeout=aiohttp.ClientTimeout(total=None, connect=CONNECT_TIMEOUT),
             skip_auto_headers=("User-Agent", "Content-Type"),
+            read_bufsize=CHUNK,
             max_line_size=1 << 16,
             max_field_size=1 << 16,
         )
