@@ -334,8 +334,6 @@ class _Link:
         self._accepted = 0
         self._skipped = 0
         self._bytes = 0
-        self._connected = False
-        self._ending: BaseException | None = None
         self._conn: Any = None
 
     async def open(self, place: tuple[str, int], access: Access) -> None:
@@ -368,7 +366,6 @@ class _Link:
             auth_secret=access.auth_secret or None,
             user_agent="gpt4batch",
         )
-        self._conn.on("connect", self._on_connect)
         self._conn.on("identify_response", partial(self._on_identify, access))
         self._conn.on("error", self._on_error)
         self._conn.on("close", self._on_close)
@@ -446,23 +443,17 @@ class _Link:
         elif data.get("auth_required") and not access.auth_secret:
             self._lose("it wants a secret (--nsq-auth-secret)")
 
-    def _on_connect(self, **_: Any) -> None:
-        self._connected = True
-
     def _on_error(self, error: Exception, **_: Any) -> None:
         told = error.args[0] if error.args else ""
-        inner = getattr(error, "error", None)
         if isinstance(told, bytes):
             self._lose(told.decode(errors="replace"))
         else:
-            self._lose(_reason(inner or self._ending))
+            cause = getattr(error, "error", None)
+            self._lose(_reason(cause or getattr(self._conn.stream, "error", None)))
 
     def _on_close(self, **_: Any) -> None:
-        stream = self._conn.stream
-        self._ending = stream.error if stream is not None else None
-        # Once connected, an error follows, after what nsqd said last was read.
-        if not self._connected:
-            self._lose(_reason(self._ending))
+        if self._conn.stream is not None:  # else TLS failed, and the error that follows tells why
+            self._lose(_reason(self._conn.stream.error))
 
 
 def library() -> Any:

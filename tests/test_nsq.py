@@ -205,7 +205,9 @@ async def test_message_is_on_its_way_without_waiting_for_the_end(nsqd: Nsqd, spo
         await until(lambda: publisher.sent == 2)
 
 
-async def test_no_nsqd_at_start_is_refused_with_what_to_do(tmp_path: Path, spool: Path) -> None:
+async def test_no_nsqd_at_start_is_refused_with_what_to_do(
+    tmp_path: Path, spool: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     address = f"127.0.0.1:{free_port()}"
     with pytest.raises(
         UsageError, match=f"{address} does not answer: Connection refused; start it"
@@ -213,6 +215,7 @@ async def test_no_nsqd_at_start_is_refused_with_what_to_do(tmp_path: Path, spool
         async with Publisher([address], TOPIC, spool):
             pass
     assert not list(tmp_path.iterdir())
+    assert not [record for record in caplog.records if record.levelno > logging.DEBUG]
 
 
 async def test_something_else_at_the_address_is_refused(spool: Path) -> None:
@@ -270,16 +273,13 @@ async def test_nsqd_restarted_in_the_middle_loses_nothing(
     assert "is back" in told[-1]
 
 
-async def test_nsqd_gone_for_good_leaves_the_rest_for_the_next_run(
-    nsqd: Nsqd, spool: Path, caplog: pytest.LogCaptureFixture
-) -> None:
+async def test_nsqd_gone_for_good_leaves_the_rest_for_the_next_run(nsqd: Nsqd, spool: Path) -> None:
     told: list[str] = []
     async with Publisher([nsqd.address], TOPIC, spool, on_state=told.append) as publisher:
         nsqd.stop()
         for body in bodies(100):
             publisher.publish(body)
         assert await publisher.aclose(0.1) == 100
-    assert not [record for record in caplog.records if record.levelno > logging.DEBUG]
     await nsqd.up()
     async with Publisher([nsqd.address], TOPIC, spool, on_state=told.append) as publisher:
         for body in bodies(50, 100):
@@ -539,9 +539,16 @@ async def test_missing_library_is_named(spool: Path, monkeypatch: pytest.MonkeyP
         Publisher(["127.0.0.1:4150"], TOPIC, spool)
 
 
-async def test_closed_publisher_leaves_no_connection(nsqd: Nsqd, spool: Path) -> None:
+async def test_closed_publisher_leaves_no_connection_after_a_restart_either(
+    nsqd: Nsqd, spool: Path
+) -> None:
     async with Publisher([nsqd.address], TOPIC, spool) as publisher:
         publisher.publish(b"1")
+        await until(lambda: publisher.sent == 1)
+        nsqd.stop()
+        publisher.publish(b"2")
+        await nsqd.up()
+        assert await publisher.aclose(DEADLINE) == 0
     url = f"http://127.0.0.1:{nsqd.http_port}/stats?format=json"
     with anyio.fail_after(DEADLINE):
         while True:
