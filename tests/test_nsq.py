@@ -70,9 +70,8 @@ class Nsqd:
                     f"--data-path={self.folder}",
                     f"--tcp-address={self.address}",
                     f"--http-address=127.0.0.1:{self.http_port}",
-                    # All on disk: a message with an OK survives kill -9, and the order is kept.
+                    # All by way of the disk: the order is kept.
                     "--mem-queue-size=0",
-                    "--sync-every=1",
                     *self.flags,
                 ],
                 stderr=log,
@@ -191,7 +190,7 @@ async def test_published_messages_arrive_in_order(nsqd: Nsqd, spool: Path) -> No
     async with Publisher([nsqd.address], TOPIC, spool) as publisher:
         for body in bodies(400):
             publisher.publish(body)
-        assert await publisher.aclose() == 0
+        assert await publisher.aclose(DEADLINE) == 0
     assert publisher.sent == 400
     assert await consume(nsqd.address, 400) == bodies(400)
     assert not spool.exists()
@@ -251,24 +250,26 @@ def test_bad_topic_is_refused(spool: Path) -> None:
 
 @pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGKILL])
 async def test_nsqd_restarted_in_the_middle_loses_nothing(
-    nsqd: Nsqd, spool: Path, how: signal.Signals
+    brokers: Callable[..., Nsqd], spool: Path, how: signal.Signals
 ) -> None:
+    nsqd = brokers("--sync-every=1")  # else kill -9 takes messages that it has said OK to
+    await nsqd.up()
     told: list[str] = []
-    wanted = bodies(1000)
+    wanted = bodies(800)
     async with Publisher([nsqd.address], TOPIC, spool, on_state=told.append) as publisher:
-        for body in wanted[:600]:
+        for body in wanted[:500]:
             publisher.publish(body)
         await until(lambda: publisher.sent >= 100)
         nsqd.stop(how)
-        for body in wanted[600:]:
+        for body in wanted[500:]:
             publisher.publish(body)
         await until(lambda: bool(told))
-        assert publisher.left >= 400
+        assert publisher.left >= 300
         await nsqd.up()
         assert await publisher.aclose(DEADLINE) == 0
-    found = await consume(nsqd.address, 1000)
+    found = await consume(nsqd.address, 800)
     assert once(found) == wanted
-    assert len(found) - 1000 <= WINDOW
+    assert len(found) - 800 <= WINDOW
     assert "is lost" in told[0]
     assert "is back" in told[-1]
 
@@ -364,7 +365,7 @@ async def test_message_too_big_though_compressed_is_kept_and_sent_when_nsqd_take
     async with Publisher([nsqd.address], TOPIC, spool, on_state=told.append) as publisher:
         for body in (b"1", large, b"2", large):
             publisher.publish(body)
-        assert await publisher.aclose() == 2
+        assert await publisher.aclose(1) == 2
     assert await consume(nsqd.address, 2) == [b"1", b"2"]
     assert "10000 bytes" in told[0]
     assert "5000" in told[0]
@@ -372,7 +373,7 @@ async def test_message_too_big_though_compressed_is_kept_and_sent_when_nsqd_take
     nsqd.flags = ()
     await nsqd.up()
     async with Publisher([nsqd.address], TOPIC, spool) as publisher:
-        assert await publisher.aclose() == 0
+        assert await publisher.aclose(DEADLINE) == 0
     assert await consume(nsqd.address, 2) == [large, large]
 
 
@@ -450,7 +451,7 @@ async def test_authority_is_taken_from_the_environment(
         address = f"localhost:{nsqd.port}"
         async with Publisher([address], TOPIC, spool, access=Access(tls=True)) as publisher:
             publisher.publish(b"1")
-            assert await publisher.aclose() == 0
+            assert await publisher.aclose(DEADLINE) == 0
 
 
 @pytest.mark.parametrize(
