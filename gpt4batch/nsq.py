@@ -2,7 +2,8 @@
 
 A message is in the spool before `publish` returns and leaves it when nsqd has said OK, so that
 each one is delivered at least once, in order, whatever happens to nsqd, the link or this process.
-Those in flight when a link is lost are sent again and may arrive twice.
+Those in flight when a link is lost are sent again and may arrive twice. A message over nsqd's limit
+goes out as gzip, which a consumer knows by its first bytes, 1f 8b: JSON starts with a brace.
 """
 
 from __future__ import annotations
