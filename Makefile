@@ -6,7 +6,7 @@ STAMP := .venv/.ready
 BENCH := .venv/bench
 BENCH_STAMP := $(BENCH)/.ready
 
-.PHONY: setup demo test check format bench bench-short lock clean
+.PHONY: setup demo test nsqd check format bench bench-short lock clean
 
 setup: $(STAMP)
 
@@ -14,7 +14,7 @@ $(STAMP): pyproject.toml constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit("gpt4batch needs Python 3.11 or newer" if sys.version_info < (3, 11) else 0)'
 	$(PYTHON) -m venv .venv
 	$(BIN)/pip install --quiet --constraint constraints.txt --upgrade pip
-	$(BIN)/pip install --quiet --constraint constraints.txt --editable . --group test --group check
+	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[nsq]' --group test --group check
 	touch $@
 
 demo: $(STAMP)
@@ -22,6 +22,12 @@ demo: $(STAMP)
 
 test: $(STAMP)
 	$(BIN)/pytest
+
+# The broker for tests/test_nsq.py; needs Go.
+nsqd: .tools/bin/nsqd
+
+.tools/bin/nsqd: tests/broker/go.mod tests/broker/go.sum
+	cd tests/broker && GOBIN=$(CURDIR)/.tools/bin go install tool
 
 check: $(STAMP)
 	$(BIN)/ruff format --check .

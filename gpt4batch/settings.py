@@ -308,6 +308,28 @@ class Settings:
         "-n使用的NSQ主题.",
         panel=NETWORK,
     )
+    nsq_tls: bool = flag(
+        False,
+        "nsq-tls",
+        "Speak to nsqd over TLS only.",
+        "仅通过TLS连接nsqd.",
+        panel=NETWORK,
+    )
+    nsq_ca: str = flag(
+        "",
+        "nsq-ca",
+        "Authorities for nsqd's certificate; left empty: SSL_CERT_FILE, else the usual ones.",
+        "验证nsqd证书的CA文件,未设置时取SSL_CERT_FILE或默认CA.",
+        panel=NETWORK,
+    )
+    nsq_auth_secret: str = flag(
+        "",
+        "nsq-auth-secret",
+        "Secret for an nsqd that wants one; better by GPT4BATCH_NSQ_AUTH_SECRET.",
+        "nsqd的认证密钥;建议用环境变量GPT4BATCH_NSQ_AUTH_SECRET.",
+        panel=NETWORK,
+        secret=True,
+    )
 
     progress_interval: float = flag(
         10.0,

@@ -1,0 +1,159 @@
+"""A queue of messages in one file: appended to, read in order, acknowledged from the front."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import struct
+import zlib
+from collections import deque
+from typing import TYPE_CHECKING
+
+from gpt4batch.errors import UsageError
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+MAGIC = b"G4BSPOOL"
+HEADER = struct.Struct(">8sQ")
+"""The magic, and where the first message lies that was not acknowledged."""
+HEAD = struct.Struct(">II")
+"""The length and the CRC-32 of the message that follows."""
+
+MIB = 1024 * 1024
+SHRINK = MIB
+COMPACT = 16 * MIB
+
+
+class Spool:
+    """A queue that outlives its process.
+
+    A message is in the file, by one write, when `append` returns; nothing waits for the disk, so
+    a power cut may take the newest ones. What a crash cut short is dropped when the file is opened.
+
+    Args:
+        path: The file; made here, and removed by `close` when nothing waits in it.
+        limit: Bytes that may wait; `append` refuses what would exceed them.
+
+    Raises:
+        UsageError: The file cannot be opened, or is not a spool.
+    """
+
+    def __init__(self, path: Path, limit: int = 1024 * MIB) -> None:
+        self.path = path
+        self.waiting = 0
+        """Messages that were not acknowledged yet."""
+        self.cut = 0
+        """Bytes at the end of the file that were no whole message."""
+        self._limit = limit
+        self._sent: deque[int] = deque()
+        try:
+            self._file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        except OSError as error:
+            raise UsageError(f"{path}: cannot be opened: {error.strerror}") from None
+        try:
+            self._recover()
+        except BaseException:
+            os.close(self._file)
+            raise
+
+    def append(self, body: bytes) -> bool:
+        """Add a message; tell whether there was room for it, in the limit and on the disk."""
+        record = HEAD.pack(len(body), zlib.crc32(body)) + body
+        if self._end - self._first + len(record) > self._limit:
+            return False
+        try:
+            whole = os.pwrite(self._file, record, self._end) == len(record)
+        except OSError:
+            whole = False
+        if not whole:
+            os.ftruncate(self._file, self._end)
+            return False
+        self._end += len(record)
+        self.waiting += 1
+        return True
+
+    def next(self) -> bytes | None:
+        """Return the first message that was not read yet, if there is one."""
+        if self._read == self._end:
+            return None
+        length, _ = HEAD.unpack(os.pread(self._file, HEAD.size, self._read))
+        body = os.pread(self._file, length, self._read + HEAD.size)
+        self._read += HEAD.size + length
+        self._sent.append(self._read)
+        return body
+
+    def acknowledge(self, count: int) -> None:
+        """Forget the first `count` messages that were read."""
+        if count == 0:
+            return
+        for _ in range(count):
+            self._first = self._sent.popleft()
+        self.waiting -= count
+        if self.waiting == 0 and self._end > SHRINK:
+            self._empty()
+        elif self._first >= max(COMPACT, self._end - self._first):
+            self._compact()
+        else:
+            self._mark()
+
+    def rewind(self) -> None:
+        """Go back to the first message that was not acknowledged."""
+        self._sent.clear()
+        self._read = self._first
+
+    def close(self) -> None:
+        """Close the file, and remove it when nothing waits in it."""
+        os.close(self._file)
+        if self.waiting == 0:
+            self.path.unlink(missing_ok=True)
+
+    def _recover(self) -> None:
+        size = os.fstat(self._file).st_size
+        header = os.pread(self._file, HEADER.size, 0)
+        if not header.startswith(MAGIC[: len(header)]):
+            raise UsageError(f"{self.path}: is in the way: it is not a queue of messages")
+        first = HEADER.unpack(header)[1] if len(header) == HEADER.size else HEADER.size
+        self._first = self._read = self._end = first if first <= size else HEADER.size
+        while self._whole(size):
+            self._end = self._read
+            self.waiting += 1
+        self.cut = max(0, size - self._end)
+        os.ftruncate(self._file, self._end)
+        self._mark()
+        self.rewind()
+
+    def _whole(self, size: int) -> bool:
+        if self._read + HEAD.size > size:
+            return False
+        length, check = HEAD.unpack(os.pread(self._file, HEAD.size, self._read))
+        start = self._read + HEAD.size
+        if length == 0 or start + length > size:
+            return False
+        self._read = start + length
+        computed = zlib.crc32(os.pread(self._file, length, start))
+        return bool(computed == check)
+
+    def _empty(self) -> None:
+        # The file first: a crash in between leaves a mark beyond its end, which counts as empty.
+        os.ftruncate(self._file, HEADER.size)
+        self._first = self._read = self._end = HEADER.size
+        self._mark()
+
+    def _compact(self) -> None:
+        gone = self._first - HEADER.size
+        beside = self.path.with_name(self.path.name + ".new")
+        with self.path.open("rb") as old, beside.open("wb") as new:
+            new.write(HEADER.pack(MAGIC, HEADER.size))
+            old.seek(self._first)
+            shutil.copyfileobj(old, new, MIB)
+        beside.replace(self.path)
+        os.close(self._file)
+        self._file = os.open(self.path, os.O_RDWR | os.O_CLOEXEC)
+        self._first -= gone
+        self._read -= gone
+        self._end -= gone
+        self._sent = deque(place - gone for place in self._sent)
+
+    def _mark(self) -> None:
+        os.pwrite(self._file, HEADER.pack(MAGIC, self._first), 0)
