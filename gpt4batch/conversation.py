@@ -50,6 +50,7 @@ class Outcome:
     uploads: list[dict[str, Any]] = field(default_factory=list)
     timings: list[dict[str, Any]] = field(default_factory=list)
     superseded: list[Any] = field(default_factory=list)
+    published: int = 0
     started: datetime = field(default_factory=lambda: datetime.now(UTC))
 
     @property
@@ -92,7 +93,6 @@ class Conversation:
         manner: How lines are asked.
         keep: Called with a line that is half-way, whenever something was added that must not be
             lost; returns when it is safe.
-        publish: Called with the text of each ask and its answer.
     """
 
     def __init__(
@@ -101,20 +101,18 @@ class Conversation:
         downloads: Downloads | None,
         manner: Manner,
         keep: Callable[[Outcome], Awaitable[None]],
-        publish: Callable[[str, bytes], None] = lambda _ask, _answer: None,
     ) -> None:
         self._client = client
         self._downloads = downloads
         self._manner = manner
         self._keep = keep
-        self._publish = publish
 
     async def hold(self, line: Line) -> Outcome:
         """Ask what is not answered yet and fetch what is missing.
 
         An error of a call becomes the outcome's; only what stops the run is raised.
         """
-        outcome = Outcome(line, line.answers())
+        outcome = Outcome(line, line.answers(), published=line.answered)
         outcome.timings = _list(line.meta.get("asks"))[: line.answered]
         outcome.uploads = _list(line.meta.get("uploads"))
         outcome.superseded = _list(line.meta.get("superseded"))
@@ -149,7 +147,6 @@ class Conversation:
         waiting = self._downloads is not None and bool(downloads_of(reply.doc))
         if waiting or not last:
             await self._keep(outcome)
-        self._publish(outcome.line.asks[place].content, reply.raw)
         if waiting:
             await self._download(outcome, place)
             if not last:
@@ -285,6 +282,7 @@ def _forget(outcome: Outcome) -> None:
     outcome.superseded += [jsonl.Fragment(answer) for answer in outcome.answers]
     outcome.answers.clear()
     outcome.timings.clear()
+    outcome.published = 0
     outcome.line.answered = -1  # from here on nothing is of an earlier run
 
 

@@ -25,6 +25,7 @@ from gpt4batch.conversation import Conversation, Manner, Outcome
 from gpt4batch.errors import BudgetError, FatalError, OutputError, ServiceError, UsageError
 from gpt4batch.journal import Journal
 from gpt4batch.ledger import State
+from gpt4batch.nsq import Access, Publisher, message
 from gpt4batch.pacing import Pacer
 from gpt4batch.pool import run_pool
 from gpt4batch.progress import Progress
@@ -39,6 +40,9 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 SYNC_INTERVAL = 1.0
+NSQ_PATIENCE = 5.0
+"""Seconds that messages which nsqd has not taken yet get at the end."""
+
 SHOWN_BAD_LINES = 20
 
 
@@ -68,6 +72,8 @@ class Summary:
     out: str = ""
     moved_to: str = ""
     download_dir: str = ""
+    nsq_sent: int = 0
+    nsq_left: int = 0
 
 
 async def run(
@@ -102,6 +108,7 @@ class Batch:
         self.signal = 0
         self._stack = stack
         self._snapshot: Path | None = None
+        self.publisher: Publisher | None = None
         out = None if settings.out == STDIN else Path(settings.out).resolve()
         self.journal = Journal(out, fsync=settings.fsync)
         self.pacer = Pacer(settings.qps, self.control)
@@ -125,6 +132,8 @@ class Batch:
         self.journal.open(self.source, fix=settings.fix)
         self._refuse_bad_lines()
         self._connect(token)
+        if settings.enable_nsq:
+            await self._connect_nsq()
         if self.downloads is not None:
             self.downloads.prepare()
         self.journal.start(fix=settings.fix)
@@ -169,6 +178,17 @@ class Batch:
             settings.history_and_training_disabled,
         )
         self.conversation = Conversation(self.client, self.downloads, manner, self._keep)
+
+    async def _connect_nsq(self) -> None:
+        settings = self.settings
+        spool = Path("gpt4batch") if self.journal.streaming else self.journal.out
+        publisher = Publisher(
+            settings.nsqd_tcp_address.split(","),
+            settings.nsq_topic,
+            spool.with_name(f"{spool.name}.nsq-spool"),
+            access=Access(settings.nsq_tls, settings.nsq_ca, settings.nsq_auth_secret),
+        )
+        self.publisher = await self._stack.enter_async_context(publisher)
 
     def _tokens(self, token: str, transport: AiohttpTransport) -> Tokens:
         email = os.environ.get("GPT4BATCH_EMAIL", "")
@@ -224,6 +244,8 @@ class Batch:
             with self.control.working():
                 await run_pool(self._work, self._lines(), self._workers())
             await self._finish()
+            if self.publisher is not None:
+                await self.publisher.aclose(NSQ_PATIENCE)
             aside.cancel_scope.cancel()
         return self._summary()
 
@@ -250,6 +272,7 @@ class Batch:
             self.journal.append(
                 index, State.DONE if outcome.done else State.FAILED, outcome.record()
             )
+            self._publish(outcome)
             await self.journal.durable()
         except Stopped:
             pass
@@ -261,7 +284,17 @@ class Batch:
     async def _keep(self, outcome: Outcome) -> None:
         """Append a line that is half-way."""
         self.journal.append(outcome.line.index, State.PARTIAL, outcome.record(finished=False))
+        self._publish(outcome)
         await self.journal.durable()
+
+    def _publish(self, outcome: Outcome) -> None:
+        """Hand the new answers of a line, which the journal has by now, to NSQ."""
+        if self.publisher is None:
+            return
+        asks, folder = outcome.line.asks, str(self.downloads.folder if self.downloads else "")
+        for place in range(outcome.published, len(outcome.answers)):
+            self.publisher.publish(message(asks[place].content, outcome.answers[place], folder))
+        outcome.published = len(outcome.answers)
 
     def _note(self, outcome: Outcome) -> None:
         progress, line = self.progress, outcome.line
@@ -386,6 +419,8 @@ class Batch:
             out=str(self.journal.out),
             moved_to=str(self.journal.moved_to or ""),
             download_dir=str(files.folder) if files else "",
+            nsq_sent=self.publisher.sent if self.publisher else 0,
+            nsq_left=self.publisher.left if self.publisher else 0,
         )
 
     def _why_stopped(self) -> str:
