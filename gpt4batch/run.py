@@ -244,9 +244,9 @@ class Batch:
             with self.control.working():
                 await run_pool(self._work, self._lines(), self._workers())
             await self._finish()
-            if self.publisher is not None:
-                await self.publisher.aclose(NSQ_PATIENCE)
             aside.cancel_scope.cancel()
+        if self.publisher is not None:
+            await self.publisher.aclose(NSQ_PATIENCE)
         return self._summary()
 
     def _workers(self) -> int:

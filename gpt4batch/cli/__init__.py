@@ -10,6 +10,7 @@ import typer
 from gpt4batch import __version__
 from gpt4batch.cli import authsvc, batchsvc, mocksvc
 from gpt4batch.cli.flags import command_of, rewrite, say
+from gpt4batch.cli.logs import printable
 from gpt4batch.errors import Gpt4BatchError
 from gpt4batch.settings import flags_of
 
@@ -56,8 +57,10 @@ def main(argv: list[str] | None = None) -> NoReturn:
     try:
         sys.exit(application()(prepared(words), standalone_mode=True))
     except Gpt4BatchError as error:
-        typer.echo(f"gpt4batch: {error}", err=True)
+        typer.echo(f"gpt4batch: {printable(str(error))}", err=True)
         sys.exit(error.exit_code)
+    except KeyboardInterrupt:
+        sys.exit(130)
 
 
 def prepared(words: list[str]) -> list[str]:
