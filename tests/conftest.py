@@ -193,7 +193,7 @@ def until() -> Callable[[Callable[[], Any]], Awaitable[None]]:
 
     async def wait(seen: Callable[[], Any]) -> None:
         with anyio.fail_after(30):
-            while not seen():  # noqa: ASYNC110 - files and processes set no event
+            while not seen():
                 await anyio.sleep(0.005)
 
     return wait
