@@ -204,7 +204,7 @@ def test_value_may_hold_spaces_and_chinese() -> None:
     ],
 )
 def test_addresses_left_alone_are_siblings(
-    settings: dict[str, str], wanted: tuple[str, str, str, str]
+    settings: dict[str, Any], wanted: tuple[str, str, str, str]
 ) -> None:
     found = endpoints(Settings(**settings))
     chat, gizmos, upload, base = wanted
