@@ -124,7 +124,9 @@ def screen_of(shot: Shot, folder: Path) -> pyte.Screen:
         os.chdir(folder)
         faults = FAULTS if shot.faults else {}
         kept = {name: os.environ[name] for name in ("PATH", "HOME") if name in os.environ}
-        os.execve(words[0], words, {**kept, **faults, "TERM": "xterm-256color", "LC_ALL": shot.lang})
+        os.execve(
+            words[0], words, {**kept, **faults, "TERM": "xterm-256color", "LC_ALL": shot.lang}
+        )
     ioctl(terminal, termios.TIOCSWINSZ, struct.pack("HHHH", HEIGHT, WIDTH, 0, 0))
     deadline = time.monotonic() + (shot.after or 120)
     shown = str(folder).encode()
@@ -171,8 +173,8 @@ def _colour(name: str) -> str | None:
 
 def draw(shot: Shot, screen: pyte.Screen) -> str:
     """Return a screen as SVG, under the command line that made it."""
-    console = Console(record=True, width=WIDTH, file=Path(os.devnull).open("w"))
-    with console.file:
+    with Path(os.devnull).open("w") as nowhere:
+        console = Console(record=True, width=WIDTH, file=nowhere)
         console.print(Text.assemble(("$ ", "bold green"), shot.command))
         rows = [line_of(screen, row) for row in range(screen.lines)]
         while rows and not rows[-1].plain.strip():

@@ -28,11 +28,15 @@ NO_TABLE = ("It has no flags.", "没有参数.")
 OTHERS = ("Others", "其他")
 TITLE = ("Reference of the commands", "命令参考")
 INTRODUCTION = (
-    "This page is made from the code by `make reference`. Flags parse as in Go's pflag: `-f`, "
-    "`-f=true`, `-g30`, `-g=30`, `--goroutine 30`; hyphens and underscores in long names are "
-    "one and the same. A flag on the command line wins over its environment variable.",
-    "本页由 `make reference` 从代码生成. 参数写法与Go的pflag一致: `-f`, `-f=true`, `-g30`, "
-    "`-g=30`, `--goroutine 30`; 长参数名中的连字符与下划线等价. 命令行参数优先于环境变量.",
+    (
+        "This page is made from the code by `make reference`. Flags parse as in Go's pflag: `-f`, "
+        "`-f=true`, `-g30`, `-g=30`, `--goroutine 30`; hyphens and underscores in long names are "
+        "one and the same. A flag on the command line wins over its environment variable."
+    ),
+    (
+        "本页由 `make reference` 从代码生成. 参数写法与Go的pflag一致: `-f`, `-f=true`, `-g30`, "
+        "`-g=30`, `--goroutine 30`; 长参数名中的连字符与下划线等价. 命令行参数优先于环境变量."
+    ),
 )
 
 
