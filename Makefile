@@ -2,11 +2,13 @@
 PYTHON ?= python3
 BIN := .venv/bin
 STAMP := .venv/.ready
+TOOLS := .venv/.tools-ready
 
 BENCH := .venv/bench
 BENCH_STAMP := $(BENCH)/.ready
 
 .PHONY: setup demo test nsqd check format bench bench-short lock clean
+.PHONY: reference pictures docs packages single-file
 
 setup: $(STAMP)
 
@@ -51,6 +53,34 @@ bench: $(BENCH_STAMP)
 
 bench-short: $(STAMP)
 	$(BIN)/python -m benchmarks --short
+
+# What only the site, the pictures and the packages need; the suite does without.
+$(TOOLS): $(STAMP)
+	$(BIN)/pip install --quiet --constraint constraints.txt --group docs --group package
+	touch $@
+
+# The flags' tables in both READMEs and in docs/, made from the code.
+reference: $(STAMP)
+	$(BIN)/python scripts/reference.py
+
+# The pictures in docs/pictures, taken of the tool at work.
+pictures: $(TOOLS)
+	$(BIN)/python scripts/pictures.py
+
+# The documentation site, in site/.
+docs: $(TOOLS)
+	$(BIN)/python scripts/reference.py --check
+	$(BIN)/python scripts/site.py
+
+# Wheel and sdist, then a single file that needs nothing but Python, in dist/; each is tried.
+packages: $(TOOLS)
+	rm -rf dist
+	$(BIN)/python -m build --quiet
+	$(BIN)/pytest -m package
+
+single-file: $(TOOLS)
+	$(BIN)/pex . --quiet --constraints constraints.txt --console-script gpt4batch --venv \
+		--python-shebang '/usr/bin/env python3' --output-file dist/gpt4batch.pyz
 
 # The versions that are tested: what pip chose today, written down.
 lock: $(STAMP)
