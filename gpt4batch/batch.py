@@ -278,6 +278,9 @@ class Batch:
             pass
         except FatalError as error:
             self._stop(error)
+        except Exception:
+            # A defect of ours must not take the answers in flight of other lines with it.
+            log.exception("%s: line %d is left: unexpected error", self.source.path, index + 1)
         finally:
             self.progress.running -= 1
 
@@ -433,7 +436,8 @@ class Batch:
             return self.control.error.exit_code
         if self.signal and left:
             return 128 + self.signal
-        return 1 if failed else 0
+        unfinished = self.progress.done + self.progress.failed < self.progress.to_run
+        return 1 if failed or unfinished else 0
 
 
 def _needs_tls(addresses: Endpoints) -> bool:

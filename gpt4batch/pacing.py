@@ -46,10 +46,9 @@ class Pacer:
         self._held_until = 0.0
         self._slowed_at = 0.0
         self._recent: deque[float] = deque(maxlen=256)
-        self._limited = rate > 0
-        self.rate = rate
-        if rate > 0:
-            self.set_rate(rate)
+        self._unlimited = rate == 0
+        self._paced = rate > 0
+        self.set_rate(rate or 1.0)
 
     def set_rate(self, rate: float) -> None:
         """Change the full rate, in calls a second."""
@@ -63,7 +62,7 @@ class Pacer:
     @property
     def pace(self) -> float:
         """Return the calls a second that leave at present; 0 is no limit."""
-        return self.rate * self._share if self.rate else 0.0
+        return self.rate * self._share if self._paced else 0.0
 
     @property
     def cooling(self) -> float:
@@ -76,14 +75,14 @@ class Pacer:
         Raises:
             Stopped: The run was halted meanwhile.
         """
-        if self.rate or self.cooling:
+        if self._paced or self.cooling:
             with self._control.waiting():
                 async with self._turn:
                     await self._pass()
         elif self._control.halted:
             raise Stopped
         now = time.monotonic()
-        if not self._limited:
+        if self._unlimited:
             self._recent.append(now)
         return now
 
@@ -91,7 +90,7 @@ class Pacer:
         while (held := self.cooling) > 0:  # noqa: ASYNC110 - a later 429 may prolong it
             await anyio.sleep(held)
         self._debt += 1 / self._share
-        while self._debt >= 1 and self.rate:
+        while self._debt >= 1 and self._paced:
             await self._step()
             self._debt -= 1
 
@@ -111,7 +110,8 @@ class Pacer:
         if sent <= self._slowed_at:
             return
         self._slowed_at = now
-        if not self.rate:
+        if not self._paced:
+            self._paced = True
             self.set_rate(max(1.0, self._measured(now)))
         self._share = max(SLOWEST, self._share / 2)
 
@@ -119,8 +119,8 @@ class Pacer:
         """Take note of a success."""
         if self._share < 1:
             self._share = min(1.0, self._share + 1 / STEPS)
-            if self._share >= 1 and not self._limited:
-                self.rate = 0.0
+            if self._share >= 1 and self._unlimited:
+                self._paced = False
 
     def _measured(self, now: float) -> float:
         """Return the calls of the last second, for a run that has no limit of its own."""
