@@ -43,8 +43,6 @@ SYNC_INTERVAL = 1.0
 NSQ_PATIENCE = 5.0
 """Seconds that messages which nsqd has not taken yet get at the end."""
 
-SHOWN_BAD_LINES = 20
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Summary:
@@ -145,11 +143,9 @@ class Batch:
             for error in bad:
                 log.warning("skipped: %s", error)
             return
-        shown = "\n".join(f"  {error}" for error in bad[:SHOWN_BAD_LINES])
-        more = len(bad) - SHOWN_BAD_LINES
-        rest = f"\n  and {more} more" if more > 0 else ""
+        listed = "\n".join(f"  {error}" for error in bad)
         raise UsageError(
-            f"{len(bad)} bad line(s) in the input; nothing was called:\n{shown}{rest}\n"
+            f"{len(bad)} bad line(s) in the input; nothing was called:\n{listed}\n"
             "mend them, or run the good ones with --skip-bad-lines"
         )
 

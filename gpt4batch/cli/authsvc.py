@@ -8,7 +8,7 @@ import typer
 
 from gpt4batch.cli.flags import interactive, say
 from gpt4batch.errors import UsageError
-from gpt4batch.settings import AuthSettings, address
+from gpt4batch.settings import AuthSettings
 
 SETTINGS = AuthSettings
 HELP = (
@@ -23,7 +23,6 @@ def action(settings: AuthSettings) -> None:
 
     if not settings.email:
         raise UsageError("-e EMAIL is missing: the address of the account")
-    address(settings.url, "url")
     where, expires = anyio.run(_fetch, settings, _password(settings))
     until = say(f", good until {expires}", f",有效期至 {expires}") if expires else ""
     typer.echo(say(f"token stored in {where}{until}", f"令牌已保存到 {where}{until}"))
