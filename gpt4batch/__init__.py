@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 from gpt4batch.settings import VERSION
 
 if TYPE_CHECKING:
+    from gpt4batch.batch import Summary, run
     from gpt4batch.errors import FatalError, Gpt4BatchError, InputError, UsageError
-    from gpt4batch.run import Summary, run
     from gpt4batch.settings import Settings
 
 __version__ = VERSION
@@ -29,7 +29,7 @@ __all__ = [
     "run",
 ]
 
-_HOME = {"run": "run", "Summary": "run", "Settings": "settings"}
+_HOME = {"run": "batch", "Summary": "batch", "Settings": "settings"}
 
 
 def __getattr__(name: str) -> Any:

@@ -429,6 +429,7 @@ class Journal:
             OutputError: There was no room; the log stays as it is and `-f` goes on from it.
         """
         if self.streaming:
+            self._finish_stream()
             return
         try:
             self._write_unsaved()
@@ -441,6 +442,12 @@ class Journal:
                 f"cannot write {self.out}: {error.strerror}; the answers so far are in it, "
                 "in the order they came: make room and run again with -f"
             ) from error
+
+    def _finish_stream(self) -> None:
+        try:
+            self._write_unsaved()
+        except OSError as error:
+            raise OutputError(f"cannot write {self.out}: {error.strerror}") from error
 
     def _write_unsaved(self) -> None:
         while self._unsaved:

@@ -406,8 +406,12 @@ def check(settings: Any) -> None:
 
 def address(url: str, name: str) -> str:
     """Return the URL, or refuse one that is not http(s) with a host."""
-    parts = urlsplit(url)
-    if parts.scheme not in ("http", "https") or not parts.hostname:
+    try:
+        parts = urlsplit(url)
+        good = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+    except ValueError:  # a port that is no number, brackets that do not match
+        good = False
+    if not good:
         raise UsageError(f"--{name} {url!r}: not an http(s) address such as {DEFAULT_URL}")
     return url
 

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 from gpt4batch.settings import Settings, flags_of
 
 if TYPE_CHECKING:
+    from gpt4batch.batch import Summary
     from gpt4batch.mock.settings import MockSettings
-    from gpt4batch.run import Summary
 
 SETTINGS = Settings
 HELP = (
@@ -40,8 +40,8 @@ def action(settings: Settings) -> None:
 async def _run(settings: Settings, console: object) -> Summary:
     from contextlib import AsyncExitStack
 
+    from gpt4batch.batch import run, save_summary
     from gpt4batch.cli.display import Display
-    from gpt4batch.run import run, save_summary
 
     async with AsyncExitStack() as stack:
         if settings.mock:

@@ -14,8 +14,8 @@ from gpt4batch.cli.logs import printable
 if TYPE_CHECKING:
     from rich.console import Console, RenderableType
 
+    from gpt4batch.batch import Batch, Summary
     from gpt4batch.progress import Progress
-    from gpt4batch.run import Batch, Summary
 
 REFRESH = 0.25
 

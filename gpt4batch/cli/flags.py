@@ -47,8 +47,8 @@ def say(en: str, zh: str) -> str:
     return zh if chinese() else en
 
 
-class Switch:
-    """The type of a boolean flag that always carries its value."""
+class Parsed:
+    """The type of a flag whose value a parser of ours reads."""
 
 
 def parse_switch(value: Any) -> bool:
@@ -65,6 +65,14 @@ def parse_number(value: Any) -> float:
         return float(value)
     except ValueError:
         raise typer.BadParameter(f"{value!r} is not a number") from None
+
+
+def parse_whole(value: Any) -> int:
+    """Read a whole number."""
+    try:
+        return int(value)
+    except ValueError:
+        raise typer.BadParameter(f"{value!r} is not a whole number") from None
 
 
 def normal(name: str) -> str:
@@ -180,9 +188,11 @@ def _annotation(spec: Flag) -> Any:
         shown |= {"parser": parse_switch, "metavar": "BOOL"}
     elif spec.kind is float:
         shown |= {"parser": parse_number, "metavar": "NUMBER"}
+    elif spec.kind is int:
+        shown |= {"parser": parse_whole, "metavar": "INTEGER"}
     elif spec.choices:
         shown["metavar"] = "|".join(spec.choices)
-    kind = Switch if spec.kind in (bool, float) else spec.kind
+    kind = Parsed if spec.kind in (bool, float, int) else spec.kind
     return Annotated[kind, typer.Option(*names, **shown)]
 
 
