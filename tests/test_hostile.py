@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import sys
 from contextlib import asynccontextmanager
 from pathlib import Path
+from threading import Thread
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -16,9 +18,10 @@ from gpt4batch.mock.server import MockService
 from gpt4batch.mock.settings import MockSettings
 from gpt4batch.retry import retry_after
 from gpt4batch.settings import Settings
+from gpt4batch.source import Source
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Callable
+    from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 
     from aiohttp.web_request import BaseRequest
 
@@ -155,8 +158,19 @@ async def test_a_content_range_of_5000_digits_fails_its_line_only(tmp_path: Path
 
 
 @pytest.mark.parametrize(
-    "value", ["", "nan", "inf", "-1", "1e999", "Mon, 01 Jan 99999999999999999999 00:00:00 GMT",
-              "Mon, 01 Jan 2030 00:00:00 +99999999999999999999", "\u0661", "a, b", "0x10"]
+    "value",
+    [
+        "",
+        "nan",
+        "inf",
+        "-1",
+        "1e999",
+        "Mon, 01 Jan 99999999999999999999 00:00:00 GMT",
+        "Mon, 01 Jan 2030 00:00:00 +99999999999999999999",
+        "\u0661",
+        "a, b",
+        "0x10",
+    ],
 )
 def test_an_odd_retry_after_is_no_time_or_none(value: str) -> None:
     found = retry_after({"retry-after": value})
@@ -169,7 +183,7 @@ async def test_half_an_emoji_in_an_error_is_kept_in_the_line(tmp_path: Path, fie
 
     async def answer(request: BaseRequest) -> web.StreamResponse:
         await request.read()
-        return web.Response(text='{"%s": "half \\ud83d of it"}' % field)
+        return web.Response(text=f'{{"{field}": "half \\ud83d of it"}}')
 
     async with serving(answer) as origin:
         summary = await gpt4batch.run(settings(tmp_path, origin))
@@ -188,8 +202,19 @@ async def test_an_attachment_with_a_name_that_is_no_utf8_is_sent(tmp_path: Path)
 
 
 async def test_a_reply_that_says_goodbye_in_every_type_fails_its_line_only(tmp_path: Path) -> None:
-    replies = iter([[], 1, "x", None, {"contents": {}}, {"contents": [1]}, {"contents": [None]},
-                    {"contents": [{"error": [[]]}]}, {"contents": [{"error": {"message": 7}}]}])
+    replies = iter(
+        [
+            [],
+            1,
+            "x",
+            None,
+            {"contents": {}},
+            {"contents": [1]},
+            {"contents": [None]},
+            {"contents": [{"error": [[]]}]},
+            {"contents": [{"error": {"message": 7}}]},
+        ]
+    )
     write(tmp_path / "in.jsonl", *[ask(str(number)) for number in range(9)])
 
     async def answer(request: BaseRequest) -> web.StreamResponse:
@@ -200,3 +225,55 @@ async def test_a_reply_that_says_goodbye_in_every_type_fails_its_line_only(tmp_p
         summary = await gpt4batch.run(settings(tmp_path, origin, goroutine=1))
     assert summary.not_run == 0
     assert summary.failed + summary.done == 9
+
+
+async def test_a_defect_in_one_line_costs_no_other_its_answer(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(url: str, headers: object) -> str:
+        raise RuntimeError("a defect")
+
+    monkeypatch.setattr("gpt4batch.assets.suggested_name", broken)
+    write(tmp_path / "in.jsonl", *[ask(str(number)) for number in range(9)])
+    async with MockService(MockSettings(token="", asset_rate=0.5)) as service:
+        summary = await gpt4batch.run(settings(tmp_path, service.origin))
+        lines = read(tmp_path / "out.jsonl")
+        assert summary.not_run == 0
+        assert summary.failed
+        assert summary.done
+        assert all(line["answers"] for line in lines)
+        assert {line["iErr"]["stage"] for line in lines if "iErr" in line} == {"internal"}
+        monkeypatch.undo()
+        again = await gpt4batch.run(settings(tmp_path, service.origin, fix=True))
+        assert (again.done, again.chats) == (9, 0)
+
+
+# -- the input -------------------------------------------------------------------------------
+
+
+def test_lines_are_read_whole_while_a_snapshot_reads_them_too(tmp_path: Path) -> None:
+    texts = [jsonl.dumps(ask(f"{number} " * (number * 97 % 5000))) for number in range(400)]
+    (tmp_path / "in.jsonl").write_bytes(b"\n".join(texts))
+    source = Source(str(tmp_path / "in.jsonl"))
+    source.scan(lambda _line: None)
+    wrong: list[int] = []
+
+    def look(order: Iterable[int]) -> None:
+        for index in order:
+            if source.raw(index) != texts[index]:
+                wrong.append(index)
+
+    threads = [
+        Thread(target=look, args=([*order] * 32,)) for order in (range(400), range(399, -1, -1))
+    ]
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    try:
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    finally:
+        sys.setswitchinterval(before)
+        source.close()
+    assert not wrong
