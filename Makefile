@@ -70,7 +70,7 @@ pictures: $(TOOLS)
 # The documentation site, in site/.
 docs: $(TOOLS)
 	$(BIN)/python scripts/reference.py --check
-	$(BIN)/python scripts/site.py
+	$(BIN)/python scripts/website.py
 
 # Wheel and sdist, then a single file that needs nothing but Python, in dist/; each is tried.
 packages: $(TOOLS)
