@@ -7,8 +7,8 @@ import os
 import signal
 import sys
 from contextlib import AsyncExitStack, suppress
-from dataclasses import asdict, dataclass, field
-from datetime import datetime
+from dataclasses import asdict
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
@@ -17,7 +17,7 @@ import anyio
 import anyio.to_thread
 import httpx
 
-from gpt4batch import credentials, jsonl
+from gpt4batch import credentials
 from gpt4batch.assets import Downloads, guard
 from gpt4batch.client import Client, fetch_token
 from gpt4batch.control import Control, Stopped
@@ -31,6 +31,7 @@ from gpt4batch.pool import run_pool
 from gpt4batch.progress import Progress
 from gpt4batch.settings import MIB, AuthSettings, Endpoints, Settings, endpoints
 from gpt4batch.source import STDIN, Source
+from gpt4batch.summary import Summary
 from gpt4batch.tokens import Tokens
 from gpt4batch.transport import AiohttpTransport
 
@@ -42,36 +43,6 @@ log = logging.getLogger(__name__)
 SYNC_INTERVAL = 1.0
 NSQ_PATIENCE = 5.0
 """Seconds that messages which nsqd has not taken yet get at the end."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Summary:
-    """What came of a run; times are in seconds.
-
-    `done` counts all lines that are done, `done_before` those that were before the run. `stopped`
-    says why a run ended early.
-    """
-
-    version: int = 1
-    lines: int
-    done: int
-    failed: int
-    not_run: int
-    done_before: int
-    chats: int
-    retries: int
-    downloads: int
-    download_bytes: int
-    seconds: float
-    latency: dict[str, float]
-    failures: list[dict[str, Any]] = field(default_factory=list)
-    stopped: str = ""
-    exit_code: int = 0
-    out: str = ""
-    moved_to: str = ""
-    download_dir: str = ""
-    nsq_sent: int = 0
-    nsq_left: int = 0
 
 
 async def run(
@@ -105,7 +76,7 @@ class Batch:
         self.progress = Progress()
         self.signal = 0
         self._stack = stack
-        self._snapshot: Path | None = None
+        self.snapshot: Path | None = None
         self.publisher: Publisher | None = None
         out = None if settings.out == STDIN else Path(settings.out).resolve()
         self.journal = Journal(out, fsync=settings.fsync)
@@ -172,6 +143,7 @@ class Batch:
             settings.model,
             settings.gizmo_id,
             settings.history_and_training_disabled,
+            self.source.path,
         )
         self.conversation = Conversation(self.client, self.downloads, manner, self._keep)
 
@@ -369,20 +341,21 @@ class Batch:
         except OSError as error:
             log.warning("no snapshot: cannot write %s: %s", path, error.strerror)
             return
-        if self._snapshot not in (None, path):
+        if self.snapshot not in (None, path):
             self._remove_snapshot()
-        self._snapshot = path
+        self.snapshot = path
         log.info("snapshot: %s", path)
 
     def _remove_snapshot(self) -> None:
-        if self._snapshot is not None:
+        if self.snapshot is not None:
             with suppress(OSError):
-                self._snapshot.unlink()
+                self.snapshot.unlink()
 
     # -- the end -----------------------------------------------------------------------------
 
     async def _finish(self) -> None:
         """Write the output in order; what cannot be written goes to standard error."""
+        self.progress.finishing = True
         with anyio.CancelScope(shield=True):
             try:
                 await anyio.to_thread.run_sync(self.journal.finish)
@@ -399,15 +372,19 @@ class Batch:
         ledger, progress = self.journal.ledger, self.progress
         done, failed = ledger.count(State.DONE), ledger.count(State.FAILED)
         failed += self.source.bad_count
-        files = self.downloads
+        files, nsq = self.downloads, self.publisher
         return Summary(
+            started=progress.started.isoformat(timespec="seconds"),
+            finished=datetime.now(UTC).isoformat(timespec="seconds"),
             lines=len(ledger),
             done=done,
             failed=failed,
             not_run=len(ledger) - done - failed,
             done_before=progress.done_before,
             chats=progress.chats,
+            chats_in_all=self._chats_in_all(),
             retries=progress.retries,
+            uploads=self.client.calls - progress.chats,
             downloads=files.count if files else 0,
             download_bytes=files.bytes if files else 0,
             seconds=round(progress.elapsed, 3),
@@ -415,12 +392,20 @@ class Batch:
             failures=[asdict(group) for group in progress.failures.values()],
             stopped=self._why_stopped(),
             exit_code=self._exit_code(failed, len(ledger) - done),
+            input=self.source.path,
             out=str(self.journal.out),
             moved_to=str(self.journal.moved_to or ""),
             download_dir=str(files.folder) if files else "",
-            nsq_sent=self.publisher.sent if self.publisher else 0,
-            nsq_left=self.publisher.left if self.publisher else 0,
+            nsq_sent=nsq.sent if nsq else 0,
+            nsq_left=nsq.left if nsq else 0,
+            nsq_lost=nsq.dropped if nsq else 0,
+            nsq_spool=str(nsq.path) if nsq else "",
         )
+
+    def _chats_in_all(self) -> int | None:
+        """Return the chats of every run of this output, as far as its lines tell of them."""
+        noted, made = self.journal.calls, self.progress.chats
+        return made if not self.settings.fix else None if noted is None else max(noted, made)
 
     def _why_stopped(self) -> str:
         if self.control.error is not None:
@@ -441,8 +426,3 @@ def _needs_tls(addresses: Endpoints) -> bool:
     return any(
         url.startswith("https") for url in (addresses.chat, addresses.upload, addresses.gizmos)
     )
-
-
-def save_summary(summary: Summary, path: str) -> None:
-    """Write a summary as JSON."""
-    Path(path).write_bytes(jsonl.pretty(asdict(summary)))

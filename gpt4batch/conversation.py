@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from gpt4batch import jsonl
+from gpt4batch.client import Where
 from gpt4batch.control import Stopped
 from gpt4batch.errors import (
     AttachmentError,
@@ -22,6 +23,7 @@ from gpt4batch.errors import (
 )
 from gpt4batch.records import (
     NOT_DOWNLOADED,
+    calls_before,
     downloads_of,
     error_record,
     render,
@@ -52,7 +54,10 @@ LOST = re.compile(
 
 @dataclass(slots=True)
 class Outcome:
-    """How far a line came: its answers so far, its error, and what `meta` tells of it."""
+    """How far a line came: its answers so far, its error, and what `meta` tells of it.
+
+    `calls` counts the chat calls made for the line, those of earlier runs included.
+    """
 
     line: Line
     answers: list[bytes]
@@ -62,6 +67,7 @@ class Outcome:
     timings: list[dict[str, Any]] = field(default_factory=list)
     superseded: list[Any] = field(default_factory=list)
     published: int = 0
+    calls: int = 0
     started: datetime = field(default_factory=lambda: datetime.now(UTC))
 
     @property
@@ -71,7 +77,7 @@ class Outcome:
 
     def record(self, *, finished: bool = True) -> bytes:
         """Return the line of output that tells how far the line came."""
-        meta: dict[str, Any] = {"started": self.started}
+        meta: dict[str, Any] = {"started": self.started, "calls": self.calls}
         error = error_record(self.error) if self.error else None
         if finished:
             meta["finished"] = datetime.now(UTC)
@@ -93,6 +99,7 @@ class Manner:
     model: str
     gizmo_id: str = ""
     history_disabled: bool = True
+    input: str = ""
 
 
 class Conversation:
@@ -127,6 +134,7 @@ class Conversation:
         outcome.timings = _list(line.meta.get("asks"))[: line.answered]
         outcome.uploads = _list(line.meta.get("uploads"))
         outcome.superseded = _list(line.meta.get("superseded"))
+        outcome.calls = calls_before(line.meta)
         try:
             for place in range(len(outcome.answers)):
                 await self._download(outcome, place)
@@ -171,7 +179,7 @@ class Conversation:
     async def _chat(self, outcome: Outcome, place: int) -> Reply:
         line, ask = outcome.line, outcome.line.asks[place]
         conversation, parent = _thread(outcome.answers)
-        conversation, sent = await self._attach(outcome, ask, conversation)
+        conversation, sent = await self._attach(outcome, ask, conversation, place)
         body: dict[str, Any] = {"message": ask.content, "model": line.model or self._manner.model}
         if conversation:
             body["conversation_id"] = conversation
@@ -181,10 +189,19 @@ class Conversation:
         if gizmo_id := line.gizmo_id or self._manner.gizmo_id:
             body["gizmo_id"] = gizmo_id
         body["history_and_training_disabled"] = self._manner.history_disabled
-        return await self._client.chat(body)
+        try:
+            reply = await self._client.chat(body, self._where(line, place))
+        except CallError as error:
+            outcome.calls += error.attempts
+            raise
+        outcome.calls += reply.attempts
+        return reply
+
+    def _where(self, line: Line, place: int) -> Where:
+        return Where(self._manner.input, line.number, line.id, line.asks[place].id)
 
     async def _attach(
-        self, outcome: Outcome, ask: Ask, conversation: str
+        self, outcome: Outcome, ask: Ask, conversation: str, place: int
     ) -> tuple[str, dict[str, list[Any]]]:
         """Upload what an ask needs; return the conversation it is in and what it became."""
         paths = [("part", path) for path in ask.images]
@@ -194,7 +211,8 @@ class Conversation:
         for number, ((kind, path), version) in enumerate(zip(paths, versions, strict=True)):
             if not _is_up(outcome.uploads[number : number + 1], path, version):
                 del outcome.uploads[number:]
-                upload = await self._upload(kind, path, conversation)
+                where = self._where(outcome.line, place)
+                upload = await self._upload(kind, path, conversation, where)
                 outcome.uploads.append({"path": path, "version": version, **upload})
                 await self._keep(outcome)
             upload = outcome.uploads[number]
@@ -202,8 +220,11 @@ class Conversation:
             sent[f"{kind}s"].append(upload["sent"])
         return conversation, sent
 
-    async def _upload(self, kind: str, path: str, conversation: str) -> dict[str, Any]:
-        reply = await self._client.upload(self._manner.folder / path, KINDS[kind], conversation)
+    async def _upload(
+        self, kind: str, path: str, conversation: str, where: Where
+    ) -> dict[str, Any]:
+        file = self._manner.folder / path
+        reply = await self._client.upload(file, KINDS[kind], conversation, where)
         sent = reply.doc.get(kind)
         if not sent:
             text = f"the reply to the upload of {path} has no {kind}"

@@ -21,6 +21,7 @@ from gpt4batch.records import (
     NOT_RUN,
     BadLine,
     Line,
+    calls_noted,
     glance,
     is_bad_record,
     parse_line,
@@ -52,6 +53,7 @@ class Journal:
         self.out = Path("<stdout>") if out is None else out
         self.ledger = Ledger()
         self.moved_to: Path | None = None
+        self.calls: int | None = None
         self._unsaved: list[tuple[int, State, bytes]] = []
         self._orphans: list[tuple[int, int]] = []
         self._fsync = fsync
@@ -436,7 +438,7 @@ class Journal:
             if self._in_order and self._end == self._run_start:
                 return  # nothing was added to an output that is in order already
             self._keep_orphans()
-            self._write_ordered(self.out, self.ledger)
+            self.calls = self._write_ordered(self.out, self.ledger)
         except OSError as error:
             raise OutputError(
                 f"cannot write {self.out}: {error.strerror}; the answers so far are in it, "
@@ -469,12 +471,16 @@ class Journal:
             "%d results of lines that are no longer in the input: %s", len(self._orphans), path
         )
 
-    def _write_ordered(self, path: Path, ledger: Ledger) -> None:
+    def _write_ordered(self, path: Path, ledger: Ledger) -> int:
+        """Write every line to a file, atomically; return the chat calls that they tell of."""
+        calls = 0
         temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
         try:
             with temporary.open("wb", buffering=BUFFER) as file:
                 for index in range(len(ledger)):
-                    file.write(self._ordered_line(index, ledger))
+                    text = self._ordered_line(index, ledger)
+                    calls += calls_noted(text)
+                    file.write(text)
                 file.flush()
                 os.fsync(file.fileno())
             if path.exists():
@@ -489,6 +495,7 @@ class Journal:
             os.fsync(folder)
         finally:
             os.close(folder)
+        return calls
 
     def _ordered_line(self, index: int, ledger: Ledger) -> bytes:
         assert self._source is not None

@@ -110,14 +110,14 @@ class Publisher:
             raise UsageError(f"--nsq-topic {topic!r}: 1 to 64 of the characters A-Z a-z 0-9 . _ -")
         self._addresses = deque(parse_address(address) for address in addresses)
         self._topic = topic
-        self._path = spool
+        self.path = spool
         self._access = access or Access()
         self._say = on_state or logger.warning
         self._wake = asyncio.Event()
         self._drained = asyncio.Event()
         self._stack = AsyncExitStack()
         self._open = False
-        self._trouble = ""
+        self.trouble = ""
         self.sent = 0
         """Messages that nsqd took over."""
         self.dropped = 0
@@ -133,9 +133,9 @@ class Publisher:
             stack.enter_context(_quiet())
             link = await self._first_link()
             stack.callback(link.close)
-            self._spool = Spool(self._path)
+            self._spool = Spool(self.path)
             stack.callback(self._spool.close)
-            self._big = Spool(self._path.with_name(self._path.name + "-too-big"))
+            self._big = Spool(self.path.with_name(self.path.name + "-too-big"))
             stack.callback(self._big.close)
             self._take_over()
             tasks = await stack.enter_async_context(anyio.create_task_group())
@@ -161,7 +161,7 @@ class Publisher:
         self.dropped += 1
         if self.dropped == 1:
             self._say(
-                f"no room for messages in {self._path}: those from now on are in the output only"
+                f"no room for messages in {self.path}: those from now on are in the output only"
             )
 
     async def aclose(self, patience: float = PATIENCE) -> int:
@@ -187,7 +187,7 @@ class Publisher:
             self._big.acknowledge(1)
         self._big.rewind()
         if self._spool.waiting:
-            self._say(f"{self._spool.waiting} messages of an earlier run in {self._path} go first")
+            self._say(f"{self._spool.waiting} messages of an earlier run in {self.path} go first")
             self._wake.set()
 
     async def _first_link(self) -> _Link:
@@ -242,21 +242,21 @@ class Publisher:
                     await anyio.sleep(RECONNECT)
                 link = await self._reconnect()
         except OSError as error:
-            self._say(f"{self._path} cannot be used: {error.strerror}; nothing is sent any more")
+            self._say(f"{self.path} cannot be used: {error.strerror}; nothing is sent any more")
         finally:
             link.close()
 
     def _tell_lost(self, link: _Link, why: str) -> None:
-        if why != self._trouble:
-            self._say(f"nsqd at {shown(link.place)} is lost: {why}; messages wait in {self._path}")
-        self._trouble = why
+        if why != self.trouble:
+            self._say(f"nsqd at {shown(link.place)} is lost: {why}; messages wait in {self.path}")
+        self.trouble = why
 
     def _tell_back(self, link: _Link) -> None:
         # Not when it connects: an nsqd with a full disk does that, and takes nothing.
-        if self._trouble and (link.proven or self._spool.waiting == 0):
+        if self.trouble and (link.proven or self._spool.waiting == 0):
             count = self._spool.waiting
             self._say(f"nsqd at {shown(link.place)} is back: {count} more messages to send")
-            self._trouble = ""
+            self.trouble = ""
 
     async def _reconnect(self) -> _Link:
         while True:

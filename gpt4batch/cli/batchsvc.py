@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import shlex
 import sys
 from contextlib import ExitStack
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from gpt4batch.settings import Settings, flags_of
+from gpt4batch.settings import Settings
 
 if TYPE_CHECKING:
-    from gpt4batch.batch import Summary
     from gpt4batch.mock.settings import MockSettings
+    from gpt4batch.summary import Summary
 
 SETTINGS = Settings
 HELP = (
@@ -26,6 +25,7 @@ def action(settings: Settings) -> None:
     import anyio
 
     from gpt4batch.cli import display, logs
+    from gpt4batch.cli.farewell import farewell
 
     with ExitStack() as stack:
         console = None if settings.quiet else display.terminal()
@@ -33,16 +33,20 @@ def action(settings: Settings) -> None:
         stack.callback(logs.tear_down, handler)
         summary = anyio.run(_run, settings, console, backend_options={"use_uvloop": _has_uvloop()})
         if not settings.quiet:
-            print(display.farewell(summary, next_command(settings)), file=sys.stderr)  # noqa: T201
+            print(farewell(summary), file=sys.stderr)  # noqa: T201
     sys.exit(summary.exit_code)
 
 
 async def _run(settings: Settings, console: object) -> Summary:
     from contextlib import AsyncExitStack
 
-    from gpt4batch.batch import run, save_summary
+    from gpt4batch.batch import run
     from gpt4batch.cli.display import Display
+    from gpt4batch.cli.resume import next_command
+    from gpt4batch.source import STDIN
+    from gpt4batch.summary import save
 
+    given = settings
     async with AsyncExitStack() as stack:
         if settings.mock:
             from gpt4batch.mock.server import MockService
@@ -51,8 +55,10 @@ async def _run(settings: Settings, console: object) -> Summary:
             settings = replace(settings, origin=service.origin, token=service.token)
         display = Display(console, settings.progress_interval)  # type: ignore[arg-type]
         summary = await run(settings, show=None if settings.quiet else display.show, signals=True)
+    if summary.done < summary.lines and settings.out != STDIN:
+        summary = replace(summary, next=next_command(given))
     if settings.summary:
-        save_summary(summary, settings.summary)
+        save(summary, settings.summary)
     return summary
 
 
@@ -64,24 +70,6 @@ def rehearsal() -> MockSettings:
     return MockSettings(
         **{"asset_rate": 0.5, "latency": 0.5, "jitter": 0.5} | from_environment(MockSettings)
     )
-
-
-def next_command(settings: Settings) -> str:
-    """Return the command line that goes on with a run: what was set, and `-f`."""
-    words = ["gpt4batch", "batchsvc"]
-    for name, default, spec in flags_of(Settings):
-        value = getattr(settings, name)
-        if value == default or spec.secret or name == "fix":
-            continue
-        text = (
-            str(value).lower()
-            if spec.kind is bool
-            else f"{value:g}"
-            if isinstance(value, float)
-            else str(value)
-        )
-        words.append(f"-{spec.short}={text}" if spec.short else f"--{spec.long}={text}")
-    return shlex.join([*words, "-f=true"])
 
 
 def _has_uvloop() -> bool:
