@@ -16,15 +16,11 @@ from gpt4batch.cli.meter import Meter, Sample
 from gpt4batch.cli.units import duration, per_second, rate, rough
 
 if TYPE_CHECKING:
-    from rich.console import Console, RenderableType
-    from rich.progress import Progress as Bar
-    from rich.text import Text
+    from rich.console import Console
 
     from gpt4batch.batch import Batch
     from gpt4batch.progress import Progress
 
-REFRESH = 0.25
-WIDEST = 100
 LONG_CALL = 10.0
 """Seconds after which the oldest call in flight is worth a word."""
 
@@ -159,6 +155,8 @@ class Display:
         if self._console is None:
             await self._lines(view)
         else:
+            from gpt4batch.cli.picture import Picture
+
             await Picture(self._console, progress, view).draw()
 
     async def _lines(self, view: View) -> None:
@@ -182,78 +180,3 @@ def plain(view: View) -> str:
     if error := view.error():
         text += f"; {error}"
     return text
-
-
-class Picture:
-    """The run on a terminal, drawn a few times a second under the log."""
-
-    def __init__(self, console: Console, progress: Progress, view: View) -> None:
-        self._console = console
-        self._progress = progress
-        self._view = view
-        self._width = console.width
-        self._bar = _bar()
-        self._task = self._bar.add_task("", total=max(progress.done_before + progress.to_run, 1))
-
-    async def draw(self) -> None:
-        """Draw until cancelled, then leave the terminal as it was."""
-        from rich.live import Live
-
-        with Live(console=self._console, auto_refresh=False, transient=True) as live:
-            while True:
-                self._view.look()
-                self._fit(live.get_renderable())
-                live.update(self.now(), refresh=True)
-                await anyio.sleep(REFRESH)
-
-    def _fit(self, drawn: RenderableType) -> None:
-        """Remove what a narrower terminal has made of the picture: its rows, each now several."""
-        width, before = self._console.width, self._width
-        self._width = width
-        if width >= before or "XTERM_VERSION" in os.environ:  # xterm cuts rows, all others fold
-            return
-        rows = self._console.render_lines(drawn, self._console.options.update(width=before))
-        used = [sum(part.cell_length for part in row if part.text.strip()) for row in rows]
-        folded = sum((max(cells, 1) - 1) // width for cells in used)
-        if folded:
-            self._console.file.write(f"\x1b[{folded}A")
-
-    def now(self) -> RenderableType:
-        """Return the picture of this moment."""
-        from rich.console import Group
-        from rich.padding import Padding
-        from rich.text import Text
-
-        progress, view = self._progress, self._view
-        width = min(self._console.width, WIDEST)
-        finished = progress.done_before + progress.done + progress.failed
-        self._bar.update(self._task, completed=finished)
-        # A bare bar ends without a newline: what follows would be cropped with its line.
-        bar = Padding(self._bar.get_renderable(), (0, max(self._console.width - width, 0), 0, 0))
-        rows: list[RenderableType] = [bar]
-        for facts in (view.lines(), view.speed(), view.trouble(), view.files()):
-            rows += packed(facts, width)
-        if error := view.error():
-            rows.append(Text(error, style=BAD, overflow="ellipsis", no_wrap=True))
-        return Group(*rows[: max(self._console.height - 1, 2)])
-
-
-def _bar() -> Bar:
-    from rich.progress import BarColumn, Progress, TaskProgressColumn
-
-    column = BarColumn(bar_width=None, complete_style=GOOD, finished_style=GOOD)
-    return Progress(column, TaskProgressColumn(style=""), expand=True, auto_refresh=False)
-
-
-def packed(facts: list[tuple[str, str]], width: int) -> list[Text]:
-    """Return rows of facts, none of which is broken where it fits into a row at all."""
-    from rich.cells import cell_len
-    from rich.text import Text
-
-    rows: list[Text] = []
-    for fact, style in facts:
-        if rows and rows[-1].cell_len + 3 + cell_len(fact) <= width:
-            rows[-1].append(" · ").append(fact, style)
-        else:
-            rows.append(Text(overflow="ellipsis", no_wrap=True).append(fact, style))
-    return rows

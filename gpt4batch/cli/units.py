@@ -15,7 +15,7 @@ def duration(seconds: float) -> str:
     """Return a time in its two largest units."""
     if seconds < 0.9995:
         return f"{seconds * 1000:.0f} " + say("ms", "毫秒")
-    if seconds < 9.95:
+    if seconds < 9.95 and seconds != round(seconds):
         return f"{seconds:.1f} " + say("s", "秒")
     whole = round(seconds)
     for unit, unit_zh, size, lesser, lesser_zh, part in UNITS:
@@ -27,8 +27,9 @@ def duration(seconds: float) -> str:
 
 
 def rough(seconds: float) -> str:
-    """Return a time that is only estimated: to the minute where it is over two."""
-    return duration(seconds if seconds < 120 else 60 * round(seconds / 60))
+    """Return a time that is only estimated: to the second, and to the minute where it is over two."""
+    step = 1 if seconds < 120 else 60
+    return duration(max(1, step * round(seconds / step)))
 
 
 def size(count: float) -> str:
