@@ -68,7 +68,7 @@ class Picture(RenderHook):
         used = [sum(part.cell_length for part in row) for row in rows]
         folded = sum((max(cells, 1) - 1) // width for cells in used)
         if folded:
-            self._console.file.write(f"\x1b[{folded}A")
+            self._console.file.write(f"\x1b[{folded}A\r\x1b[J")
 
     def now(self) -> RenderableType:
         """Return the picture of this moment."""

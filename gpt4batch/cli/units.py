@@ -27,7 +27,7 @@ def duration(seconds: float) -> str:
 
 
 def rough(seconds: float) -> str:
-    """Return a time that is only estimated: to the second, and to the minute where it is over two."""
+    """Return a time that is only estimated, to the second, or to the minute where it is long."""
     step = 1 if seconds < 120 else 60
     return duration(max(1, step * round(seconds / step)))
 
