@@ -15,17 +15,17 @@ from urllib.parse import urlsplit
 
 import anyio
 import anyio.to_thread
-import httpx
 
 from gpt4batch import credentials
 from gpt4batch.assets import Downloads, guard
+from gpt4batch.check import certificates, publisher_for, refuse_bad_lines
 from gpt4batch.client import Client, fetch_token
 from gpt4batch.control import Control, Stopped
 from gpt4batch.conversation import Conversation, Manner, Outcome
-from gpt4batch.errors import BudgetError, FatalError, OutputError, ServiceError, UsageError
+from gpt4batch.errors import BudgetError, FatalError, OutputError, ServiceError
 from gpt4batch.journal import Journal
 from gpt4batch.ledger import State
-from gpt4batch.nsq import Access, Publisher, message
+from gpt4batch.nsq import Publisher, message
 from gpt4batch.pacing import Pacer
 from gpt4batch.pool import run_pool
 from gpt4batch.progress import Progress
@@ -99,7 +99,7 @@ class Batch:
         self.source = Source(settings.input, spool=spool)
         self._stack.callback(self.source.close)
         self.journal.open(self.source, fix=settings.fix)
-        self._refuse_bad_lines()
+        refuse_bad_lines(self.source, skip=settings.skip_bad_lines)
         self._connect(token)
         if settings.enable_nsq:
             await self._connect_nsq()
@@ -108,22 +108,10 @@ class Batch:
         self.journal.start(fix=settings.fix)
         self._count()
 
-    def _refuse_bad_lines(self) -> None:
-        bad = self.source.bad
-        if not bad or self.settings.skip_bad_lines:
-            for error in bad:
-                log.warning("skipped: %s", error)
-            return
-        listed = "\n".join(f"  {error}" for error in bad)
-        raise UsageError(
-            f"{len(bad)} bad line(s) in the input; nothing was called:\n{listed}\n"
-            "mend them, or run the good ones with --skip-bad-lines"
-        )
-
     def _connect(self, token: str) -> None:
         settings = self.settings
         addresses = endpoints(settings)
-        verify = httpx.create_ssl_context() if _needs_tls(addresses) else None
+        verify = certificates(addresses)
         transport = AiohttpTransport(proxy=settings.proxy, verify=verify)
         self._stack.push_async_callback(transport.aclose)
         self.client = Client(
@@ -148,14 +136,7 @@ class Batch:
         self.conversation = Conversation(self.client, self.downloads, manner, self._keep)
 
     async def _connect_nsq(self) -> None:
-        settings = self.settings
-        spool = Path("gpt4batch") if self.journal.streaming else self.journal.out
-        publisher = Publisher(
-            settings.nsqd_tcp_address.split(","),
-            settings.nsq_topic,
-            spool.with_name(f"{spool.name}.nsq-spool"),
-            access=Access(settings.nsq_tls, settings.nsq_ca, settings.nsq_auth_secret),
-        )
+        publisher = publisher_for(self.settings, self.journal)
         self.publisher = await self._stack.enter_async_context(publisher)
 
     def _tokens(self, token: str, transport: AiohttpTransport) -> Tokens:
@@ -419,10 +400,3 @@ class Batch:
             return 128 + self.signal
         unfinished = self.progress.done + self.progress.failed < self.progress.to_run
         return 1 if failed or unfinished else 0
-
-
-def _needs_tls(addresses: Endpoints) -> bool:
-    """Tell whether certificates are needed; reading them costs the start-up a tenth of a second."""
-    return any(
-        url.startswith("https") for url in (addresses.chat, addresses.upload, addresses.gizmos)
-    )

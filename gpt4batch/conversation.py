@@ -4,17 +4,16 @@ from __future__ import annotations
 
 import logging
 import re
-import stat
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from gpt4batch import jsonl
+from gpt4batch.attachments import measure
 from gpt4batch.client import Where
 from gpt4batch.control import Stopped
 from gpt4batch.errors import (
-    AttachmentError,
     CallError,
     DownloadError,
     FatalError,
@@ -29,7 +28,6 @@ from gpt4batch.records import (
     render,
     with_downloads,
 )
-from gpt4batch.settings import MAX_ATTACHMENT_SIZE
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -206,7 +204,7 @@ class Conversation:
         """Upload what an ask needs; return the conversation it is in and what it became."""
         paths = [("part", path) for path in ask.images]
         paths += [("attachment", path) for path in ask.files]
-        versions = [self._measure(path) for _, path in paths]
+        versions = [measure(self._manner.folder, path) for _, path in paths]
         sent: dict[str, list[Any]] = {"parts": [], "attachments": []}
         for number, ((kind, path), version) in enumerate(zip(paths, versions, strict=True)):
             if not _is_up(outcome.uploads[number : number + 1], path, version):
@@ -230,27 +228,6 @@ class Conversation:
             text = f"the reply to the upload of {path} has no {kind}"
             raise ReplyError(text, reply.raw)
         return {"conversation_id": reply.doc.get("conversation_id"), "sent": sent}
-
-    def _measure(self, path: str) -> list[int]:
-        """Return size and time of change of an attachment that can be sent."""
-        try:
-            found = (self._manner.folder / path).stat()
-            if not stat.S_ISREG(found.st_mode):
-                raise AttachmentError(f"the attachment {path} is no file")
-            with (self._manner.folder / path).open("rb"):
-                pass
-        except (OSError, ValueError) as error:
-            reason = error.strerror if isinstance(error, OSError) else error
-            where = self._manner.folder
-            raise AttachmentError(
-                f"cannot read the attachment {path}: {reason} (looked in {where})"
-            ) from error
-        if found.st_size > MAX_ATTACHMENT_SIZE:
-            raise AttachmentError(
-                f"the attachment {path} has {found.st_size} bytes, more than the 100 MiB "
-                "that the service takes"
-            )
-        return [found.st_size, found.st_mtime_ns]
 
     # -- downloads ---------------------------------------------------------------------------
 

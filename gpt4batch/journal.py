@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import logging
 import os
 from datetime import datetime
@@ -82,15 +83,42 @@ class Journal:
             self.out.parent.mkdir(parents=True, exist_ok=True)
             self._lock.acquire()
         except Timeout:
-            raise UsageError(
-                f"another run is writing {self.out} (it holds {self._lock.lock_file}); "
-                "wait for it to end, or choose another output with -o"
-            ) from None
+            raise self._taken() from None
         except OSError as error:
             raise OutputError(f"cannot write beside {self.out}: {error.strerror}") from None
 
-    def open(self, source: Source, *, fix: bool) -> None:
+    def look_at_lock(self) -> None:
+        """Refuse what `lock` would refuse, without making a file.
+
+        Raises:
+            UsageError: Another run writes this output.
+        """
+        if self.streaming:
+            return
+        try:
+            descriptor = os.open(self._lock.lock_file, os.O_RDONLY)
+        except OSError:
+            return
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except OSError:
+            raise self._taken() from None
+        finally:
+            os.close(descriptor)
+
+    def _taken(self) -> UsageError:
+        return UsageError(
+            f"another run is writing {self.out} (it holds {self._lock.lock_file}); "
+            "wait for it to end, or choose another output with -o"
+        )
+
+    def open(self, source: Source, *, fix: bool, repair: bool = True) -> None:
         """Read the input, and find what is done already if `fix`.
+
+        Args:
+            source: The input.
+            fix: Whether results that are there count.
+            repair: Cut a torn last line off the output; else it is only left out.
 
         Raises:
             OutputError: The output cannot be read or repaired.
@@ -100,11 +128,12 @@ class Journal:
         same = self._same(source)
         try:
             if same and fix:
-                source.size = self._repair()
+                source.size = self._repair() if repair else self._whole()[0]
             self._scan(source, fix=fix)
             if fix and not same and not self.streaming and self.out.exists():
-                self._repair()
-                self._index_output()
+                self._index_output(self._repair() if repair else self._whole()[0])
+            if fix and not repair and self.out.is_file():
+                self._fd = os.open(self.out, os.O_RDONLY)
         except OSError as error:
             raise OutputError(f"cannot read {self.out}: {error.strerror}") from None
         self._keys = None
@@ -160,19 +189,25 @@ class Journal:
 
     def _repair(self) -> int:
         """Cut a torn last line off the output and return its size."""
+        whole, torn = self._whole()
+        if torn:
+            log.warning("%s: a torn last line (%d bytes) is dropped", self.out, torn)
+            os.truncate(self.out, whole)
+        return whole
+
+    def _whole(self) -> tuple[int, int]:
+        """Return how many bytes of the output are whole lines, and how many follow them."""
         if not self.out.exists():
-            return 0
-        with self.out.open("r+b") as file:
+            return 0, 0
+        with self.out.open("rb") as file:
             size = file.seek(0, os.SEEK_END)
             tail = _last_line(file, size)
-            if tail.endswith(b"\n") or not tail.strip():
-                return size
-            with contextlib.suppress(jsonl.JSONError):
-                jsonl.loads(tail)
-                return size
-            log.warning("%s: a torn last line (%d bytes) is dropped", self.out, len(tail))
-            file.truncate(size - len(tail))
-            return size - len(tail)
+        if tail.endswith(b"\n") or not tail.strip():
+            return size, 0
+        with contextlib.suppress(jsonl.JSONError):
+            jsonl.loads(tail)
+            return size, 0
+        return size - len(tail), len(tail)
 
     def _end_last_line(self) -> None:
         """Give a last line without a newline its newline, so that no record is glued to it."""
@@ -226,12 +261,14 @@ class Journal:
             source.add(start, number, raw, see)
             self.ledger.grow(len(source))
 
-    def _index_output(self) -> None:
-        """Note the results that the output holds already."""
+    def _index_output(self, size: int) -> None:
+        """Note the results that the first `size` bytes of the output hold already."""
         with self.out.open("rb", buffering=BUFFER) as file:
             self._fd = os.dup(file.fileno())
             self._in_order, start = True, 0
             for raw in file:
+                if start >= size:
+                    break
                 self._take_record(start, raw)
                 start += len(raw)
         os.close(self._fd)

@@ -153,6 +153,15 @@ class Publisher:
     ) -> None:
         await self.aclose()
 
+    async def reach(self) -> None:
+        """Connect to an nsqd and leave again; nothing is published and no file is made.
+
+        Raises:
+            UsageError: No nsqd answers, or one refuses us.
+        """
+        with _quiet():
+            (await self._first_link()).close()
+
     def publish(self, body: bytes) -> None:
         """Hand over one message; never waits and never fails."""
         if self._spool.append(body):

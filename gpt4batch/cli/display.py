@@ -110,7 +110,7 @@ class View:
         if (cooling := pacer.cooling) > 0:
             text = say("the service asks to wait: ", "服务要求等待: ") + duration(cooling)
             facts.append((text, NOTE))
-        if 0 < pacer.pace < (batch.settings.qps or pacer.rate):
+        if 0 < pacer.pace < (batch.settings.qps or float("inf")):
             text = say("slowed down by 429 to ", "因429降速至 ") + per_second(pacer.pace)
             facts.append((text, NOTE))
         return facts
