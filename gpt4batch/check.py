@@ -69,6 +69,7 @@ class Plan:
     bad_lines: int = 0
     done: int = 0
     to_run: int = 0
+    to_fail: int = 0
     chats: int = 0
     uploads: int = 0
     upload_bytes: int = 0
@@ -302,7 +303,7 @@ class _Check:
         paced = calls / settings.qps if settings.qps else 0.0
         at_once = min(settings.goroutine, max(plan.to_run, 1))
         held = calls * plan.call_seconds / at_once
-        plan.seconds = max(paced, held) + plan.call_seconds if calls else 0.0
+        plan.seconds = max(paced + plan.call_seconds, held) if calls else 0.0
         if settings.out != STDIN:
             where = nearest(self._journal.out.parent)
             plan.free_bytes = shutil.disk_usage(where).free
@@ -349,30 +350,40 @@ class _Survey:
             first = self._ids.setdefault(hash(line.id), line.number)
             if first != line.number:
                 self._equal.append((line.number, first))
-        if line.answered < len(line.asks):
-            plan.chats += len(line.asks) - line.answered
         for ask in line.asks[line.answered :]:
-            for path, kind in [(p, "image") for p in ask.images] + [(p, "file") for p in ask.files]:
-                plan.uploads += 1
-                plan.upload_bytes += self._size(line, path, kind)
+            sizes = [self._size(line, path, picture=True) for path in ask.images]
+            sizes += [self._size(line, path, picture=False) for path in ask.files]
+            if -1 in sizes:
+                plan.to_fail += 1
+                return
+            plan.chats += 1
+            plan.uploads += len(sizes)
+            plan.upload_bytes += sum(sizes)
 
-    def _size(self, line: Line, path: str, kind: str) -> int:
-        if path in self._sizes:
-            return self._sizes[path]
+    def _size(self, line: Line, path: str, *, picture: bool) -> int:
+        """Return the size of an attachment, or -1 for one that cannot be sent."""
         where = f"{self._source.path}:{line.number}"
+        if path in self._sizes:
+            size = self._sizes[path]
+            if size < 0:
+                self._note("fails", "attachments", f"{where}: {path} cannot be sent either")
+            return size
         try:
             size = measure(self._source.folder, path)[0]
         except AttachmentError as error:
             self._note("fails", "attachments", f"{where}: {error}")
-            size = 0
+            size = -1
         else:
-            if not size:
-                self._note("note", "attachments", f"{where}: {path} is empty")
-            elif kind == "image" and not picture_format(self._source.folder / path):
-                text = f"{where}: {path} is sent as a picture, but its first bytes are of none"
-                self._note("note", "attachments", f"{text}; other files belong into files")
+            self._look_at_content(where, path, size, picture=picture)
         self._sizes[path] = size
         return size
+
+    def _look_at_content(self, where: str, path: str, size: int, *, picture: bool) -> None:
+        if not size:
+            self._note("note", "attachments", f"{where}: {path} is empty")
+        elif picture and not picture_format(self._source.folder / path):
+            text = f"{where}: {path} is sent as a picture, but its first bytes are of none"
+            self._note("note", "attachments", f"{text}; other files belong into files")
 
     def _look_at_keys(self, line: Line) -> None:
         doc = jsonl.loads(line.raw)
@@ -391,7 +402,7 @@ class _Survey:
             self._note("note", "keys", text)
         if self._equal:
             number, first = self._equal[0]
-            text = f"{path}:{number}: the id of line {first} again"
+            text = f"{path}:{number}: the id is that of line {first} again"
             more = f", and {len(self._equal) - 1} more such" if len(self._equal) > 1 else ""
             advice = "results are told apart by their asks and order"
             self._note("note", "ids", f"{text}{more}; {advice}")

@@ -5,13 +5,22 @@ from __future__ import annotations
 import sys
 from contextlib import ExitStack
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from gpt4batch.settings import Settings
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Coroutine
+
+    from rich.console import Console
+
+    from gpt4batch.batch import Batch
+    from gpt4batch.cli.metrics import Metrics
     from gpt4batch.mock.settings import MockSettings
+    from gpt4batch.progress import Progress
     from gpt4batch.summary import Summary
+
+    Show = Callable[[Progress, Batch], Coroutine[Any, Any, None]]
 
 SETTINGS = Settings
 HELP = (
@@ -37,7 +46,7 @@ def action(settings: Settings) -> None:
     sys.exit(summary.exit_code)
 
 
-async def _run(settings: Settings, console: object) -> Summary:
+async def _run(settings: Settings, console: Console | None) -> Summary:
     from contextlib import AsyncExitStack
 
     from gpt4batch.batch import run
@@ -53,13 +62,29 @@ async def _run(settings: Settings, console: object) -> Summary:
 
             service = await stack.enter_async_context(MockService(rehearsal()))
             settings = replace(settings, origin=service.origin, token=service.token)
-        display = Display(console, settings.progress_interval)  # type: ignore[arg-type]
-        summary = await run(settings, show=None if settings.quiet else display.show, signals=True)
+        show = None if settings.quiet else Display(console, settings.progress_interval).show
+        if settings.metrics_port:
+            from gpt4batch.cli.metrics import served
+
+            metrics = stack.enter_context(served(settings.metrics_port, settings.metrics_address))
+            show = _watched(metrics, show)
+        summary = await run(settings, show=show, signals=True)
     if summary.done < summary.lines and settings.out != STDIN:
         summary = replace(summary, next=next_command(given))
     if settings.summary:
         save(summary, settings.summary)
     return summary
+
+
+def _watched(metrics: Metrics, show: Show | None) -> Show:
+    """Return the display of a run with its metrics beside it."""
+
+    async def watch(progress: Progress, batch: Batch) -> None:
+        metrics.watch(progress, batch)
+        if show is not None:
+            await show(progress, batch)
+
+    return watch
 
 
 def rehearsal() -> MockSettings:

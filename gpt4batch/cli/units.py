@@ -6,24 +6,24 @@ from gpt4batch.cli.flags import say
 
 UNITS = (
     ("d", "天", 86400, "h", "小时", 3600),
-    ("h", "小时", 3600, "min", "分", 60),
-    ("min", "分", 60, "s", "秒", 1),
+    ("h", "小时", 3600, "min", "分钟", 60),
+    ("min", "分钟", 60, "s", "秒", 1),
 )
 
 
 def duration(seconds: float) -> str:
     """Return a time in its two largest units."""
     if seconds < 0.9995:
-        return f"{seconds * 1000:.0f} " + say("ms", "毫秒")
+        return f"{seconds * 1000:.0f}" + say(" ms", "毫秒")
     if seconds < 9.95 and seconds != round(seconds):
-        return f"{seconds:.1f} " + say("s", "秒")
+        return f"{seconds:.1f}" + say(" s", "秒")
     whole = round(seconds)
     for unit, unit_zh, size, lesser, lesser_zh, part in UNITS:
         if whole >= size:
             rest = whole % size // part
-            more = f" {rest} {say(lesser, lesser_zh)}" if rest else ""
-            return f"{whole // size} {say(unit, unit_zh)}{more}"
-    return f"{whole} " + say("s", "秒")
+            more = say(f" {rest} {lesser}", f"{rest}{lesser_zh}") if rest else ""
+            return say(f"{whole // size} {unit}", f"{whole // size}{unit_zh}") + more
+    return f"{whole}" + say(" s", "秒")
 
 
 def rough(seconds: float) -> str:
