@@ -62,6 +62,7 @@ async def _run(settings: Settings, console: Console | None) -> Summary:
 
             service = await stack.enter_async_context(MockService(rehearsal()))
             settings = replace(settings, origin=service.origin, token=service.token)
+        show: Show | None
         show = None if settings.quiet else Display(console, settings.progress_interval).show
         if settings.metrics_port:
             from gpt4batch.cli.metrics import served

@@ -8,14 +8,14 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from gpt4batch.cli.flags import environment_name, say
-from gpt4batch.settings import Flag, Settings, flags_of
+from gpt4batch.settings import LOGGING, Flag, Settings, flags_of
 from gpt4batch.source import STDIN
 
 ADDRESSES = ("url", "upload_url", "proxy")
 
 
 def next_command(settings: Settings) -> str:
-    """Return what to type to go on: what was set, and `-f`; never a secret.
+    """Return what to type to go on: what was set, but for the log, and `-f`; never a secret.
 
     What the environment set is left out where it is still set there. An input that came through
     a pipe is gone: the output has all its lines.
@@ -25,7 +25,7 @@ def next_command(settings: Settings) -> str:
         value = getattr(settings, name)
         if name == "input" and value == STDIN:
             value = settings.out
-        if value == default or name == "fix":
+        if value == default or name == "fix" or spec.panel == LOGGING:
             continue
         if spec.secret or (name in ADDRESSES and _has_password(value)):
             hidden += [] if environment_name(spec) in os.environ else [f"--{spec.long}"]
