@@ -12,13 +12,14 @@ from gpt4batch.check import Report, check
 from gpt4batch.errors import UsageError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Awaitable, Callable
 
     from conftest import Bench
 
     from gpt4batch.mock.server import MockService
 
     Serving = Callable[..., MockService]
+    Until = Callable[[Callable[[], Any]], Awaitable[None]]
 
 PNG = b"\x89PNG\r\n\x1a\n" + bytes(20)
 
@@ -192,16 +193,12 @@ async def test_token_that_expires_during_the_run_is_noted(bench: Bench) -> None:
     assert (await check(settings(bench, token=""))).findings == []
 
 
-async def test_lock_of_a_run_is_seen(bench: Bench, serving: Serving) -> None:
+async def test_lock_of_a_run_is_seen(bench: Bench, serving: Serving, until: Until) -> None:
     bench.write(bench.line(1, "a"))
     async with serving(latency=20.0, jitter=0.0) as service:
         words = bench.batchsvc(service.origin)
-        async with bench.start(*words, "--grace=0", "--log-level=debug") as running:
-            while not service.stats.arrivals:
-                await running.process.wait() if running.process.returncode else None
-                import anyio
-
-                await anyio.sleep(0.02)
+        async with bench.start(*words):
+            await until(lambda: service.stats.arrivals)
             held = await bench.call("check", *words[1:])
             assert held.code == 2
             assert "another run is writing" in held.out
@@ -267,8 +264,8 @@ async def test_keys_and_equal_ids_are_noted(bench: Bench) -> None:
     assert [item.message for item in report.findings] == [
         f"{path}:1: the key asks[].imags is not known here: it is not sent",
         f"{path}:1: the key note is not known here: it comes back unchanged",
-        f"{path}:2: the id is that of line 1 again, and 1 more such; "
-        "results are told apart by their asks and order",
+        f"{path}:2: the id is that of line 1 again, and 1 more such; results are told apart by"
+        + " their asks and order",
     ]
 
 

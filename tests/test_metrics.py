@@ -79,7 +79,7 @@ async def test_port_in_use_is_refused_before_the_first_call(
 
 
 def test_missing_library_is_told_with_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
-    modules: dict[str, Any] = sys.modules  # type: ignore[assignment]
+    modules: dict[str, Any] = sys.modules
     monkeypatch.setitem(modules, "prometheus_client", None)
     with pytest.raises(UsageError, match=r"pip install 'gpt4batch\[metrics\]'"), served(1, ""):
         pass
