@@ -261,11 +261,12 @@ async def test_keys_and_equal_ids_are_noted(bench: Bench) -> None:
     report = await check(settings(bench))
     path = bench.folder / "in.jsonl"
     assert report.exit_code == 0
+    fate = "results are told apart by their asks and order"
     assert [item.message for item in report.findings] == [
         f"{path}:1: the key asks[].imags is not known here: it is not sent",
         f"{path}:1: the key note is not known here: it comes back unchanged",
-        f"{path}:2: the id is that of line 1 again, and 1 more such; results are told apart by"
-        + " their asks and order",
+        f"{path}:2: the id is that of line 1 again, and 1 more such; {fate}",
+        " their asks and order",
     ]
 
 

@@ -10,7 +10,7 @@ import inspect
 import os
 import sys
 from contextlib import contextmanager
-from functools import lru_cache, partial
+from functools import lru_cache
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -57,13 +57,17 @@ def folded_help() -> Iterator[None]:
     """
     from rich import table
 
-    column = table.Column
+    class Folding(table.Column):
+        def __init__(self, *given: Any, **values: Any) -> None:
+            super().__init__(*given, **values | {"overflow": "fold"})
+
+    plain = table.Column
     # typer has no setting for it, and every table of its help is made of these.
-    table.Column = partial(column, overflow="fold")  # type: ignore[misc, assignment]
+    table.Column = Folding  # type: ignore[misc]
     try:
         yield
     finally:
-        table.Column = column  # type: ignore[misc]
+        table.Column = plain  # type: ignore[misc]
 
 
 class Command(TyperCommand):
