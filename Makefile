@@ -70,20 +70,21 @@ pictures: $(TOOLS)
 # The documentation site, in site/.
 docs: $(TOOLS)
 	$(BIN)/python scripts/reference.py --check
-	$(BIN)/python scripts/site.py
+	$(BIN)/python scripts/website.py
 
-# Wheel and sdist, then a single file that needs nothing but Python, in dist/; each is tried.
-packages: $(TOOLS)
-	rm -rf dist
+# Wheel, sdist and single file, in dist/; each is installed in a clean place and tried.
+packages: single-file
+	rm -f dist/*.whl dist/*.tar.gz
 	$(BIN)/python -m build --quiet
 	$(BIN)/pytest -m package
 
+# One file that needs nothing but a Python of this version and system.
 single-file: $(TOOLS)
-	$(BIN)/pex . --quiet --constraints constraints.txt --console-script gpt4batch --venv \
+	$(BIN)/pex '.[nsq]' --quiet --constraints constraints.txt --console-script gpt4batch --venv \
 		--python-shebang '/usr/bin/env python3' --output-file dist/gpt4batch.pyz
 
 # The versions that are tested: what pip chose today, written down.
-lock: $(STAMP)
+lock: $(TOOLS)
 	$(BIN)/pip freeze --all --exclude-editable --exclude setuptools > constraints.txt
 
 clean:

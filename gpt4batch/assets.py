@@ -333,7 +333,7 @@ class Downloads:
 
 
 def _range_start(response: httpx.Response) -> int:
-    found = re.match(r"bytes (\d+)-", response.headers.get("content-range", ""))
+    found = re.match(r"bytes (\d{1,18})-", response.headers.get("content-range", ""))
     return int(found[1]) if found else -1
 
 

@@ -155,7 +155,7 @@ class Client:
 
                 def request(headers: dict[str, str]) -> httpx.Request:
                     file.seek(0)
-                    files = {"file": (path.name, file)}
+                    files = {"file": (_sent_name(path), file)}
                     return httpx.Request(
                         "POST", self._upload_url, headers=headers, data=fields, files=files
                     )
@@ -296,7 +296,7 @@ class Client:
                     await response.aclose()
                 return
             await response.aclose()
-            url = urljoin(str(address), response.headers.get("location", ""))
+            url = _redirected(address, response)
         raise DownloadError(f"more than {REDIRECTS_FOLLOWED} redirects")
 
     async def _get(self, url: httpx.URL, headers: dict[str, str]) -> httpx.Response:
@@ -311,14 +311,28 @@ class Client:
             raise NetworkError(str(error) or repr(error), stage="download") from error
 
 
+def _sent_name(path: Path) -> str:
+    """Return a file's name as a header can carry it."""
+    return path.name.encode("utf-8", "replace").decode()
+
+
 def _parsed(url: str) -> httpx.URL:
     try:
         address = httpx.URL(url)
-    except (httpx.InvalidURL, ValueError) as error:
+        fetched = address.scheme in ("http", "https") and bool(address.host)
+    except (httpx.InvalidURL, ValueError) as error:  # a host may be refused when it is read
         raise DownloadError(f"not an address: {error}") from None
-    if address.scheme not in ("http", "https") or not address.host:
+    if not fetched:
         raise DownloadError(f"only http and https addresses are fetched, not {url[:100]!r}")
     return address
+
+
+def _redirected(address: httpx.URL, response: httpx.Response) -> str:
+    target = response.headers.get("location", "")
+    try:
+        return urljoin(str(address), target)
+    except ValueError as error:
+        raise DownloadError(f"a redirect to no address: {error}") from None
 
 
 def _like(error: RetryableError, text: str) -> RetryableError:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import re
 import stat
 from dataclasses import dataclass, field
@@ -10,7 +11,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from gpt4batch import jsonl
-from gpt4batch.errors import AttachmentError, CallError, DownloadError, RejectedError, ReplyError
+from gpt4batch.control import Stopped
+from gpt4batch.errors import (
+    AttachmentError,
+    CallError,
+    DownloadError,
+    FatalError,
+    RejectedError,
+    ReplyError,
+)
 from gpt4batch.records import (
     NOT_DOWNLOADED,
     downloads_of,
@@ -26,6 +35,8 @@ if TYPE_CHECKING:
     from gpt4batch.assets import Downloads
     from gpt4batch.client import Client, Reply
     from gpt4batch.records import Ask, Line
+
+log = logging.getLogger(__name__)
 
 KINDS = {"part": "multimodal", "attachment": "my_files"}
 """What an upload comes back as, and the type it is sent as."""
@@ -124,6 +135,11 @@ class Conversation:
             outcome.error = outcome.lost
         except CallError as error:
             outcome.error = error
+        except (FatalError, Stopped):
+            raise
+        except Exception as error:
+            log.exception("line %d: a defect of this tool; the other lines go on", line.number)
+            outcome.error = CallError(f"a defect of this tool: {error!r}", stage="internal")
         return outcome
 
     # -- asking ------------------------------------------------------------------------------

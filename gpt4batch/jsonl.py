@@ -63,12 +63,26 @@ def dumps(value: Any) -> bytes:
     try:
         return orjson.dumps(value)
     except TypeError:
-        return json.dumps(value, separators=(",", ":")).encode()
+        return _escaped(value)
+
+
+def _escaped(value: Any) -> bytes:
+    """Encode what orjson refuses piece by piece, since it may hold fragments and dates too."""
+    if isinstance(value, dict):
+        pairs = [_escaped(str(key)) + b":" + dumps(item) for key, item in value.items()]
+        return b"{" + b",".join(pairs) + b"}"
+    if isinstance(value, list | tuple):
+        return b"[" + b",".join([dumps(item) for item in value]) + b"]"
+    return json.dumps(value).encode()
 
 
 def pretty(value: Any) -> bytes:
     """Encode to indented JSON with a newline at the end, for files that people read."""
-    return orjson.dumps(value, option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE)
+    option = orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE
+    try:
+        return orjson.dumps(value, option=option)
+    except TypeError:
+        return json.dumps(loads(dumps(value)), indent=2).encode() + b"\n"
 
 
 def one_line(raw: bytes) -> bytes:

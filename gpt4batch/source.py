@@ -22,6 +22,7 @@ log = logging.getLogger(__name__)
 
 BOM = b"\xef\xbb\xbf"
 BUFFER = 1 << 20
+PAGE = 4096
 STDIN = "-"
 
 
@@ -139,8 +140,18 @@ class Source:
         return self._at(self._starts[index])
 
     def _at(self, start: int) -> bytes:
-        self._file.seek(start)
-        return self._file.readline(self.size - start).rstrip(b"\r\n")
+        # Without a position in the file: a snapshot reads it in a thread at the same time.
+        found, step = b"", PAGE
+        while start + len(found) < self.size:
+            wanted = min(step, self.size - start - len(found))
+            piece, newline, _ = os.pread(self.descriptor, wanted, start + len(found)).partition(
+                b"\n"
+            )
+            found += piece
+            if newline or len(piece) < wanted:
+                break
+            step *= 2
+        return found.rstrip(b"\r")
 
     def line(self, index: int) -> Line:
         """Return a good line."""

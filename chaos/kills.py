@@ -1,0 +1,166 @@
+"""Processes killed: at random moments, at every write, politely and twice."""
+
+from __future__ import annotations
+
+import signal
+import time
+
+
+from chaos.lab import (
+    HOOKS,
+    Bench,
+    Lab,
+    Service,
+    answers_in,
+    demand,
+    kill,
+    lines_of,
+    read_lines,
+    save_lines,
+    verify,
+)
+
+
+def sigkill(lab: Lab) -> None:
+    """Kill one batch 50 times at random moments; then let it end."""
+    kills, workers = lab.size(50, 8), 32
+    service = lab.service("--latency=0.1", "--jitter=0.9", "--asset-rate=0.2", "--asset-size=60000")
+    bench = lab.bench("batch", service, f"-g={workers}", "-v=0.002")
+    lines = lines_of(bench.folder, lab.size(2000, 300), lab.rand)
+    save_lines(bench.input, lines)
+    for _ in range(kills):
+        size = bench.out.stat().st_size if bench.out.exists() else 0
+        process = bench.start("-f")
+        if lab.rand.random() < 0.8:
+            demand(bench.began(process, size), "the batch ended before it was killed often enough")
+            time.sleep(lab.rand.uniform(0, 0.3))
+        else:
+            time.sleep(lab.rand.uniform(0, 0.8))
+        kill(process)
+        demand(process.wait(60) == -9, "the batch ended before it was killed often enough")
+        lab.counts.note(kills=1)
+    bench.run("-f").expect(0)
+    verify(bench, lines, lab.counts)
+    _nothing_paid_twice(lab, service, kills * workers)
+    again = bench.run("-f").expect(0)
+    demand(b" 0 chat calls" in again.errors or b"0 chat calls" in again.errors, "asked again")
+
+
+def write_points(lab: Lab) -> None:
+    """Kill at every write of the log, the snapshot, the ordered output and the downloads."""
+    service = lab.service("--latency=0.03", "--asset-rate=0.5", "--asset-size=200000")
+    totals = _count_points(lab, service)
+    for kind, total in totals.items():
+        places = range(1, total + 1)
+        if lab.short:
+            places = range(1, total + 1, max(1, total // 3))
+        for number in places:
+            for mode in ("before", "half"):
+                _die_at(lab, service, kind, number, mode)
+    demand(set(totals) == {"log", "snapshot", "ordered", "download"}, "kinds of writes:", totals)
+
+
+def _points_bench(lab: Lab, service: Service, name: str) -> tuple[Bench, list[dict[str, object]]]:
+    bench = lab.bench(name, service, "-g=1", "-v=0.0015")
+    lines = lines_of(bench.folder, 3, lab.rand, asks=2, attach=0.5)
+    save_lines(bench.input, lines)
+    return bench, lines
+
+
+def _count_points(lab: Lab, service: Service) -> dict[str, int]:
+    highest: dict[str, int] = {}
+    for number in range(2):
+        bench, _ = _points_bench(lab, service, f"count{number}")
+        counted = bench.folder / "counted"
+        bench.run(**_hook(bench, CHAOS_COUNT=str(counted))).expect(0)
+        for pair in counted.read_text().split():
+            kind, _, total = pair.partition("=")
+            highest[kind] = max(highest.get(kind, 0), int(total))
+    highest["snapshot"] = min(highest.get("snapshot", 0), 8)
+    return highest
+
+
+def _hook(bench: Bench, **more: str) -> dict[str, str]:
+    return {"PYTHONPATH": str(HOOKS), "CHAOS_ROOT": str(bench.folder), **more}
+
+
+def _die_at(lab: Lab, service: Service, kind: str, number: int, mode: str) -> None:
+    bench, lines = _points_bench(lab, service, f"{kind}-{number}-{mode}")
+    before = service.stats()["answered_twice"]["count"]
+    killed = bench.run(**_hook(bench, CHAOS_POINT=f"{kind}:{number}:{mode}"))
+    if killed.code != -9:
+        killed.expect(0)
+        lab.counts.note(points_not_reached=1)
+    else:
+        lab.counts.note(kills=1, **{f"{kind}_points": 1})
+    bench.run("-f", "-r=false").expect(0)
+    verify(bench, lines, lab.counts)
+    twice = service.stats()["answered_twice"]["count"] - before
+    most = 1 if kind in ("log", "snapshot") else 0  # what is in flight with one worker
+    demand(twice <= most, f"{kind} {number} {mode}: {twice} asks paid twice")
+    lab.counts.note(asked_twice=twice)
+
+
+def signals(lab: Lab) -> None:
+    """Send SIGINT and SIGTERM at random moments, once and twice."""
+    service = lab.service("--latency=0.1", "--jitter=0.9", "--asset-rate=0.3")
+    for number in range(lab.size(40, 6)):
+        bench = lab.bench(f"signal{number}", service, "--grace=3")
+        lines = lines_of(bench.folder, 40, lab.rand)
+        save_lines(bench.input, lines)
+        sent = (signal.SIGINT, signal.SIGTERM)[number % 2]
+        twice = number % 4 >= 2
+        before = service.stats()
+        process = bench.start("-f")
+        if number % 5:
+            bench.began(process)
+        time.sleep(lab.rand.uniform(0, 0.6))
+        kill(process, sent)
+        if twice:
+            time.sleep(lab.rand.uniform(0, 0.1))
+            kill(process, sent)
+        _stopped(lab, bench, process, sent, lines, before, service, twice=twice)
+
+
+def _stopped(  # type: ignore[no-untyped-def]  # noqa: PLR0913
+    lab, bench, process, sent, lines, before, service, *, twice
+) -> None:
+    run = bench.end(process)
+    # Before the run handles signals, Python's own way ends it: no call was made then.
+    run.expect(128 + sent, 0, -sent)
+    kept = answers_in(read_lines(bench.out)) if bench.out.exists() and run.code != -sent else 0
+    after = service.stats()
+    answered = after["chats_answered"] - before["chats_answered"]
+    if not twice:
+        demand(kept == answered, f"{answered} asks answered, {kept} kept", run.errors)
+    bench.run("-f").expect(0)
+    verify(bench, lines, lab.counts)
+    paid = service.stats()["answered_twice"]["count"] - before["answered_twice"]["count"]
+    demand(paid <= (8 if twice else 0), f"{paid} asks paid twice after a signal")
+    lab.counts.note(signals=1 + twice, asked_twice=paid)
+
+
+def overlapping(lab: Lab) -> None:
+    """Start two runs on one output, as an impatient cron does."""
+    service = lab.service("--latency=0.05", "--asset-rate=0.2")
+    for number in range(lab.size(20, 3)):
+        bench = lab.bench(f"cron{number}", service)
+        lines = lines_of(bench.folder, 20, lab.rand)
+        save_lines(bench.input, lines)
+        first = bench.start("-f")
+        time.sleep(lab.rand.uniform(0, 0.7))
+        second = bench.start("-f")
+        codes = sorted(bench.end(process).code for process in (first, second))
+        demand(codes in ([0, 0], [0, 2]), "exit codes of two runs:", codes)
+        lab.counts.note(runs=2, refused=codes.count(2))
+        verify(bench, lines, lab.counts)
+    _nothing_paid_twice(lab, service, 0)
+
+
+def _nothing_paid_twice(lab: Lab, service: Service, most: int) -> None:
+    seen = service.stats()
+    twice = seen["answered_twice"]["count"]
+    demand(twice <= most, f"{twice} asks paid twice, at most {most} were in flight", seen)
+    leaks = seen["files"]["with_authorization"]
+    demand(leaks == 0, "the token was sent to the file host")
+    lab.counts.note(answered=seen["chats_answered"], asked_twice=twice)

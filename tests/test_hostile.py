@@ -1,0 +1,279 @@
+"""Whatever the input, the service or the folder holds, the run goes on and loses nothing."""
+
+from __future__ import annotations
+
+import os
+import sys
+from contextlib import asynccontextmanager
+from pathlib import Path
+from threading import Thread
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from aiohttp import web
+
+import gpt4batch
+from gpt4batch import jsonl
+from gpt4batch.mock.server import MockService
+from gpt4batch.mock.settings import MockSettings
+from gpt4batch.retry import retry_after
+from gpt4batch.settings import Settings
+from gpt4batch.source import Source
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+
+    from aiohttp.web_request import BaseRequest
+
+    Answer = Callable[[BaseRequest], Awaitable[web.StreamResponse]]
+
+
+@asynccontextmanager
+async def serving(answer: Answer) -> AsyncIterator[str]:
+    """Serve with one function on a free port; yield the origin."""
+    runner = web.ServerRunner(web.Server(answer, access_log=None), shutdown_timeout=0.1)
+    await runner.setup()
+    try:
+        await web.TCPSite(runner, "127.0.0.1", 0).start()
+        yield f"http://127.0.0.1:{runner.addresses[0][1]}"
+    finally:
+        await runner.cleanup()
+
+
+def reply_of(**more: Any) -> dict[str, Any]:
+    content = {"error": None, "message": {"content": {"parts": ["answer"]}}}
+    return {"message_id": "m", "conversation_id": "c", "contents": [content], **more}
+
+
+def saying(**more: Any) -> Answer:
+    """Answer every chat with the same reply."""
+
+    async def answer(request: BaseRequest) -> web.StreamResponse:
+        await request.read()
+        return web.Response(body=jsonl.dumps(reply_of(**more)), content_type="application/json")
+
+    return answer
+
+
+def write(path: Path, *lines: dict[str, Any]) -> Path:
+    path.write_bytes(b"".join(jsonl.dumps(line) + b"\n" for line in lines))
+    return path
+
+
+def read(path: Path) -> list[dict[str, Any]]:
+    return [jsonl.loads(line) for line in path.read_bytes().split(b"\n") if line.strip()]
+
+
+def ask(text: str = "hello", **more: Any) -> dict[str, Any]:
+    return {"asks": [{"content": text, **more}]}
+
+
+def settings(folder: Path, origin: str, **more: Any) -> Settings:
+    given = {
+        "input": str(folder / "in.jsonl"),
+        "out": str(folder / "out.jsonl"),
+        "download_dir": str(folder / "downloads"),
+        "url": f"{origin}/standard/all-tools",
+        "token": "a-token-of-the-test",
+        "qps": 0.0,
+        "retries": 0,
+    }
+    return Settings(**{**given, **more})
+
+
+# -- replies ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "link",
+    [
+        "http://[",
+        "http://[::1",
+        "http://xn--/a",
+        "http://xn--zzzzzzzzzz99999/a",
+        "http://ex\u2100mple.com/",
+        "http://\ud800/",
+        "http://a:99999999/",
+        "http://a b/",
+        "http:///nothing",
+        "\x00",
+        "http://" + "a" * 3000 + ".test/",
+        "javascript:alert(1)",
+        "file:///etc/passwd",
+    ],
+)
+async def test_a_link_that_is_no_address_fails_its_line_only(tmp_path: Path, link: str) -> None:
+    write(tmp_path / "in.jsonl", ask())
+    async with serving(saying(downloads=[link])) as origin:
+        summary = await gpt4batch.run(settings(tmp_path, origin))
+    (line,) = read(tmp_path / "out.jsonl")
+    assert summary.exit_code == 1
+    assert line["iErr"]["stage"] == "download"
+    assert line["answers"][0]["contents"]
+
+
+@pytest.mark.parametrize("target", ["http://[", "http://xn--/", "//[::", "\ud800", "", "http://"])
+async def test_a_redirect_to_no_address_fails_its_line_only(tmp_path: Path, target: str) -> None:
+    write(tmp_path / "in.jsonl", ask())
+
+    async def answer(request: BaseRequest) -> web.StreamResponse:
+        if request.method == "GET":
+            where = target.encode("utf-8", "surrogatepass").decode("latin-1")
+            return web.Response(status=302, headers={"Location": where})
+        origin = f"http://{request.headers['Host']}"
+        return await saying(downloads=[f"{origin}/file"])(request)
+
+    async with serving(answer) as origin:
+        summary = await gpt4batch.run(settings(tmp_path, origin))
+    (line,) = read(tmp_path / "out.jsonl")
+    assert summary.exit_code == 1
+    assert line["iErr"]["stage"] == "download"
+
+
+async def test_a_content_range_of_5000_digits_fails_its_line_only(tmp_path: Path) -> None:
+    write(tmp_path / "in.jsonl", ask())
+    asked = 0
+
+    async def answer(request: BaseRequest) -> web.StreamResponse:
+        nonlocal asked
+        if request.method != "GET":
+            origin = f"http://{request.headers['Host']}"
+            return await saying(downloads=[f"{origin}/file"])(request)
+        asked += 1
+        if asked == 1:
+            response = web.StreamResponse(headers={"Content-Length": "100", "ETag": '"e"'})
+            await response.prepare(request)
+            await response.write(b"x" * 50)
+            assert request.transport is not None
+            request.transport.close()
+            return response
+        headers = {"Content-Range": f"bytes {'9' * 5000}-1/2", "Content-Length": "0"}
+        return web.Response(status=206, headers=headers)
+
+    async with serving(answer) as origin:
+        summary = await gpt4batch.run(settings(tmp_path, origin, retries=1))
+    assert asked == 2
+    assert summary.exit_code == 1
+    assert read(tmp_path / "out.jsonl")[0]["answers"]
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        "",
+        "nan",
+        "inf",
+        "-1",
+        "1e999",
+        "Mon, 01 Jan 99999999999999999999 00:00:00 GMT",
+        "Mon, 01 Jan 2030 00:00:00 +99999999999999999999",
+        "\u0661",
+        "a, b",
+        "0x10",
+    ],
+)
+def test_an_odd_retry_after_is_no_time_or_none(value: str) -> None:
+    found = retry_after({"retry-after": value})
+    assert found is None or 0 <= found < float("inf")
+
+
+@pytest.mark.parametrize("field", ["error", "message", "detail"])
+async def test_half_an_emoji_in_an_error_is_kept_in_the_line(tmp_path: Path, field: str) -> None:
+    write(tmp_path / "in.jsonl", ask())
+
+    async def answer(request: BaseRequest) -> web.StreamResponse:
+        await request.read()
+        return web.Response(text=f'{{"{field}": "half \\ud83d of it"}}')
+
+    async with serving(answer) as origin:
+        summary = await gpt4batch.run(settings(tmp_path, origin))
+    (line,) = read(tmp_path / "out.jsonl")
+    assert line["iErr"]["reply"] == {field: "half \ud83d of it"}
+    assert "half \ud83d of it" in line["iErr"]["message"]
+    assert jsonl.loads(jsonl.pretty({"failures": summary.failures}))
+
+
+async def test_an_attachment_with_a_name_that_is_no_utf8_is_sent(tmp_path: Path) -> None:
+    (tmp_path / os.fsdecode(b"\xff.txt")).write_text("text")
+    write(tmp_path / "in.jsonl", ask(files=["\udcff.txt"]), ask("other"))
+    async with MockService(MockSettings(token="")) as service:
+        summary = await gpt4batch.run(settings(tmp_path, service.origin, enable_download=False))
+    assert summary.done == 2
+
+
+async def test_a_reply_that_says_goodbye_in_every_type_fails_its_line_only(tmp_path: Path) -> None:
+    replies = iter(
+        [
+            [],
+            1,
+            "x",
+            None,
+            {"contents": {}},
+            {"contents": [1]},
+            {"contents": [None]},
+            {"contents": [{"error": [[]]}]},
+            {"contents": [{"error": {"message": 7}}]},
+        ]
+    )
+    write(tmp_path / "in.jsonl", *[ask(str(number)) for number in range(9)])
+
+    async def answer(request: BaseRequest) -> web.StreamResponse:
+        await request.read()
+        return web.Response(body=jsonl.dumps(next(replies)))
+
+    async with serving(answer) as origin:
+        summary = await gpt4batch.run(settings(tmp_path, origin, goroutine=1))
+    assert summary.not_run == 0
+    assert summary.failed + summary.done == 9
+
+
+async def test_a_defect_in_one_line_costs_no_other_its_answer(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(url: str, headers: object) -> str:
+        raise RuntimeError("a defect")
+
+    monkeypatch.setattr("gpt4batch.assets.suggested_name", broken)
+    write(tmp_path / "in.jsonl", *[ask(str(number)) for number in range(9)])
+    async with MockService(MockSettings(token="", asset_rate=0.5)) as service:
+        summary = await gpt4batch.run(settings(tmp_path, service.origin))
+        lines = read(tmp_path / "out.jsonl")
+        assert summary.not_run == 0
+        assert summary.failed
+        assert summary.done
+        assert all(line["answers"] for line in lines)
+        assert {line["iErr"]["stage"] for line in lines if "iErr" in line} == {"internal"}
+        monkeypatch.undo()
+        again = await gpt4batch.run(settings(tmp_path, service.origin, fix=True))
+        assert (again.done, again.chats) == (9, 0)
+
+
+# -- the input -------------------------------------------------------------------------------
+
+
+def test_lines_are_read_whole_while_a_snapshot_reads_them_too(tmp_path: Path) -> None:
+    texts = [jsonl.dumps(ask(f"{number} " * (number * 97 % 5000))) for number in range(400)]
+    (tmp_path / "in.jsonl").write_bytes(b"\n".join(texts))
+    source = Source(str(tmp_path / "in.jsonl"))
+    source.scan(lambda _line: None)
+    wrong: list[int] = []
+
+    def look(order: Iterable[int]) -> None:
+        for index in order:
+            if source.raw(index) != texts[index]:
+                wrong.append(index)
+
+    threads = [
+        Thread(target=look, args=([*order] * 32,)) for order in (range(400), range(399, -1, -1))
+    ]
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    try:
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    finally:
+        sys.setswitchinterval(before)
+        source.close()
+    assert not wrong
