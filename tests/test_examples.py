@@ -16,6 +16,7 @@ import pytest
 import yaml
 from filelock import FileLock
 
+import gpt4batch
 from gpt4batch import jsonl
 from gpt4batch.records import parse_line
 
@@ -156,6 +157,14 @@ def test_python_program_tells_what_is_refused(tmp_path: Path) -> None:
     said = script("python_api.py", "in.jsonl", "out.jsonl", home=tmp_path, code=2)
     assert said.startswith("no token: ")
     assert "Traceback" not in said
+
+
+async def test_python_rehearsal_without_a_service_is_refused_not_paid_for(tmp_path: Path) -> None:
+    write_batch(tmp_path / "in.jsonl")
+    paths = {"input": str(tmp_path / "in.jsonl"), "out": str(tmp_path / "out.jsonl")}
+    with pytest.raises(gpt4batch.UsageError, match="MockService"):
+        await gpt4batch.run(gpt4batch.Settings(**paths, mock=True, token="a real one"))
+    assert not (tmp_path / "out.jsonl").exists()
 
 
 @pytest.mark.parametrize(
