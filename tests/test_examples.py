@@ -161,10 +161,11 @@ def test_python_program_tells_what_is_refused(tmp_path: Path) -> None:
 
 async def test_python_rehearsal_without_a_service_is_refused_not_paid_for(tmp_path: Path) -> None:
     write_batch(tmp_path / "in.jsonl")
-    paths = {"input": str(tmp_path / "in.jsonl"), "out": str(tmp_path / "out.jsonl")}
+    batch, out = str(tmp_path / "in.jsonl"), tmp_path / "out.jsonl"
+    settings = gpt4batch.Settings(input=batch, out=str(out), mock=True, token="a real one")
     with pytest.raises(gpt4batch.UsageError, match="MockService"):
-        await gpt4batch.run(gpt4batch.Settings(**paths, mock=True, token="a real one"))
-    assert not (tmp_path / "out.jsonl").exists()
+        await gpt4batch.run(settings)
+    assert not out.exists()
 
 
 @pytest.mark.parametrize(

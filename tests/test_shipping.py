@@ -169,3 +169,15 @@ def test_licence_is_the_whole_apache_2() -> None:
     text = (ROOT / "LICENSE").read_text()
     assert "Apache License" in text
     assert "END OF TERMS AND CONDITIONS" in text
+
+
+@pytest.mark.parametrize(
+    ("typed", "offered"),
+    [("gpt4batch b", {"batchsvc"}), ("gpt4batch batchsvc --q", {"--qps", "--quiet"})],
+)
+def test_shell_completion_offers_commands_and_flags(typed: str, offered: set[str]) -> None:
+    words = {"COMP_WORDS": typed, "COMP_CWORD": str(len(typed.split()) - 1)}
+    env = {**os.environ, **words, "_GPT4BATCH_COMPLETE": "complete_bash"}
+    tool = Path(sys.executable).with_name("gpt4batch")
+    done = subprocess.run([tool], env=env, capture_output=True, text=True, check=True)
+    assert set(done.stdout.split()) == offered
