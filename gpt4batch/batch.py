@@ -121,6 +121,11 @@ class Batch:
             OutputError: The output cannot be written.
         """
         settings = self.settings
+        if settings.mock and not settings.origin:
+            raise UsageError(
+                "mock=True: nothing listens; start gpt4batch.mock.server.MockService and pass its "
+                "origin and token, as examples/python_api.py does"
+            )
         token = credentials.read_token(settings.token, settings.token_file)
         self.journal.lock()
         self._stack.callback(self.journal.close)
