@@ -38,6 +38,9 @@ IDLE = 60.0
 """Seconds without a byte after which a download is tried again."""
 
 FILENAME = re.compile(r"filename\*?=\s*(?:UTF-8''|)(\"[^\"]*\"|[^;]*)", re.IGNORECASE)
+OURS = re.compile(r"(.*_)?\d{19}_file\.part", re.DOTALL)
+"""The names of parts: those of others in the folder, a browser's say, are left alone."""
+
 GONE = (401, 403, 404, 410)
 
 
@@ -197,7 +200,7 @@ class Downloads:
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
             for path in self.folder.glob(f"*{PART}"):
-                if path.name.startswith(_legal(self._prefix, 60)) and not path.is_symlink():
+                if OURS.fullmatch(path.name) and path.is_file() and not path.is_symlink():
                     _remove_abandoned(path)
         except OSError as error:
             raise OutputError(
@@ -243,7 +246,7 @@ class Downloads:
             try:
                 os.link(part.path, self.folder / name)
             except FileExistsError:
-                name = f"{time.time_ns()}_{name}"[: LONGEST_NAME - len(PART)]
+                name = _cut(f"{time.time_ns()}_{name}", LONGEST_NAME - len(PART))
             except OSError:
                 if not part.path.exists() or (self.folder / name).exists():
                     raise

@@ -36,6 +36,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 BUFFER = 1 << 20
+ORDERED, SNAPSHOT = TEMPORARY = ("", ".snapshot")
 
 
 class Journal:
@@ -62,6 +63,7 @@ class Journal:
         self._lock = FileLock(f"{out}.lock", timeout=0)
         self._fd = -1
         self._end = self._run_start = self._synced = 0
+        self._begun = False
         self._disk_failed = False
         self._syncing = anyio.Lock()
 
@@ -122,7 +124,8 @@ class Journal:
                 self._move_aside()
             self._fd = os.open(self.out, os.O_RDWR | os.O_APPEND | os.O_CREAT, 0o666)
             self._end = self._run_start = self._synced = os.fstat(self._fd).st_size
-            self._end_last_line()
+            for kind in TEMPORARY:
+                self._temporary(kind).unlink(missing_ok=True)  # a killed run's
         except OSError as error:
             raise OutputError(f"cannot write {self.out}: {error.strerror}") from None
 
@@ -172,10 +175,14 @@ class Journal:
             file.truncate(size - len(tail))
             return size - len(tail)
 
-    def _end_last_line(self) -> None:
-        """Give a last line without a newline its newline, so that no record is glued to it."""
-        if self._end and os.pread(self._fd, 1, self._end - 1) != b"\n":
-            self._write(b"\n")
+    def _begin_log(self) -> None:
+        """Mark where the log begins, once: what follows is no line of its own, even if torn."""
+        if self._begun or self.streaming or not self._end:
+            return
+        tail = os.pread(self._fd, len(LOG_MARK), max(0, self._end - len(LOG_MARK)))
+        if tail != LOG_MARK:
+            self._write(LOG_MARK if tail.endswith(b"\n") else b"\n" + LOG_MARK)
+        self._begun = True
 
     # -- what is done already ----------------------------------------------------------------
 
@@ -228,9 +235,10 @@ class Journal:
         """Note the results that the output holds already."""
         with self.out.open("rb", buffering=BUFFER) as file:
             self._fd = os.dup(file.fileno())
-            self._in_order, start = True, 0
+            self._in_order, start, logged = True, 0, False
             for raw in file:
-                self._take_record(start, raw)
+                logged = logged or raw.endswith(LOG_MARK)
+                self._take_record(start, raw, logged=logged)
                 start += len(raw)
         os.close(self._fd)
         self._fd = -1
@@ -242,12 +250,11 @@ class Journal:
                 len(self._orphans),
             )
 
-    def _take_record(self, start: int, raw: bytes) -> None:
+    def _take_record(self, start: int, raw: bytes, *, logged: bool) -> None:
         """Note one line of the output, or that it is an answer to no line of the input."""
         if not raw.strip():
             return
-        marked = raw.endswith(LOG_MARK)
-        seen = None if marked else glance(raw)
+        seen = None if logged else glance(raw)
         if seen is not None and seen.done and self._is_next(seen.key):
             self._note_next(State.DONE, start, len(raw))
             return
@@ -258,7 +265,7 @@ class Journal:
             if not is_bad_record(raw):
                 self._orphans.append((start, len(raw)))
             return
-        if not marked and self._is_next(line.key):
+        if not logged and self._is_next(line.key):
             self._note_next(state_of(line), start, len(raw))
             return
         self._in_order = False
@@ -353,11 +360,10 @@ class Journal:
         if self.streaming and state is State.PARTIAL:
             return
         text = record + (b"\n" if self.streaming else LOG_MARK)
-        start = self._end
         try:
-            if self._unsaved:
-                self._write_unsaved()
-                start = self._end
+            self._begin_log()
+            self._write_unsaved()
+            start = self._end
             self._write(text)
         except OSError as error:
             self._unsaved.append((index, state, text))
@@ -418,9 +424,10 @@ class Journal:
 
     # -- in input order ----------------------------------------------------------------------
 
-    def snapshot(self, path: Path) -> None:
-        """Write every line in input order to a file, atomically; meant for a worker thread."""
-        self._write_ordered(path, self.ledger.copy())
+    async def snapshot(self, path: Path) -> None:
+        """Write every line in input order to a file, atomically, in a thread of its own."""
+        moment = self.ledger.copy()
+        await anyio.to_thread.run_sync(self._write_ordered, path, moment, SNAPSHOT)
 
     def finish(self) -> None:
         """Replace the log by one line per input line, in input order.
@@ -469,8 +476,12 @@ class Journal:
             "%d results of lines that are no longer in the input: %s", len(self._orphans), path
         )
 
-    def _write_ordered(self, path: Path, ledger: Ledger) -> None:
-        temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    def _temporary(self, kind: str) -> Path:
+        """Return where an ordered file is written at first; the lock makes it this run's own."""
+        return self.out.with_name(f".{self.out.name}{kind}.tmp")
+
+    def _write_ordered(self, path: Path, ledger: Ledger, kind: str = ORDERED) -> None:
+        temporary = self._temporary(kind)
         try:
             with temporary.open("wb", buffering=BUFFER) as file:
                 for index in range(len(ledger)):

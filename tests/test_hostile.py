@@ -21,7 +21,7 @@ from gpt4batch.settings import Settings
 from gpt4batch.source import Source
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+    from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator
 
     from aiohttp.web_request import BaseRequest
 
@@ -41,7 +41,7 @@ async def serving(answer: Answer) -> AsyncIterator[str]:
 
 
 def reply_of(**more: Any) -> dict[str, Any]:
-    content = {"error": None, "message": {"content": {"parts": ["answer"]}}}
+    content: dict[str, Any] = {"error": None, "message": {"content": {"parts": ["answer"]}}}
     return {"message_id": "m", "conversation_id": "c", "contents": [content], **more}
 
 
@@ -202,7 +202,7 @@ async def test_an_attachment_with_a_name_that_is_no_utf8_is_sent(tmp_path: Path)
 
 
 async def test_a_reply_that_says_goodbye_in_every_type_fails_its_line_only(tmp_path: Path) -> None:
-    replies = iter(
+    replies: Iterator[Any] = iter(
         [
             [],
             1,
