@@ -328,7 +328,7 @@ def _parsed(url: str) -> httpx.URL:
 
 
 def _redirected(address: httpx.URL, response: httpx.Response) -> str:
-    target = response.headers.get("location", "")
+    target: str = response.headers.get("location", "")
     try:
         return urljoin(str(address), target)
     except ValueError as error:

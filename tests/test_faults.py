@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import anyio
 import pytest
 from aiohttp import web
+from puppets import ask, read, reply_of, serving, settings, write
 
 import gpt4batch
 from gpt4batch import jsonl
@@ -20,8 +21,6 @@ from gpt4batch.mock.server import MockService
 from gpt4batch.mock.settings import MockSettings
 from gpt4batch.records import render
 from gpt4batch.source import Source
-
-from .test_hostile import ask, read, reply_of, serving, settings, write
 
 if TYPE_CHECKING:
     from aiohttp.web_request import BaseRequest
@@ -47,6 +46,7 @@ def test_a_log_cut_at_any_byte_of_its_last_record_loses_only_a_torn_one(
     (tmp_path / name).write_bytes(b"\n".join(texts) + ended)
     journal, source = opened(tmp_path, name)
     answer = jsonl.dumps(reply_of(text="答 😀"))
+    start = 0
     for index in range(before + 1):
         start = (tmp_path / "out.jsonl").stat().st_size
         journal.append(index, State.DONE, render(source.raw(index), [answer]))
