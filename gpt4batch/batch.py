@@ -211,7 +211,7 @@ class Batch:
 
     def _downloads(self, addresses: Endpoints) -> Downloads:
         settings = self.settings
-        hosts = {urlsplit(url).hostname or "" for url in (addresses.chat, addresses.upload)}
+        hosts = {httpx.URL(url).host for url in (addresses.chat, addresses.upload)}
         return Downloads(
             Path(settings.download_dir) if settings.download_dir else self.source.folder,
             settings.download_prefix,
@@ -396,7 +396,7 @@ class Batch:
                 self.control.halt(error)
                 self.control.error = error
                 for record in self.journal.unsaved():
-                    sys.stderr.buffer.write(record)
+                    sys.stderr.buffer.write(jsonl.escaped_controls(record))
                 sys.stderr.buffer.flush()
             else:
                 self._remove_snapshot()

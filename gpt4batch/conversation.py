@@ -220,7 +220,7 @@ class Conversation:
         sent = reply.doc.get(kind)
         if not sent:
             text = f"the reply to the upload of {path} has no {kind}"
-            raise ReplyError(text, reply.raw)
+            raise ReplyError(text, self._client.scrubbed(reply.raw))
         return {"conversation_id": reply.doc.get("conversation_id"), "sent": sent}
 
     def _measure(self, path: str) -> list[int]:

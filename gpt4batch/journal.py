@@ -359,7 +359,7 @@ class Journal:
         """
         if self.streaming and state is State.PARTIAL:
             return
-        text = record + (b"\n" if self.streaming else LOG_MARK)
+        text = self._shown(record) if self.streaming else record + LOG_MARK
         try:
             self._begin_log()
             self._write_unsaved()
@@ -369,6 +369,10 @@ class Journal:
             self._unsaved.append((index, state, text))
             raise OutputError(f"cannot write {self.out}: {error.strerror}") from error
         self.ledger.put(index, state, start, len(text), in_input=False)
+
+    def _shown(self, record: bytes) -> bytes:
+        """Return a record as a line of a stream, which may be a terminal."""
+        return (jsonl.escaped_controls(record) if os.isatty(self._fd) else record) + b"\n"
 
     def unsaved(self) -> Iterator[bytes]:
         """Yield every record of this run that is not safe on the disk, one line each."""
