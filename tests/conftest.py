@@ -41,7 +41,7 @@ def isolated(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in list(os.environ):
         if name.startswith("GPT4BATCH_") or name.lower() in PROXIES or name in LOCALE:
             monkeypatch.delenv(name)
-    home = tmp_path / "home"
+    home = tmp_path / "user"
     home.mkdir()
     monkeypatch.setenv("HOME", str(home))
     monkeypatch.setenv("LANG", "C.UTF-8")

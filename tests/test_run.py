@@ -55,7 +55,7 @@ async def stop_at_once(running: Running) -> None:
 async def test_command_lines_of_the_service_run_and_resume(
     bench: Bench, service: MockService
 ) -> None:
-    store = bench.folder / "home" / ".gpt4api-sk.pub"
+    store = bench.folder / "user" / ".gpt4api-sk.pub"
     store.write_bytes(jsonl.dumps({"access_token": service.token, "expired_at": 9999999999}))
     bench.write(bench.line(1, "one"), bench.line(2, "two [[mock:400*1]]"), name="asks.jsonl")
     base = f"{service.origin}/standard"
