@@ -80,7 +80,7 @@ packages: single-file
 
 # One file that needs nothing but a Python of this version and system.
 single-file: $(TOOLS)
-	$(BIN)/pex '.[nsq]' --quiet --constraints constraints.txt --console-script gpt4batch --venv \
+	$(BIN)/pex '.[nsq]' --constraints constraints.txt --console-script gpt4batch --venv \
 		--python-shebang '/usr/bin/env python3' --output-file dist/gpt4batch.pyz
 
 # The versions that are tested: what pip chose today, written down.

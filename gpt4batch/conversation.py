@@ -64,6 +64,20 @@ class Outcome:
     begun: bool = False
     published: int = 0
     started: datetime = field(default_factory=lambda: datetime.now(UTC))
+    _forgotten: tuple[list[bytes], list[dict[str, Any]], list[Any], int] | None = None
+
+    def forget(self) -> None:
+        """Begin the line anew: the service has no memory of what it answered."""
+        self._forgotten = (self.answers, self.timings, self.superseded, self.line.answered)
+        self.superseded = self.superseded + [jsonl.Fragment(answer) for answer in self.answers]
+        self.answers, self.timings, self.published = [], [], 0
+        self.line.answered = -1  # from here on nothing is of an earlier run
+
+    def remember(self) -> None:
+        """Go back to the earlier answers where the new beginning brought none."""
+        if self._forgotten is not None and not self.answers:
+            self.answers, self.timings, self.superseded, self.line.answered = self._forgotten
+            self.published = len(self.answers)
 
     def first(self) -> bool:
         """Tell once whether the next call is the first one of the line in this run."""
@@ -141,6 +155,7 @@ class Conversation:
             outcome.error = outcome.lost
         except CallError as error:
             outcome.error = error
+            outcome.remember()
         except (FatalError, Stopped):
             raise
         except Exception as error:
@@ -171,8 +186,6 @@ class Conversation:
             await self._keep(outcome)
         if waiting:
             await self._download(outcome, place)
-            if not last:
-                await self._keep(outcome)
 
     async def _chat(self, outcome: Outcome, place: int) -> Reply:
         line, ask = outcome.line, outcome.line.asks[place]
@@ -217,7 +230,7 @@ class Conversation:
         sent = reply.doc.get(kind)
         if not sent:
             text = f"the reply to the upload of {path} has no {kind}"
-            raise ReplyError(text, reply.raw)
+            raise ReplyError(text, self._client.scrubbed(reply.raw))
         return {"conversation_id": reply.doc.get("conversation_id"), "sent": sent}
 
     def _measure(self, path: str) -> list[int]:
@@ -258,12 +271,14 @@ class Conversation:
         missing = [url for url in downloads_of(reply) if url not in {i.get("origin") for i in here}]
         if not missing:
             return
-        for url in dict.fromkeys(missing):
-            here.append(await self._fetch(outcome, place, url))  # noqa: PERF401 - one by one
-        found = {item["origin"]: item for item in here}
-        outcome.answers[place] = with_downloads(
-            answer, [found[url] for url in downloads_of(reply) if url in found]
-        )
+        found = {item.get("origin"): item for item in here}
+        for url in (wanted := list(dict.fromkeys(missing))):
+            found[url] = await self._fetch(outcome, place, url)
+            outcome.answers[place] = with_downloads(
+                answer, [found[link] for link in downloads_of(reply) if link in found]
+            )
+            if url != wanted[-1] or place + 1 < len(outcome.line.asks):
+                await self._keep(outcome)
 
     async def _fetch(self, outcome: Outcome, place: int, url: str) -> dict[str, str]:
         assert self._downloads is not None
@@ -305,11 +320,7 @@ def _forget(outcome: Outcome) -> None:
     if outcome.uploads:
         outcome.uploads.clear()
         return
-    outcome.superseded += [jsonl.Fragment(answer) for answer in outcome.answers]
-    outcome.answers.clear()
-    outcome.timings.clear()
-    outcome.published = 0
-    outcome.line.answered = -1  # from here on nothing is of an earlier run
+    outcome.forget()
 
 
 def _shortened(url: str) -> str:

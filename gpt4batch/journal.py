@@ -14,6 +14,7 @@ import anyio
 import anyio.to_thread
 from filelock import FileLock, Timeout
 
+from gpt4batch import jsonl
 from gpt4batch.errors import OutputError, UsageError
 from gpt4batch.ledger import Ledger, State
 from gpt4batch.records import LOG_MARK, NOT_RUN, Line, parse_line, render, render_bad
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 BUFFER = 1 << 20
+ORDERED, SNAPSHOT = TEMPORARY = ("", ".snapshot")
 
 
 class Journal:
@@ -113,6 +115,8 @@ class Journal:
             self._fd = os.open(self.out, os.O_RDWR | os.O_APPEND | os.O_CREAT, 0o666)
             self._end = self._run_start = self._synced = os.fstat(self._fd).st_size
             self._end_last_line()
+            for kind in TEMPORARY:
+                self._temporary(kind).unlink(missing_ok=True)  # a killed run's
         except OSError as error:
             raise OutputError(f"cannot write {self.out}: {error.strerror}") from None
 
@@ -181,17 +185,19 @@ class Journal:
         """
         if self.streaming and state is State.PARTIAL:
             return
-        text = record + (b"\n" if self.streaming else LOG_MARK)
-        start = self._end
+        text = self._shown(record) if self.streaming else LOG_MARK + record + b"\n"
         try:
-            if self._unsaved:
-                self._write_unsaved()
-                start = self._end
+            self._write_unsaved()
+            start = self._end
             self._write(text)
         except OSError as error:
             self._unsaved.append((index, state, text))
             raise OutputError(f"cannot write {self.out}: {error.strerror}") from error
         self.ledger.put(index, state, start, len(text), in_input=False)
+
+    def _shown(self, record: bytes) -> bytes:
+        """Return a record as a line of a stream, which may be a terminal."""
+        return (jsonl.escaped_controls(record) if os.isatty(self._fd) else record) + b"\n"
 
     def unsaved(self) -> Iterator[bytes]:
         """Yield every record of this run that is not safe on the disk, one line each."""
@@ -201,9 +207,9 @@ class Journal:
         if lost:
             with os.fdopen(os.dup(self._fd), "rb") as file:
                 file.seek(self._synced)
-                yield from (line.rstrip() + b"\n" for line in file)
+                yield from (line.strip() + b"\n" for line in file)
         for _, _, text in self._unsaved:
-            yield text.rstrip() + b"\n"
+            yield text.strip() + b"\n"
 
     def _write(self, text: bytes) -> None:
         view = memoryview(text)
@@ -247,9 +253,10 @@ class Journal:
 
     # -- in input order ----------------------------------------------------------------------
 
-    def snapshot(self, path: Path) -> None:
-        """Write every line in input order to a file, atomically; meant for a worker thread."""
-        self._write_ordered(path, self.ledger.copy())
+    async def snapshot(self, path: Path) -> None:
+        """Write every line in input order to a file, atomically, in a thread of its own."""
+        moment = self.ledger.copy()
+        await anyio.to_thread.run_sync(self._write_ordered, path, moment, SNAPSHOT)
 
     def finish(self) -> None:
         """Replace the log by one line per input line, in input order.
@@ -292,15 +299,19 @@ class Journal:
         with path.open("wb") as file, self.out.open("rb") as output:
             for start in self._orphans:
                 output.seek(start)
-                file.write(output.readline().rstrip() + b"\n")
+                file.write(output.readline().strip() + b"\n")
             file.flush()
             os.fsync(file.fileno())
         log.warning(
             "%d results of lines that are no longer in the input: %s", len(self._orphans), path
         )
 
-    def _write_ordered(self, path: Path, ledger: Ledger) -> None:
-        temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    def _temporary(self, kind: str) -> Path:
+        """Return where an ordered file is written at first; the lock makes it this run's own."""
+        return self.out.with_name(f".{self.out.name}{kind}.tmp")
+
+    def _write_ordered(self, path: Path, ledger: Ledger, kind: str = ORDERED) -> None:
+        temporary = self._temporary(kind)
         try:
             with temporary.open("wb", buffering=BUFFER) as file:
                 for index in range(len(ledger)):

@@ -62,7 +62,7 @@ class Ledger:
         place = self.place(index)
         assert place is not None
         offset, size, in_input = place
-        return os.pread(source if in_input else output, size, offset).rstrip()
+        return os.pread(source if in_input else output, size, offset).strip()
 
     def copy(self) -> Ledger:
         """Return a copy that stays as it is while the run goes on."""

@@ -108,7 +108,7 @@ class Resume:
         """Note one line of the output, or that it is an answer to no line of the input."""
         if not raw.strip():
             return
-        marked = raw.endswith(LOG_MARK)
+        marked = raw.startswith(LOG_MARK)
         seen = None if marked else glance(raw)
         if seen is not None and seen.done and self._is_next(seen.key):
             self._note_next(State.DONE, start, len(raw))
@@ -201,12 +201,13 @@ def repair(out: Path) -> int:
     with out.open("r+b") as file:
         size = file.seek(0, os.SEEK_END)
         tail = _last_line(file, size)
-        if tail.endswith(b"\n") or not tail.strip():
+        if tail.endswith(b"\n"):
             return size
-        with contextlib.suppress(jsonl.JSONError):
-            jsonl.loads(tail)
-            return size
-        log.warning("%s: a torn last line (%d bytes) is dropped", out, len(tail))
+        if tail.strip():
+            with contextlib.suppress(jsonl.JSONError):
+                jsonl.loads(tail)
+                return size
+            log.warning("%s: a torn last line (%d bytes) is dropped", out, len(tail))
         file.truncate(size - len(tail))
         return size - len(tail)
 

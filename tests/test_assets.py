@@ -12,8 +12,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gpt4batch import jsonl
-from gpt4batch.assets import is_private, local_name, suggested_name
+from gpt4batch.assets import local_name, suggested_name
 from gpt4batch.mock.assets import asset_bytes
+from gpt4batch.transport import is_private
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable

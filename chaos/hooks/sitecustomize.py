@@ -43,7 +43,7 @@ def path_of(target: Any) -> str:
             return os.readlink(f"/proc/self/fd/{target}")
         except OSError:
             return ""
-    return os.path.abspath(os.fspath(target))
+    return str(os.path.abspath(os.fspath(target)))
 
 
 def due(target: Any) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import resource
 import sys
 from typing import Any, NoReturn
 
@@ -54,10 +55,11 @@ def top(
 def main(argv: list[str] | None = None) -> NoReturn:
     """Run the command line and exit with the contract's code."""
     words = sys.argv[1:] if argv is None else argv
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # a core file would hold the token
     try:
         sys.exit(application()(prepared(words), standalone_mode=True))
     except Gpt4BatchError as error:
-        typer.echo(f"gpt4batch: {printable(str(error))}", err=True)
+        typer.echo(printable(f"gpt4batch: {error}"), err=True)
         sys.exit(error.exit_code)
     except KeyboardInterrupt:
         sys.exit(130)

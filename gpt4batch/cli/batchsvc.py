@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shlex
 import signal
 import sys
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
     from gpt4batch.mock.settings import MockSettings
 
 SETTINGS = Settings
+USER_INFO = re.compile(r"//[^/@]*@")
 HELP = (
     "Run a batch: ask what each line of the input asks and append the answers to the output.",
     "批量调用脚本:逐行提问,并将应答写入输出文件.",
@@ -91,6 +93,7 @@ def next_command(settings: Settings) -> str:
             if isinstance(value, float)
             else str(value)
         )
+        text = USER_INFO.sub("//***@", text)
         words.append(f"-{spec.short}={text}" if spec.short else f"--{spec.long}={text}")
     return shlex.join([*words, "-f=true"])
 
