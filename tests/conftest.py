@@ -18,6 +18,7 @@ from gpt4batch.mock.server import MockService
 from gpt4batch.mock.settings import MockSettings
 
 if TYPE_CHECKING:
+    import ssl
     from collections.abc import AsyncIterator, Awaitable, Callable
     from pathlib import Path
 
@@ -218,16 +219,16 @@ class Scripted:
 
 
 @pytest.fixture
-def scripted() -> Callable[[Handler], Any]:
+def scripted() -> Callable[..., Any]:
     """Return how to serve a handler of one's own on a free port."""
 
     @asynccontextmanager
-    async def serve(handler: Handler) -> AsyncIterator[Scripted]:
+    async def serve(handler: Handler, tls: ssl.SSLContext | None = None) -> AsyncIterator[Scripted]:
         scripted = Scripted(handler)
         runner = web.ServerRunner(web.Server(scripted.handle, access_log=None))
         await runner.setup()
-        await web.TCPSite(runner, "127.0.0.1", 0).start()
-        scripted.origin = f"http://127.0.0.1:{runner.addresses[0][1]}"
+        await web.TCPSite(runner, "127.0.0.1", 0, ssl_context=tls).start()
+        scripted.origin = f"http{'s' if tls else ''}://127.0.0.1:{runner.addresses[0][1]}"
         try:
             yield scripted
         finally:
