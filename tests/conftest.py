@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any
 import anyio
 import pytest
 from aiohttp import web
+from hypothesis import HealthCheck
+from hypothesis import settings as hypothesis_settings
 
 import gpt4batch
 from gpt4batch import jsonl
@@ -25,6 +27,12 @@ if TYPE_CHECKING:
     from anyio.abc import Process
 
     Handler = Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
+
+# A busy machine is no defect: properties have no deadline.
+hypothesis_settings.register_profile(
+    "patient", deadline=None, suppress_health_check=[HealthCheck.too_slow]
+)
+hypothesis_settings.load_profile("patient")
 
 PROXIES = ("http_proxy", "https_proxy", "all_proxy", "no_proxy")
 LOCALE = ("LC_ALL", "LC_MESSAGES", "LANG", "LANGUAGE")
