@@ -453,6 +453,18 @@ def _needs_tls(addresses: Endpoints) -> bool:
     )
 
 
+def check_summary(path: str) -> None:
+    """Refuse a path that no summary can be written to, before anything is paid for."""
+    try:
+        with Path(path).open("ab"):
+            pass
+    except OSError as error:
+        raise UsageError(f"--summary {path}: {error.strerror}") from None
+
+
 def save_summary(summary: Summary, path: str) -> None:
     """Write a summary as JSON."""
-    Path(path).write_bytes(jsonl.pretty(asdict(summary)))
+    try:
+        Path(path).write_bytes(jsonl.pretty(asdict(summary)))
+    except OSError as error:
+        log.warning("the summary is lost: cannot write %s: %s", path, error.strerror)

@@ -123,8 +123,8 @@ class Client:
         self.in_flight = 0
         self.calls = 0
 
-    async def chat(self, body: dict[str, Any]) -> Reply:
-        """Ask once and return the answer.
+    async def chat(self, body: dict[str, Any], *, new: bool = False) -> Reply:
+        """Ask once and return the answer; `new` says that it is the first call of a line.
 
         Raises:
             CallError: There is no answer to be had.
@@ -139,13 +139,15 @@ class Client:
             return httpx.Request("POST", url, headers=headers, stream=content)
 
         try:
-            reply = await self._call("chat", request)
+            reply = await self._call("chat", request, new=new)
             _check_answer(reply)
         except ReplyError as error:
             raise ReplyError(self._scrub(str(error)), self.scrubbed(error.reply)) from None
         return reply
 
-    async def upload(self, path: Path, kind: str, conversation_id: str) -> Reply:
+    async def upload(
+        self, path: Path, kind: str, conversation_id: str, *, new: bool = False
+    ) -> Reply:
         """Send a file, streamed from disk; `kind` is `multimodal` or `my_files`.
 
         Raises:
@@ -163,15 +165,17 @@ class Client:
                         "POST", self._upload_url, headers=headers, data=fields, files=files
                     )
 
-                return await self._call("upload", request)
+                return await self._call("upload", request, new=new)
         except OSError as error:
             raise CallError(f"cannot read {path}: {error.strerror}", stage="attachment") from error
 
-    async def _call(self, stage: str, request: Callable[[dict[str, str]], httpx.Request]) -> Reply:
+    async def _call(
+        self, stage: str, request: Callable[[dict[str, str]], httpx.Request], *, new: bool
+    ) -> Reply:
         """Make a call, again where that may help; waiting is never counted as trying."""
         attempt = 0
         while True:
-            sent = await self._pacer.wait()
+            sent = await self._pacer.wait(new=new and attempt == 0)
             token = await self._tokens.current()
             if self._control.halted:
                 with self._control.waiting():  # raises

@@ -61,6 +61,7 @@ class Outcome:
     uploads: list[dict[str, Any]] = field(default_factory=list)
     timings: list[dict[str, Any]] = field(default_factory=list)
     superseded: list[Any] = field(default_factory=list)
+    begun: bool = False
     published: int = 0
     started: datetime = field(default_factory=lambda: datetime.now(UTC))
     _forgotten: tuple[list[bytes], list[dict[str, Any]], list[Any], int] | None = None
@@ -77,6 +78,11 @@ class Outcome:
         if self._forgotten is not None and not self.answers:
             self.answers, self.timings, self.superseded, self.line.answered = self._forgotten
             self.published = len(self.answers)
+
+    def first(self) -> bool:
+        """Tell once whether the next call is the first one of the line in this run."""
+        begun, self.begun = self.begun, True
+        return not begun
 
     @property
     def done(self) -> bool:
@@ -194,7 +200,7 @@ class Conversation:
         if gizmo_id := line.gizmo_id or self._manner.gizmo_id:
             body["gizmo_id"] = gizmo_id
         body["history_and_training_disabled"] = self._manner.history_disabled
-        return await self._client.chat(body)
+        return await self._client.chat(body, new=outcome.first())
 
     async def _attach(
         self, outcome: Outcome, ask: Ask, conversation: str
@@ -207,7 +213,7 @@ class Conversation:
         for number, ((kind, path), version) in enumerate(zip(paths, versions, strict=True)):
             if not _is_up(outcome.uploads[number : number + 1], path, version):
                 del outcome.uploads[number:]
-                upload = await self._upload(kind, path, conversation)
+                upload = await self._upload(outcome, kind, path, conversation)
                 outcome.uploads.append({"path": path, "version": version, **upload})
                 await self._keep(outcome)
             upload = outcome.uploads[number]
@@ -215,8 +221,12 @@ class Conversation:
             sent[f"{kind}s"].append(upload["sent"])
         return conversation, sent
 
-    async def _upload(self, kind: str, path: str, conversation: str) -> dict[str, Any]:
-        reply = await self._client.upload(self._manner.folder / path, KINDS[kind], conversation)
+    async def _upload(
+        self, outcome: Outcome, kind: str, path: str, conversation: str
+    ) -> dict[str, Any]:
+        reply = await self._client.upload(
+            self._manner.folder / path, KINDS[kind], conversation, new=outcome.first()
+        )
         sent = reply.doc.get(kind)
         if not sent:
             text = f"the reply to the upload of {path} has no {kind}"

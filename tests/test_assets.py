@@ -391,7 +391,7 @@ async def test_parts_of_a_killed_run_are_cleared_and_other_files_left(
     bench: Bench, serving: Serving
 ) -> None:
     (bench.folder / "got").mkdir()
-    (bench.folder / "got" / "GPT4API_1_a_1700000000000000000_file.part").write_bytes(b"half")
+    (bench.folder / "got" / "GPT4API_1_a_1732300000000000000_file.part").write_bytes(b"half")
     (bench.folder / "got" / "mine.part").write_bytes(b"mine")
     bench.write(bench.line(1, "one"))
     async with serving() as service:

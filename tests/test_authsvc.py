@@ -29,7 +29,7 @@ EMAIL, PASSWORD = "mock@example.com", "mock-password"
 
 
 def store(bench: Bench) -> Path:
-    return bench.folder / "home" / ".gpt4api-sk.pub"
+    return bench.folder / "user" / ".gpt4api-sk.pub"
 
 
 def words(origin: str, *more: str) -> list[str]:
@@ -43,7 +43,7 @@ def check_stored(bench: Bench, result: Result, service: MockService) -> None:
     assert stored["access_token"].startswith("mock-")
     assert stored["username"] == EMAIL
     assert stat.S_IMODE(store(bench).stat().st_mode) == 0o600
-    assert [path.name for path in (bench.folder / "home").iterdir()] == [".gpt4api-sk.pub"]
+    assert [path.name for path in (bench.folder / "user").iterdir()] == [".gpt4api-sk.pub"]
     for text in (result.out, result.err):
         assert stored["access_token"] not in text
         assert PASSWORD not in text
@@ -208,7 +208,7 @@ async def test_token_that_cannot_be_stored_is_said_in_one_line(
     store(bench).mkdir()
     result = await bench.call(*words(service.origin, "-p", PASSWORD))
     check_refused(result, str(store(bench)))
-    assert [path.name for path in (bench.folder / "home").iterdir()] == [".gpt4api-sk.pub"]
+    assert [path.name for path in (bench.folder / "user").iterdir()] == [".gpt4api-sk.pub"]
 
 
 # What a batch makes of it

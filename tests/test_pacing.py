@@ -34,7 +34,7 @@ async def test_rate_at_the_service_is_neither_exceeded_nor_left_unused(
     assert seen["worst_window"] <= rate * 1.02 + 1
     ideal = (calls - 1) / rate
     # Shared processors may hold a run up; they cannot make it faster.
-    assert ideal * 0.97 <= seen["seconds"] <= ideal * 1.1 + 0.5
+    assert ideal * 0.97 <= seen["seconds"] <= ideal * 1.1 + 1
 
 
 async def test_uploads_and_retries_count_as_calls(bench: Bench, serving: Serving) -> None:
