@@ -183,7 +183,7 @@ class Desk:
     def __init__(self, folder: Path, service: str) -> None:
         self.folder = folder
         self.home = folder / "home"
-        self.home.mkdir()
+        self.home.mkdir(exist_ok=True)
         self.service = service
         shutil.copytree(ROOT / "examples", folder / "examples")
         for name in ("example.jsonl", "pyproject.toml"):
