@@ -167,8 +167,11 @@ class Downloads:
         self._max_size = max_size
         self._slots = anyio.CapacityLimiter(AT_ONCE)
 
-    def prepare(self) -> None:
+    def prepare(self, *, chosen: bool = True) -> None:
         """Make the folder and remove what a killed run left half-way in it.
+
+        Args:
+            chosen: The user named it; where nobody did, there may be nothing to download either.
 
         Raises:
             OutputError: The folder cannot be made or written.
@@ -182,6 +185,11 @@ class Downloads:
             raise OutputError(
                 f"cannot write downloads to {self.folder}: {error.strerror}"
             ) from error
+        if not os.access(self.folder, os.W_OK | os.X_OK):
+            text = f"cannot write downloads to {self.folder}; choose another folder with -d"
+            if chosen:
+                raise OutputError(text)
+            log.warning("%s", text)
 
     async def fetch(self, url: str, line_id: str, ask_id: str) -> str:
         """Fetch an asset and return the name of its file in the folder.
