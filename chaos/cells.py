@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from chaos import disks, files, kills, networks
+from chaos import disks, files, hostile, kills, networks
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -38,4 +38,6 @@ CELLS = (
     Cell("down", "service down for 30 s", networks.down),
     Cell("token", "401 half-way", networks.refused_token),
     Cell("slow", "service slower than the timeout", networks.slow),
+    Cell("giants", "lines of 50 MB, nesting of 10,000, NUL, BOM, CRLF", hostile.giants),
+    Cell("hostile", "any bytes, names, replies and outputs", hostile.cases),
 )

@@ -39,6 +39,9 @@ FILENAME = re.compile(r"filename\*?=\s*(?:UTF-8''|)(\"[^\"]*\"|[^;]*)", re.IGNOR
 OURS = re.compile(r"(.*_)?\d{19}_file\.part", re.DOTALL)
 """The names of parts: those of others in the folder, a browser's say, are left alone."""
 
+STEERING = re.compile(r"[\x00-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069]")
+"""Characters that steer a terminal or turn the direction of a name: `exe.txt` for `txt.exe`."""
+
 GONE = (401, 403, 404, 410)
 
 
@@ -91,7 +94,7 @@ def local_name(prefix: str, line_id: str, ask_id: str, suggested: str) -> str:
 
 
 def _legal(text: str, room: int, *, keep_ending: bool = False) -> str:
-    text = text.encode("utf-8", "replace").decode()
+    text = STEERING.sub("_", text.encode("utf-8", "replace").decode())
     text = sanitize_filename(text, replacement_text="_", platform="universal", max_len=100_000)
     text = str(text).strip(" .")
     ending = Path(text).suffix if keep_ending else ""

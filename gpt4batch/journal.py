@@ -253,6 +253,7 @@ class Journal:
     def _take_record(self, start: int, raw: bytes, *, logged: bool) -> None:
         """Note one line of the output, or that it is an answer to no line of the input."""
         if not raw.strip():
+            self._in_order = False
             return
         seen = None if logged else glance(raw)
         if seen is not None and seen.done and self._is_next(seen.key):
