@@ -6,7 +6,7 @@ STAMP := .venv/.ready
 BENCH := .venv/bench
 BENCH_STAMP := $(BENCH)/.ready
 
-.PHONY: setup demo test nsqd check format bench bench-short lock clean
+.PHONY: setup demo test nsqd check format bench bench-short chaos chaos-short lock clean
 
 setup: $(STAMP)
 
@@ -51,6 +51,13 @@ bench: $(BENCH_STAMP)
 
 bench-short: $(STAMP)
 	$(BIN)/python -m benchmarks --short
+
+# The fault campaign: SEED=7 repeats a run. It writes docs/faults.md when every promise held.
+chaos: $(STAMP)
+	$(BIN)/python -m chaos $(if $(SEED),--seed $(SEED)) --write docs/faults.md
+
+chaos-short: $(STAMP)
+	$(BIN)/python -m chaos --short $(if $(SEED),--seed $(SEED))
 
 # The versions that are tested: what pip chose today, written down.
 lock: $(STAMP)

@@ -15,11 +15,13 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Cell:
-    """One fault, and the promises it is aimed at."""
+    """One fault, and how it is made."""
 
     name: str
     fault: str
     run: Callable[[Lab], None]
+    beside: tuple[str, ...] = ()
+    """Promises that the cell says nothing of."""
 
 
 CELLS = (
@@ -39,5 +41,10 @@ CELLS = (
     Cell("token", "401 half-way", networks.refused_token),
     Cell("slow", "service slower than the timeout", networks.slow),
     Cell("giants", "lines of 50 MB, nesting of 10,000, NUL, BOM, CRLF", hostile.giants),
-    Cell("hostile", "any bytes, names, replies and outputs", hostile.cases),
+    Cell(
+        "hostile",
+        "any bytes, names, replies and outputs",
+        hostile.cases,
+        ("none paid twice", "it ends"),
+    ),
 )

@@ -170,9 +170,10 @@ def any_reply_is_taken_apart(text: str, links: list[str]) -> None:
     if isinstance(reply, dict):
         downloads_of(reply)
         noted = with_downloads(jsonl.one_line(raw), [{"origin": link} for link in links])
-        assert jsonl.loads(noted)["spec_downloads"] == [{"origin": link} for link in links]
-    found = Credentials.from_reply(raw)
-    assert found is None or found.expires is None or found.expires.tzinfo
+        found = [item["origin"] for item in jsonl.loads(noted)["spec_downloads"]]
+        assert found == json.loads(json.dumps(links))
+    stored = Credentials.from_reply(raw)
+    assert stored is None or stored.expires is None or stored.expires.tzinfo
 
 
 def any_output_is_gone_on_from(
