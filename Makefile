@@ -7,7 +7,7 @@ TOOLS := .venv/.tools-ready
 BENCH := .venv/bench
 BENCH_STAMP := $(BENCH)/.ready
 
-.PHONY: setup demo test nsqd check format bench bench-short lock clean
+.PHONY: setup demo test nsqd check format bench bench-short chaos chaos-short lock clean
 .PHONY: reference pictures docs packages single-file
 
 setup: $(STAMP)
@@ -82,6 +82,13 @@ packages: single-file
 single-file: $(TOOLS)
 	$(BIN)/pex '.[nsq]' --constraints constraints.txt --console-script gpt4batch --venv \
 		--python-shebang '/usr/bin/env python3' --output-file dist/gpt4batch.pyz
+
+# The fault campaign: SEED=7 repeats a run. It writes docs/faults.md when every promise held.
+chaos: $(STAMP)
+	$(BIN)/python -m chaos $(if $(SEED),--seed $(SEED)) --write docs/faults.md
+
+chaos-short: $(STAMP)
+	$(BIN)/python -m chaos --short $(if $(SEED),--seed $(SEED))
 
 # The versions that are tested: what pip chose today, written down.
 lock: $(TOOLS)

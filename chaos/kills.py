@@ -71,7 +71,7 @@ def _count_points(lab: Lab, service: Service) -> dict[str, int]:
     for number in range(2):
         bench, _ = _points_bench(lab, service, f"count{number}")
         counted = bench.folder / "counted"
-        bench.run(env=_hook(bench, CHAOS_COUNT=str(counted))).expect(0)
+        bench.run(env=hook(bench, CHAOS_COUNT=str(counted))).expect(0)
         for pair in counted.read_text().split():
             kind, _, total = pair.partition("=")
             highest[kind] = max(highest.get(kind, 0), int(total))
@@ -79,14 +79,14 @@ def _count_points(lab: Lab, service: Service) -> dict[str, int]:
     return highest
 
 
-def _hook(bench: Bench, **more: str) -> dict[str, str]:
+def hook(bench: Bench, **more: str) -> dict[str, str]:
     return {"PYTHONPATH": str(HOOKS), "CHAOS_ROOT": str(bench.folder), **more}
 
 
 def _die_at(lab: Lab, service: Service, kind: str, number: int, mode: str) -> None:
     bench, lines = _points_bench(lab, service, f"{kind}-{number}-{mode}")
     before = service.stats()["answered_twice"]["count"]
-    killed = bench.run(env=_hook(bench, CHAOS_POINT=f"{kind}:{number}:{mode}"))
+    killed = bench.run(env=hook(bench, CHAOS_POINT=f"{kind}:{number}:{mode}"))
     if killed.code != -9:
         killed.expect(0)
         lab.counts.note(points_not_reached=1)

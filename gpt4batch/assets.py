@@ -39,6 +39,9 @@ FILENAME = re.compile(r"filename(\*?)=\s*(?:UTF-8''|)(\"[^\"]*\"|[^;]*)", re.IGN
 OURS = re.compile(r"(.*_)?\d{19}_file\.part", re.DOTALL)
 """The names of parts: those of others in the folder, a browser's say, are left alone."""
 
+STEERING = re.compile(r"[\x00-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069]")
+"""Characters that steer a terminal or turn the direction of a name: `exe.txt` for `txt.exe`."""
+
 GONE = (401, 403, 404, 410)
 
 
@@ -92,7 +95,7 @@ def local_name(prefix: str, line_id: str, ask_id: str, suggested: str) -> str:
 
 
 def _legal(text: str, room: int, *, keep_ending: bool = False) -> str:
-    text = text.encode("utf-8", "replace").decode().strip()
+    text = STEERING.sub("_", text.encode("utf-8", "replace").decode()).strip()
     ending = Path(text.replace("\0", "_")).suffix if keep_ending else ""
     stem = _sanitized(text[: len(text) - len(ending)])
     ending = _sanitized(ending).rstrip(" .")
@@ -172,8 +175,11 @@ class Downloads:
         self._max_size = max_size
         self._slots = anyio.CapacityLimiter(AT_ONCE)
 
-    def prepare(self) -> None:
+    def prepare(self, *, chosen: bool = True) -> None:
         """Make the folder and remove what a killed run left half-way in it.
+
+        Args:
+            chosen: The user named it; where nobody did, there may be nothing to download either.
 
         Raises:
             OutputError: The folder cannot be made or written.
@@ -187,6 +193,11 @@ class Downloads:
             raise OutputError(
                 f"cannot write downloads to {self.folder}: {error.strerror}"
             ) from error
+        if not os.access(self.folder, os.W_OK | os.X_OK):
+            text = f"cannot write downloads to {self.folder}; choose another folder with -d"
+            if chosen:
+                raise OutputError(text)
+            log.warning("%s", text)
 
     async def fetch(self, url: str, line_id: str, ask_id: str) -> str:
         """Fetch an asset and return the name of its file in the folder.

@@ -138,7 +138,7 @@ class Batch:
         if settings.enable_nsq:
             await self._connect_nsq()
         if self.downloads is not None:
-            self.downloads.prepare()
+            self.downloads.prepare(chosen=bool(self.settings.download_dir))
         self.journal.start(fix=settings.fix)
         self._count()
 

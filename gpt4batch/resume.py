@@ -107,6 +107,7 @@ class Resume:
     def _take_record(self, start: int, raw: bytes) -> None:
         """Note one line of the output, or that it is an answer to no line of the input."""
         if not raw.strip():
+            self.in_order = False
             return
         marked = raw.startswith(LOG_MARK)
         seen = None if marked else glance(raw)

@@ -13,6 +13,7 @@ from aiohttp import web
 from puppets import ask, read, saying, serving, settings, write
 
 import gpt4batch
+from chaos.properties import PROPERTIES, check
 from gpt4batch import jsonl
 from gpt4batch.mock.server import MockService
 from gpt4batch.mock.settings import MockSettings
@@ -221,3 +222,11 @@ def test_lines_are_read_whole_while_a_snapshot_reads_them_too(tmp_path: Path) ->
         sys.setswitchinterval(before)
         source.close()
     assert not wrong
+
+
+# -- any input -------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("number", range(len(PROPERTIES)), ids=lambda n: PROPERTIES[n][0].__name__)
+def test_a_property_holds_for_whatever_is_thrown_at_it(number: int) -> None:
+    assert check(number, 60, 1)
