@@ -8,7 +8,7 @@ BENCH := .venv/bench
 BENCH_STAMP := $(BENCH)/.ready
 
 .PHONY: setup demo test nsqd check format bench bench-short lock clean
-.PHONY: reference pictures docs packages single-file
+.PHONY: reference pictures docs packages single-file vendor
 
 setup: $(STAMP)
 
@@ -86,6 +86,10 @@ single-file: $(TOOLS)
 # The versions that are tested: what pip chose today, written down.
 lock: $(TOOLS)
 	$(BIN)/pip freeze --all --exclude-editable --exclude setuptools > constraints.txt
+
+# The third-party files of the viewer's page, fetched again from npm; UPDATE=1 takes new sums.
+vendor:
+	$(PYTHON) scripts/vendor.py $(if $(UPDATE),--update)
 
 clean:
 	rm -rf .venv dist build site demo .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -174,7 +174,8 @@ def _argument_default(default: Any, spec: Flag) -> Any:
 def _annotation(spec: Flag) -> Any:
     text = say(spec.en, spec.zh)
     if spec.argument:
-        return Annotated[spec.kind, typer.Argument(help=text, show_default=False)]
+        kind = list[str] if spec.kind is tuple else spec.kind
+        return Annotated[kind, typer.Argument(help=text, show_default=False)]
     names = [f"-{spec.short}"] if spec.short else []
     names.append(f"--{spec.long}")
     panel = PANELS.get(spec.panel)
