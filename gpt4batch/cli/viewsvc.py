@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import signal
-import sys
 import webbrowser
 from dataclasses import dataclass
 from pathlib import Path
@@ -89,8 +88,7 @@ def action(settings: Settings) -> None:
         return
     import anyio
 
-    if code := anyio.run(serve, settings, show):
-        sys.exit(code)
+    anyio.run(serve, settings, show)
 
 
 def shown(settings: Settings) -> Show:
@@ -106,8 +104,8 @@ def shown(settings: Settings) -> Show:
     return Show(outputs, Folders(attachments, downloads))
 
 
-async def serve(settings: Settings, show: Show) -> int:
-    """Serve the page until a signal comes; return the exit code."""
+async def serve(settings: Settings, show: Show) -> None:
+    """Serve the page until a signal comes."""
     import anyio
 
     from gpt4batch.view.server import is_loopback
@@ -122,11 +120,10 @@ async def serve(settings: Settings, show: Show) -> int:
             typer.echo(say("Ctrl-C ends it.", "按Ctrl-C结束."), err=True)
             if settings.open:
                 await anyio.to_thread.run_sync(webbrowser.open, server.url)
-            async for number in signals:
-                return 128 + number
+            async for _ in signals:
+                break
     finally:
         await server.close()
-    return 0
 
 
 def warning(host: str) -> str:

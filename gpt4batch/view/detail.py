@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-import orjson
-
+from gpt4batch import jsonl
 from gpt4batch.view.record import (
     answer_text,
     attached,
@@ -27,7 +26,6 @@ LONGEST_TEXT = 256 * 1024
 LONGEST_RAW = 512 * 1024
 MOST_TURNS = 500
 MOST_MESSAGES = 200
-MOST_TEXT = 4 * LONGEST_TEXT
 
 
 def snippet(text: str) -> str:
@@ -66,18 +64,22 @@ def summary(index: Index, row: int) -> dict[str, Any]:
 class Budget:
     """How much text of one line is still sent to the page."""
 
-    def __init__(self) -> None:
-        self.left = MOST_TEXT
+    def __init__(self, longest: int = LONGEST_TEXT) -> None:
+        self.longest = longest
+        self.left = 4 * longest
 
     def text(self, text: str) -> dict[str, Any]:
         """Return a text, cut where it is too long to be shown at once, and its full length."""
-        kept = text[: min(LONGEST_TEXT, self.left)]
+        kept = text[: min(self.longest, self.left)]
         self.left -= len(kept)
         return {"text": kept, "length": len(text)}
 
 
-def conversation(index: Index, row: int, folders: Folders) -> dict[str, Any]:
+def conversation(
+    index: Index, row: int, folders: Folders, budget: Budget | None = None
+) -> dict[str, Any]:
     """Return a line with everything that the page shows of it."""
+    budget = budget or Budget()
     line = index.read(row)
     record = parse(line)
     entry = {
@@ -87,7 +89,6 @@ def conversation(index: Index, row: int, folders: Folders) -> dict[str, Any]:
         "state": index.rows.state[row],
         "size": len(line.strip()),
     }
-    budget = Budget()
     if record is None:
         return {**entry, "id": "", "turns": [], **unreadable(line, budget)}
     return {
@@ -186,15 +187,19 @@ def more_of(record: dict[str, Any], budget: Budget) -> dict[str, Any] | None:
 
 def pretty(value: Any) -> str:
     """Return a value as indented JSON."""
-    return orjson.dumps(value, option=orjson.OPT_INDENT_2).decode()
+    return jsonl.pretty(value).decode().rstrip()
 
 
 def raw(index: Index, row: int) -> dict[str, Any]:
-    """Return a line's JSON, indented, cut where it is too long to be shown at once."""
-    line = index.read(row)
+    """Return a line's JSON, cut where it is too long to be shown at once.
+
+    It is indented, unless that would change it: long numbers or keys that stand twice.
+    """
+    line = index.read(row).strip()
     record = parse(line) if len(line) <= 8 * LONGEST_RAW else None
-    text = pretty(record) if record is not None else line[:LONGEST_RAW].decode(errors="replace")
-    return {"text": text[:LONGEST_RAW], "length": max(len(text), len(line))}
+    is_same = record is not None and jsonl.dumps(record) == line
+    text = pretty(record) if is_same else line[: 4 * LONGEST_RAW].decode(errors="replace")
+    return {"text": text[:LONGEST_RAW], "length": len(text) if is_same else len(line)}
 
 
 def pictures(index: Index, folders: Folders, start: int, count: int) -> list[dict[str, Any]]:

@@ -7,8 +7,7 @@ from datetime import datetime
 from enum import IntEnum
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-import orjson
-
+from gpt4batch import jsonl
 from gpt4batch.errors import NOT_READY
 
 if TYPE_CHECKING:
@@ -63,14 +62,13 @@ class Facts(NamedTuple):
 
 def parse(line: bytes) -> dict[str, Any] | None:
     """Return the line's object, or None where it is none."""
+    line = line.removeprefix(b"\xef\xbb\xbf")
+    if b"\\ud" in line or b"\\uD" in line:
+        line = _LONE_SURROGATE.sub(rb"\1\\ufffd", line)
     try:
-        value = orjson.loads(line)
-    except orjson.JSONDecodeError:
-        try:
-            mended = _LONE_SURROGATE.sub(rb"\1\\ufffd", line.removeprefix(b"\xef\xbb\xbf"))
-            value = orjson.loads(mended)
-        except orjson.JSONDecodeError:
-            return None
+        value = jsonl.loads(line)
+    except jsonl.JSONError:
+        return None
     return value if isinstance(value, dict) else None
 
 
@@ -107,7 +105,7 @@ def text_of(value: Any) -> str:
     """Return a text as it is, anything else as JSON, nothing for null."""
     if isinstance(value, str):
         return value
-    return "" if value is None else orjson.dumps(value).decode()
+    return "" if value is None else jsonl.dumps(value).decode()
 
 
 def key_of(name: Any, asks: list[Any]) -> int:
@@ -115,7 +113,7 @@ def key_of(name: Any, asks: list[Any]) -> int:
     parts = [
         [mapped(ask).get("id"), mapped(ask).get("content"), *attached(mapped(ask))] for ask in asks
     ]
-    return hash(orjson.dumps([name, parts])) & _KEY_BITS
+    return hash(jsonl.dumps([name, parts])) & _KEY_BITS
 
 
 def attached(ask: dict[str, Any]) -> tuple[list[Any], list[Any]]:

@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 import anyio
-import orjson
 from aiohttp import web
 from anyio.to_thread import run_sync
 
+from gpt4batch import jsonl
 from gpt4batch.errors import UsageError
 from gpt4batch.view import detail, save
 from gpt4batch.view.compare import KINDS, Pairings
@@ -267,7 +267,7 @@ def as_json(answer: Callable[[web.Request], Any]) -> Handler:
 
     async def handler(request: web.Request) -> web.StreamResponse:
         value = await run_sync(answer, request)
-        return web.Response(body=orjson.dumps(value), content_type="application/json")
+        return web.Response(body=jsonl.dumps(value), content_type="application/json")
 
     return handler
 

@@ -4,7 +4,7 @@ import { h } from "./dom.js";
 import { color } from "./theme.js";
 import { causeName, say, writeCount, writeMoment, writeRate, writeSeconds } from "./words.js";
 
-const POINTS = 120;
+const POINTS = 72;
 const STEPS_TOGETHER = 3;
 const STEPS_PER_DECADE = 25;
 const MOST_CAUSES = 8;
@@ -82,7 +82,7 @@ export function paceChart(timeline) {
   return {
     type: "line",
     data: {
-      datasets: [{ data: points, borderColor: color("accent"), backgroundColor: color("accent-wash"), fill: true, borderWidth: 1.6, pointRadius: 0, tension: 0.25 }],
+      datasets: [{ data: points, borderColor: color("accent"), backgroundColor: color("accent-wash"), fill: true, borderWidth: 1.6, pointRadius: 0, tension: 0 }],
     },
     options: options({
       scales: {
