@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING, Any
 
 from gpt4batch import jsonl
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from gpt4batch.view.index import Index
 
 SNIPPET = 240
+_MARKS = re.compile(r"\*\*|`+|^#+ ", re.MULTILINE)
 LONGEST_TEXT = 256 * 1024
 LONGEST_RAW = 512 * 1024
 MOST_TURNS = 500
@@ -29,8 +31,8 @@ MOST_MESSAGES = 200
 
 
 def snippet(text: str) -> str:
-    """Return the beginning of a text on one line."""
-    return " ".join(text[: SNIPPET * 2].split())[:SNIPPET]
+    """Return the beginning of a text on one line, without marks of emphasis, code and headings."""
+    return " ".join(_MARKS.sub("", text[: SNIPPET * 2]).split())[:SNIPPET]
 
 
 def summary(index: Index, row: int) -> dict[str, Any]:

@@ -84,7 +84,7 @@ function drawHead(params) {
   fill(
     head,
     h("a", { class: "skip", href: "#content", onclick: (event) => (event.preventDefault(), main.focus()) }, say("skip")),
-    h("span", { class: "brand" }, h("span", { class: "mark", "aria-hidden": "true" }), "gpt4batch"),
+    h("span", { class: "brand" }, h("span", { class: "mark", "aria-hidden": "true" }), h("span", { class: "brand-name" }, "gpt4batch")),
     runs.length > 1 && !isCompare ? select : null,
     h(
       "nav",
