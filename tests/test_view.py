@@ -459,10 +459,17 @@ async def test_text_is_found_as_it_is_shown(tmp_path: Path, text: str, names: li
     escaped = jsonl.dumps(plain("d", "PIC")).replace(b"PIC", rb"\u56fe\u7247")
     slashed = jsonl.dumps(plain("e", "TEXT")).replace(b"TEXT", rb"a\/b \u003cc\u003e \u0026 d")
     records = [
-        plain("a", "well Hello there"), plain("b", 'say "hi" \\'), plain("c", "描述下图片"), escaped,
-        slashed, plain("f", "STRASSE"), plain("g", "CAFÉ"), {"id": "h", "asks": [], "iErr": FAILED | {"message": "429 Too quicK"}},
-        plain("i", "two\nlines"), plain("k", "")
-    ]  # fmt: skip
+        plain("a", "well Hello there"),
+        plain("b", 'say "hi" \\'),
+        plain("c", "描述下图片"),
+        escaped,
+        slashed,
+        plain("f", "STRASSE"),
+        plain("g", "CAFÉ"),
+        {"id": "h", "asks": [], "iErr": FAILED | {"message": "429 Too quicK"}},
+        plain("i", "two\nlines"),
+        plain("k", ""),
+    ]
     async with site(written(tmp_path / "out.jsonl", records)) as page:
         assert sorted(await found(page, q=text)) == sorted(names)
 
@@ -654,7 +661,7 @@ async def test_pictures_are_paged_over_all_lines(tmp_path: Path) -> None:
         records.append(record)
     picture(tmp_path / "img" / "3-2.png")
     async with site(written(tmp_path / "out.jsonl", records)) as page:
-        names = []
+        names, answer = [], {}
         for start in range(0, 20, 4):
             answer = await page.json("pictures", run=0, count=4, **{"from": start})
             names += [item["name"] for item in answer["pictures"]]
@@ -739,10 +746,8 @@ def test_index_keeps_fifty_bytes_a_line(tmp_path: Path) -> None:
 
 
 def test_report_is_one_file_within_its_size_and_says_what_is_left_out(tmp_path: Path) -> None:
-    records = [
-        line(f"q{n}", "text " * 200, **({"iErr": FAILED} if n % 10 == 0 else {}))
-        for n in range(2000)
-    ]
+    failed = {"iErr": FAILED}
+    records = [line(f"q{n}", "text " * 200) | (failed if n % 10 == 0 else {}) for n in range(2000)]
     output = Output(written(tmp_path / "out.jsonl", records))
     size = 1024 * 1024
     said = report.export(Show([output], Folders(tmp_path, tmp_path)), tmp_path / "r.html", size)
@@ -793,11 +798,12 @@ def test_sample_is_spread_evenly() -> None:
 # The command
 
 
-def command(*words: str, **more: Any) -> subprocess.Popen[str]:
+def command(*words: str) -> subprocess.Popen[str]:
     environment = {**os.environ, "LC_ALL": "C.UTF-8"}
     argv = [sys.executable, "-m", "gpt4batch", "viewsvc", *words]
-    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
-    return subprocess.Popen(argv, text=True, env=environment, **pipes, **more)
+    return subprocess.Popen(
+        argv, text=True, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    )
 
 
 @pytest.mark.parametrize(

@@ -236,7 +236,7 @@ def digest(text: str) -> str:
 def library(name: str) -> str:
     """Return a third-party script as it can stand inside a page."""
     text = _SOURCE_MAP.sub("", (PAGE / "vendor" / name).read_text())
-    return text.replace("</script", "<\\/script").replace("<!--", "<\\!--")
+    return text.replace("</script", r"\x3c/script").replace("<!--", r"\x3c!--")
 
 
 def notices() -> str:

@@ -63,6 +63,7 @@ export class LinesView {
     const changed = ["run", "state", "cause", "q", "pictures"].some((name) => before[name] !== params[name]);
     if (this.search.value.trim() !== (params.q || "")) this.search.value = params.q || "";
     if (changed) this.reset();
+    else if (params.row && params.row !== before.row) this.findActive();
     if (changed || before.row !== params.row) this.open();
   }
 
@@ -174,6 +175,7 @@ export class LinesView {
 
   findActive() {
     const row = Number(this.params.row);
+    if (this.list.entry(this.list.active)?.row === row) return;
     if (!this.filtered()) {
       this.list.mark(row);
       this.list.reveal(row);
@@ -196,27 +198,23 @@ export class LinesView {
       fill(this.detail, h("div", { class: "hint" }, h("p", {}, say("choose_line")), h("p", { class: "faint" }, say("choose_line_keys"))));
       return;
     }
-    try {
-      const line = await source.line(run, Number(row));
-      if (this.params.row !== row || this.params.run !== run) return;
-      const isSame = this.line?.key === line.key;
-      this.line = line;
-      await this.draw(isSame);
-    } catch {
-      fill(this.detail, h("p", { class: "empty" }, say("gone")));
-    }
+    const line = await source.line(run, Number(row)).catch(() => null);
+    if (this.params.row !== row || this.params.run !== run) return;
+    const isSame = this.line && this.line.key === line?.key;
+    this.line = line;
+    if (line) await this.draw(isSame);
+    else fill(this.detail, h("p", { class: "empty" }, say("gone")));
   }
 
   async draw(keepPlace = false) {
     const { line } = this;
     const top = this.detail.scrollTop;
-    const body = this.isRaw ? await rawElement(this.params.run, line.row) : conversation(line);
+    const body = this.isRaw && this.hasRaw() ? await rawElement(this.params.run, line.row) : conversation(line);
     fill(this.detail, this.head(line), body);
     this.detail.scrollTop = keepPlace ? top : 0;
   }
 
   head(line) {
-    const canRaw = !source.isReport || line.has_raw;
     return h(
       "header",
       { class: "detail-head" },
@@ -224,7 +222,7 @@ export class LinesView {
       h("div", { class: "detail-title" }, h("h2", {}, line.id || say("line_of", { n: writeCount(line.row + 1) })), h("span", { class: "faint" }, say("line_of", { n: writeCount(line.row + 1) }))),
       stateBadge(line.state),
       h("span", { class: "spring" }),
-      canRaw
+      this.hasRaw()
         ? h("button", { class: "quiet", type: "button", "aria-pressed": String(this.isRaw), onclick: () => this.toggleRaw() }, icon("braces"), h("span", { class: "wide-only" }, say("raw")), h("span", { class: "visually-hidden phone-words" }, say("raw")))
         : null,
       iconButton("up", say("previous"), () => this.list.move(-1)),
@@ -232,8 +230,12 @@ export class LinesView {
     );
   }
 
+  hasRaw() {
+    return !source.isReport || this.line.has_raw;
+  }
+
   toggleRaw() {
-    if (!this.line || (source.isReport && !this.line.has_raw)) return;
+    if (!this.line || !this.hasRaw()) return;
     this.isRaw = !this.isRaw;
     this.draw();
   }

@@ -51,6 +51,8 @@ export function renderMarkdown(text) {
   });
   const prose = h("div", { class: "prose" });
   prose.append(clean);
+  // Too deeply nested Markdown renders to nothing: the answer must be readable all the same.
+  if (!prose.textContent.trim() && text.trim()) return h("div", { class: "prose" }, plainText(text));
   for (const link of prose.querySelectorAll("a")) guardLink(link);
   for (const table of prose.querySelectorAll("table")) wrapTable(table);
   for (const code of prose.querySelectorAll("pre")) frameCode(code);
