@@ -8,7 +8,7 @@ BENCH := .venv/bench
 BENCH_STAMP := $(BENCH)/.ready
 
 .PHONY: setup demo test nsqd check format bench bench-short lock clean
-.PHONY: reference pictures docs packages single-file vendor
+.PHONY: reference pictures docs packages single-file vendor test-browser
 
 setup: $(STAMP)
 
@@ -30,6 +30,11 @@ nsqd: .tools/bin/nsqd
 
 .tools/bin/nsqd: tests/broker/go.mod tests/broker/go.sum
 	cd tests/broker && GOBIN=$(CURDIR)/.tools/bin go install tool
+
+# The viewer in a real Chromium, which the system must have.
+test-browser: $(STAMP)
+	$(BIN)/pip install --quiet --constraint constraints.txt --group browser
+	GPT4BATCH_REQUIRE_BROWSER=1 $(BIN)/pytest tests/test_view_browser.py
 
 check: $(STAMP)
 	$(BIN)/ruff format --check .

@@ -28,12 +28,17 @@ CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 REQUIRED = os.environ.get("GPT4BATCH_REQUIRE_BROWSER") == "1"
 SCREENSHOTS = os.environ.get("GPT4BATCH_SCREENSHOTS")
 AXE = Path(__file__).parent / "axe" / "axe.min.js"
-ARGUMENTS = (
-    "--headless=new --no-sandbox --disable-gpu --disable-quic --no-first-run "
-    "--disable-background-networking --disable-component-update --disable-sync"
-).split()
+ARGUMENTS = [
+    "--headless=new",
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+]
 DESKTOP, PHONE = (1280, 860), (390, 844)
-HASH = re.compile(r"#/.*")
 
 if not REQUIRED:
     pytest.importorskip("playwright", reason="playwright is not installed (group: browser)")
@@ -252,8 +257,8 @@ def at(site: Site, address: str) -> str:
 
 
 def drawn(canvas: Locator) -> bool:
-    script = "c => new Uint32Array(c.getContext('2d').getImageData(0, 0, c.width, c.height).data.buffer).some(Boolean)"
-    return bool(canvas.evaluate(script))
+    pixels = "canvas.getContext('2d').getImageData(0, 0, canvas.width, canvas.height).data"
+    return bool(canvas.evaluate(f"canvas => {pixels}.some(Boolean)"))
 
 
 def loaded(images: Locator) -> bool:
@@ -582,7 +587,13 @@ def test_colours_are_the_systems_until_they_are_switched(
     expect(page.get_by_role("button", name="Theme: dark")).to_be_visible()
 
 
-VIEWS = {"overview": "overview", "lines": "lines?row=0", "failed": "lines?state=failed&row=3", "pictures": "pictures", "compare": "compare"}  # fmt: skip
+VIEWS = {
+    "overview": "overview",
+    "lines": "lines?row=0",
+    "failed": "lines?state=failed&row=3",
+    "pictures": "pictures",
+    "compare": "compare",
+}
 
 
 @pytest.mark.parametrize("size", [DESKTOP, PHONE], ids=["desktop", "phone"])
@@ -665,7 +676,7 @@ def hostile(bait: str) -> list[str]:
         f"<link rel=stylesheet href={bait}/style.css><style>@import '{bait}/import.css'</style>",
         f"<meta http-equiv=refresh content='0;url={bait}/refresh'><base href='{bait}/'>",
         f"<form action={bait}><input autofocus onfocus=window.caught=1></form>",
-        f"<div style='background:url({bait}/background.png)' onmouseover=window.caught=1>over</div>",
+        f"<div style='background:url({bait}/background.png)' onclick=window.caught=1>x</div>",
         '```x" onmouseover="window.caught=1\n<b>code</b>\n```',
         "```html\n<script>window.caught=1</script>\n```",
         f"| a |\n|:-:|\n| <img src={bait}/cell.png> |",
@@ -697,12 +708,15 @@ def hostile_lines(bait: str) -> list[dict[str, Any]]:
     return [whole, failed, *records]
 
 
-FORBIDDEN = """() => [...document.querySelectorAll('#app *')].filter(e =>
-  ['SCRIPT', 'IFRAME', 'OBJECT', 'EMBED', 'FORM', 'META', 'LINK', 'BASE', 'STYLE', 'MATH'].includes(e.tagName.toUpperCase())
-  || [...e.attributes].some(a => /^on/i.test(a.name))
-  || (!e.closest('.top') && e.href && !/^(https?:|mailto:)/.test(e.href) && typeof e.href === 'string')
-  || (e.tagName === 'IMG' && !e.src.startsWith(location.href.split('#')[0].replace(/[^/]*$/, '')) && !e.src.startsWith('data:image/png'))
-).map(e => e.outerHTML.slice(0, 200))"""
+FORBIDDEN = """() => {
+  const tags = 'SCRIPT IFRAME OBJECT EMBED FORM META LINK BASE STYLE MATH'.split(' ');
+  const home = location.href.split('#')[0].replace(/[^/]*$/, '');
+  const isOdd = (element) => tags.includes(element.tagName.toUpperCase())
+    || [...element.attributes].some(({ name }) => /^on/i.test(name))
+    || (element.tagName === 'A' && !/^(https?|mailto):/.test(element.href) && !element.closest('.top'))
+    || (element.tagName === 'IMG' && ![home, 'data:image/png'].some((s) => element.src.startsWith(s)));
+  return [...document.querySelectorAll('#app *')].filter(isOdd).map((e) => e.outerHTML.slice(0, 200));
+}"""
 
 
 def test_hostile_answers_do_nothing(

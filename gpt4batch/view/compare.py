@@ -94,15 +94,17 @@ class Pairings:
 
     def __init__(self) -> None:
         self.current: Pairing | None = None
+        self.lock = threading.Lock()
 
     def get(self, left: Index, right: Index) -> Pairing:
         """Return the pairing of two outputs; while it is made it is shown as far as it goes."""
-        known = self.current
-        asked = known is not None and known.left is left and known.right is right
-        if known is not None and asked and (known.is_current(left, right) or not known.complete):
-            return known
-        self.close()
-        fresh = self.current = Pairing(left, right)
+        with self.lock:
+            known = self.current
+            asked = known is not None and known.left is left and known.right is right
+            if known and asked and (known.is_current(left, right) or not known.complete):
+                return known
+            self.close()
+            fresh = self.current = Pairing(left, right)
         worker = threading.Thread(target=fresh.run, name="pairing", daemon=True)
         worker.start()
         worker.join(timeout=0.05)

@@ -44,6 +44,7 @@ def summary(index: Index, row: int) -> dict[str, Any]:
         "state": index.rows.state[row],
         "cause": index.rows.cause[row],
         "pictures": index.rows.pictures[row],
+        "key": f"{index.rows.key[row]:x}",
     }
     if record is None:
         return {**entry, "id": "", "ask": snippet(line[:1024].decode(errors="replace"))}

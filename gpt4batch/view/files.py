@@ -9,13 +9,8 @@ from urllib.parse import quote
 HEAD = 16
 
 
-def picture_type(path: Path) -> str | None:
+def picture_type(head: bytes) -> str | None:
     """Return the MIME type of a raster picture by its first bytes, None for anything else."""
-    try:
-        with path.open("rb") as file:
-            head = file.read(HEAD)
-    except OSError:
-        return None
     if head.startswith(b"\x89PNG\r\n\x1a\n"):
         return "image/png"
     if head.startswith(b"\xff\xd8\xff"):
@@ -25,6 +20,15 @@ def picture_type(path: Path) -> str | None:
     if head.startswith(b"RIFF") and head[8:12] == b"WEBP":
         return "image/webp"
     return None
+
+
+def head_of(path: Path) -> bytes:
+    """Return the first bytes of a file, none if it cannot be read."""
+    try:
+        with path.open("rb") as file:
+            return file.read(HEAD)
+    except OSError:
+        return b""
 
 
 class Folders:
@@ -50,7 +54,7 @@ class Folders:
         asset: dict[str, Any] = {"name": text, "kind": "missing"}
         path = self.find(home, text)
         if path is not None:
-            asset["kind"] = "picture" if picture_type(path) else "file"
+            asset["kind"] = "picture" if picture_type(head_of(path)) else "file"
             asset["size"] = path.stat().st_size
             asset["url"] = f"file?home={home}&name={quote(text, safe='')}"
         return asset

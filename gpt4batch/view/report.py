@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from gpt4batch import jsonl
 from gpt4batch.errors import OutputError, UsageError
 from gpt4batch.view import detail
-from gpt4batch.view.files import picture_type
+from gpt4batch.view.files import head_of, picture_type
 from gpt4batch.view.record import State
 from gpt4batch.view.server import PAGE
 
@@ -188,7 +188,7 @@ def add_pictures(part: Part, index: Index, folders: Folders, row: int) -> None:
             continue
         if url not in part.files:
             data = base64.b64encode(path.read_bytes()).decode()
-            part.files[url] = f"data:{picture_type(path)};base64,{data}"
+            part.files[url] = f"data:{picture_type(head_of(path))};base64,{data}"
             part.taken += size
         part.pictures.append(picture)
 

@@ -190,22 +190,27 @@ class Filters:
     """The filters in use; the one that was not asked for longest makes room."""
 
     def __init__(self) -> None:
-        self.filters: OrderedDict[tuple[int, Question], Filter] = OrderedDict()
+        self.filters: OrderedDict[tuple[Index, Question], Filter] = OrderedDict()
+        self.lock = threading.Lock()
 
     def get(self, index: Index, question: Question) -> Filter:
         """Return the filter for a question, begun in the background if it is new."""
-        name = (id(index), question)
-        known = self.filters.get(name)
-        if known is not None and known.index is index:
-            self.filters.move_to_end(name)
-            if not known.complete and not known.lock.locked():
-                self.begin(known)
-            return known
-        fresh = self.filters[name] = Filter(index, question)
+        with self.lock:
+            wanted = self.known(index, question)
+        if not wanted.complete and not wanted.lock.locked():
+            self.begin(wanted)
+        return wanted
+
+    def known(self, index: Index, question: Question) -> Filter:
+        """Return the filter for a question, a new one if there is none."""
+        name = (index, question)
+        wanted = self.filters.pop(name, None) or Filter(index, question)
+        self.filters[name] = wanted
+        for other in [item for item in self.filters if item[0].stopped]:
+            del self.filters[other]
         while len(self.filters) > MOST_FILTERS:
             self.filters.popitem(last=False)[1].stopped = True
-        self.begin(fresh)
-        return fresh
+        return wanted
 
     def begin(self, item: Filter) -> None:
         """Let a filter work through what it has not seen."""

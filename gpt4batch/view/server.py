@@ -5,7 +5,9 @@ from __future__ import annotations
 import ipaddress
 import secrets
 from dataclasses import dataclass
+from functools import partial
 from hmac import compare_digest
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
@@ -18,7 +20,7 @@ from gpt4batch import jsonl
 from gpt4batch.errors import UsageError
 from gpt4batch.view import detail, save
 from gpt4batch.view.compare import KINDS, Pairings
-from gpt4batch.view.files import Folders, picture_type
+from gpt4batch.view.files import HEAD, Folders, picture_type
 from gpt4batch.view.record import State
 from gpt4batch.view.search import Filters, Question, readable_query
 
@@ -31,6 +33,7 @@ if TYPE_CHECKING:
     Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 PAGE = Path(__file__).parent / "page"
+BLOCK = 1 << 18
 MOST_ROWS = 200
 MOST_PICTURES = 120
 SECRET_BYTES = 24
@@ -151,14 +154,22 @@ class Viewer:
         path = self.folders.find(query.get("home", ""), query.get("name", ""))
         if path is None:
             raise web.HTTPNotFound
-        kind = picture_type(path)
-        headers = {
-            "Content-Type": kind or "application/octet-stream",
-            "Content-Security-Policy": FILE_POLICY,
-        }
-        if kind is None or "save" in query:
-            headers["Content-Disposition"] = attachment(path.name)
-        return web.FileResponse(path, headers=headers)
+        try:
+            file = path.open("rb")
+        except OSError:
+            raise web.HTTPNotFound from None
+        with file:
+            head = file.read(HEAD)
+            kind = picture_type(head)
+            headers = {
+                "Content-Type": kind or "application/octet-stream",
+                "Content-Security-Policy": FILE_POLICY,
+            }
+            if kind is None or "save" in query:
+                headers["Content-Disposition"] = attachment(path.name)
+            return await stream(
+                request, chain([head], iter(partial(file.read, BLOCK), b"")), headers
+            )
 
     def overview(self, _: web.Request) -> Any:
         """Return the figures of every output."""
@@ -247,12 +258,13 @@ class Viewer:
         chosen = self.filtered(request, index)
         if chosen is not None:
             await run_sync(chosen.advance)
-        numbers = list(range(len(index.rows))) if chosen is None else chosen.rows.tolist()
+        numbers = range(len(index.rows)) if chosen is None else chosen.rows[:]
         if request.query.get("as") == "csv":
-            return await stream(request, save.table(index, numbers), f"{name}.csv", "text/csv")
+            headers = saved_as(f"{name}.csv", "text/csv; charset=utf-8")
+            return await stream(request, save.table(index, numbers), headers)
         suffix = "failed" if question(request).states == {State.FAILED} else "lines"
-        pieces = save.jsonl(index, numbers)
-        return await stream(request, pieces, f"{name}.{suffix}.jsonl", "application/x-ndjson")
+        headers = saved_as(f"{name}.{suffix}.jsonl", "application/x-ndjson")
+        return await stream(request, save.jsonl(index, numbers), headers)
 
 
 async def harden(_: web.Request, response: web.StreamResponse) -> None:
@@ -273,10 +285,9 @@ def as_json(answer: Callable[[web.Request], Any]) -> Handler:
 
 
 async def stream(
-    request: web.Request, pieces: Iterator[bytes], name: str, kind: str
+    request: web.Request, pieces: Iterator[bytes], headers: dict[str, str]
 ) -> web.StreamResponse:
-    """Send a file that is made on the way."""
-    headers = {"Content-Disposition": attachment(name), "Content-Type": kind}
+    """Send what is read or made on the way."""
     response = web.StreamResponse(headers=headers)
     await response.prepare(request)
     while block := await run_sync(some, pieces):
@@ -285,7 +296,12 @@ async def stream(
     return response
 
 
-def some(pieces: Iterator[bytes], enough: int = 1 << 18) -> bytes:
+def saved_as(name: str, kind: str) -> dict[str, str]:
+    """Return the headers of a file to be saved."""
+    return {"Content-Disposition": attachment(name), "Content-Type": kind}
+
+
+def some(pieces: Iterator[bytes], enough: int = BLOCK) -> bytes:
     """Return the next pieces together."""
     block = bytearray()
     for piece in pieces:

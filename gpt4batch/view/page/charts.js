@@ -75,10 +75,21 @@ export function pacePoints(timeline) {
   return points.length > 1 ? points : [...points, { x: points[0].x + width, y: points[0].y }];
 }
 
+const ROUND_SECONDS = [1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 10_800, 21_600, 43_200, 86_400, 172_800, 604_800];
+
+export function roundTimes(from, to) {
+  const step = ROUND_SECONDS.find((seconds) => (to - from) / seconds <= 6) || (to - from) / 6;
+  const zone = new Date(from * 1000).getTimezoneOffset() * 60;
+  const times = [];
+  for (let at = Math.ceil((from - zone) / step) * step + zone; at <= to; at += step) times.push(at);
+  return times;
+}
+
 export function paceChart(timeline) {
   const points = pacePoints(timeline);
   const isLong = points.at(-1).x - points[0].x > 86_400;
-  const style = isLong ? { month: "short", day: "numeric", hour: "2-digit" } : { hour: "2-digit", minute: "2-digit" };
+  const isShort = points.at(-1).x - points[0].x < 300;
+  const style = isShort ? { timeStyle: "medium" } : isLong ? { month: "short", day: "numeric", hour: "2-digit" } : { hour: "2-digit", minute: "2-digit" };
   return {
     type: "line",
     data: {
@@ -86,7 +97,7 @@ export function paceChart(timeline) {
     },
     options: options({
       scales: {
-        x: axis({ type: "linear", min: points[0].x, max: points.at(-1).x, grid: { display: false }, ticks: { maxTicksLimit: 6, callback: (value) => writeMoment(value, style) } }),
+        x: axis({ type: "linear", min: points[0].x, max: points.at(-1).x, grid: { display: false }, afterBuildTicks: (scale) => (scale.ticks = roundTimes(scale.min, scale.max).map((value) => ({ value }))), ticks: { callback: (value) => writeMoment(value, style) } }),
         y: axis({ beginAtZero: true, ticks: { maxTicksLimit: 5 } }),
       },
       tooltip: {

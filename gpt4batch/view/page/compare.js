@@ -78,7 +78,7 @@ export class CompareView {
   }
 
   onAnswer(answer) {
-    this.status.textContent = answer.complete ? say("count_all", { total: writeCount(answer.total) }) : say("pairing", { percent: writePercent(answer.progress) });
+    this.status.textContent = answer.complete ? say(answer.total === 1 ? "count_one" : "count_all", { total: writeCount(answer.total) }) : say("pairing", { percent: writePercent(answer.progress) });
     fill(
       this.chips,
       KINDS.filter((kind) => kind === "all" || answer.counts[kind] || kind === this.params.kind).map((kind) =>

@@ -111,7 +111,7 @@ export class LinesView {
     this.list.refresh();
     if (!key) return;
     const { row } = await source.find(this.params.run, key);
-    if (row !== null && String(row) !== this.params.row) this.go({ row }, true);
+    if (row !== null && String(row) !== this.params.row) this.go({ row: String(row) }, true);
     this.open();
   }
 
@@ -160,7 +160,7 @@ export class LinesView {
     const numbers = { total: writeCount(answer.total), of: writeCount(answer.of) };
     const isAll = answer.total === answer.of;
     if (answer.scanned < answer.of) this.status.textContent = say("searching", { ...numbers, percent: writePercent(share) });
-    else this.status.textContent = say(isAll ? "count_all" : "count_some", numbers);
+    else this.status.textContent = say(isAll ? (answer.total === 1 ? "count_one" : "count_all") : "count_some", numbers);
     this.empty.hidden = answer.total > 0 || answer.scanned < answer.of;
     this.empty.textContent = say(answer.of ? "no_lines" : "no_lines_yet");
     clearTimeout(this.timer);
@@ -169,7 +169,8 @@ export class LinesView {
 
   onActive(entry, enter) {
     if (!entry) return;
-    this.openSoon(String(entry.row));
+    this.wanted = { row: String(entry.row), key: entry.key };
+    this.openSoon(this.wanted.row);
     if (enter) this.detail.focus();
   }
 
@@ -200,10 +201,22 @@ export class LinesView {
     }
     const line = await source.line(run, Number(row)).catch(() => null);
     if (this.params.row !== row || this.params.run !== run) return;
+    if (line && (await this.isMoved(line))) return;
     const isSame = this.line && this.line.key === line?.key;
     this.line = line;
     if (line) await this.draw(isSame);
     else fill(this.detail, h("p", { class: "empty" }, say("gone")));
+  }
+
+  // The file may have been put in order between the list and the line: then the row is another's.
+  async isMoved(line) {
+    const { wanted } = this;
+    if (source.isReport || wanted?.row !== this.params.row || wanted.key === line.key) return false;
+    const { row } = await source.find(this.params.run, wanted.key);
+    this.wanted = null;
+    if (row === null || String(row) === this.params.row) return false;
+    this.go({ row: String(row) }, true);
+    return true;
   }
 
   async draw(keepPlace = false) {

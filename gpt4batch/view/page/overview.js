@@ -155,6 +155,7 @@ export class OverviewView {
   drawCharts(run) {
     const { timeline, latency, causes } = run;
     this.pace.draw(timeline.at.length ? paceChart(timeline) : null, timeline.at.length ? say("pace") : say("no_timings"));
+    this.latency.element.hidden = !latency && !timeline.at.length;
     this.latency.draw(latency ? latencyChart(latency) : null, latency ? say("latency") : say("no_timings"));
     this.causes.frame.style.height = `${Math.min(causes.length, 8) * 34 + 40}px`;
     this.causes.draw(causes.length ? causeChart(causes, (cause) => this.showCause(cause)) : null, causes.length ? say("causes") : say("no_failures"));

@@ -7,6 +7,7 @@ import { source, stateName } from "./source.js";
 import { say, writeBytes, writeCount, writeSeconds } from "./words.js";
 
 const FOLDED_RESULT = 600;
+const LONG_ASK = 800;
 
 export function stateBadge(state) {
   const name = stateName(state);
@@ -40,7 +41,7 @@ function turnElement(turn, place, line) {
         h("span", { class: "who" }, many ? say("turn", { n: place + 1, of: line.turns.length }) : say("ask")),
         turn.id ? h("span", { class: "faint mono" }, turn.id) : null,
       ),
-      h("div", { class: "ask-text" }, turn.ask.text),
+      h("div", { class: "ask-text", tabIndex: turn.ask.text.length > LONG_ASK ? 0 : null }, turn.ask.text),
       cutNote(turn.ask),
       assets(turn.assets),
     ),
