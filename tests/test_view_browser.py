@@ -711,11 +711,12 @@ def hostile_lines(bait: str) -> list[dict[str, Any]]:
 FORBIDDEN = """() => {
   const tags = 'SCRIPT IFRAME OBJECT EMBED FORM META LINK BASE STYLE MATH'.split(' ');
   const home = location.href.split('#')[0].replace(/[^/]*$/, '');
-  const isOdd = (element) => tags.includes(element.tagName.toUpperCase())
-    || [...element.attributes].some(({ name }) => /^on/i.test(name))
-    || (element.tagName === 'A' && !/^(https?|mailto):/.test(element.href) && !element.closest('.top'))
-    || (element.tagName === 'IMG' && ![home, 'data:image/png'].some((s) => element.src.startsWith(s)));
-  return [...document.querySelectorAll('#app *')].filter(isOdd).map((e) => e.outerHTML.slice(0, 200));
+  const isOdd = (e) => tags.includes(e.tagName.toUpperCase())
+    || [...e.attributes].some(({ name }) => /^on/i.test(name))
+    || (e.tagName === 'A' && !/^(https?|mailto):/.test(e.href) && !e.closest('.top'))
+    || (e.tagName === 'IMG' && ![home, 'data:image/png'].some((s) => e.src.startsWith(s)));
+  const all = [...document.querySelectorAll('#app *')];
+  return all.filter(isOdd).map((e) => e.outerHTML.slice(0, 200));
 }"""
 
 
