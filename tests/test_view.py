@@ -229,7 +229,7 @@ async def test_other_files_are_only_saved(tmp_path: Path, name: str, content: by
 
 async def test_file_outside_the_folders_is_not_found(tmp_path: Path) -> None:
     picture(tmp_path / "secret.png")
-    home = tmp_path / "home"
+    home = tmp_path / "place"
     home.mkdir()
     (home / "link.png").symlink_to(tmp_path / "secret.png")
     (home / "folder").symlink_to(tmp_path)
