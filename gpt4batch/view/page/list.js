@@ -16,6 +16,7 @@ export class VirtualList {
     this.virtualTop = 0;
     this.lastTop = 0;
     this.version = 0;
+    this.isStarted = false;
     this.pages = new Map();
     this.asked = new Set();
     this.shown = new Map();
@@ -35,10 +36,12 @@ export class VirtualList {
 
   remove() {
     this.observer.disconnect();
+    this.isStarted = false;
     this.version += 1;
   }
 
   reset() {
+    this.isStarted = true;
     this.pages.clear();
     this.asked.clear();
     this.version += 1;
@@ -142,6 +145,7 @@ export class VirtualList {
   }
 
   async fetchVisible() {
+    if (!this.isStarted) return;
     const [first, last] = this.range();
     const wanted = [];
     for (let page = Math.floor(first / PAGE_ROWS); page * PAGE_ROWS < Math.max(last, 1); page += 1) wanted.push(page);
