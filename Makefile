@@ -8,7 +8,7 @@ BENCH := .venv/bench
 BENCH_STAMP := $(BENCH)/.ready
 
 .PHONY: setup demo test nsqd check format bench bench-short chaos chaos-short lock clean
-.PHONY: reference pictures docs packages single-file
+.PHONY: reference pictures docs packages single-file vendor test-browser
 
 setup: $(STAMP)
 
@@ -30,6 +30,11 @@ nsqd: .tools/bin/nsqd
 
 .tools/bin/nsqd: tests/broker/go.mod tests/broker/go.sum
 	cd tests/broker && GOBIN=$(CURDIR)/.tools/bin go install tool
+
+# The viewer in a real Chromium, which the system must have.
+test-browser: $(STAMP)
+	$(BIN)/pip install --quiet --constraint constraints.txt --group browser
+	GPT4BATCH_REQUIRE_BROWSER=1 $(BIN)/pytest tests/test_view_browser.py
 
 check: $(STAMP)
 	$(BIN)/ruff format --check .
@@ -93,6 +98,10 @@ chaos-short: $(STAMP)
 # The versions that are tested: what pip chose today, written down.
 lock: $(TOOLS)
 	$(BIN)/pip freeze --all --exclude-editable --exclude setuptools > constraints.txt
+
+# The third-party files of the viewer's page, fetched again from npm; UPDATE=1 takes new sums.
+vendor:
+	$(PYTHON) scripts/vendor.py $(if $(UPDATE),--update)
 
 clean:
 	rm -rf .venv dist build site demo .pytest_cache .mypy_cache .ruff_cache .hypothesis
