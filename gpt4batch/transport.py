@@ -8,6 +8,7 @@ caller.
 from __future__ import annotations
 
 import ipaddress
+import os
 import socket
 import urllib.request
 from typing import TYPE_CHECKING, Any
@@ -48,6 +49,10 @@ def _translated(error: Exception) -> httpx.HTTPError:
     text = str(error) or "the connection was lost"
     if isinstance(error, aiohttp.ClientHttpProxyError):  # its text has the proxy's password
         text = f"the proxy answered {error.status} {error.message}"
+    elif isinstance(error, aiohttp.ClientConnectorError) and error.os_error is not None:
+        number = error.os_error.errno or 0
+        reason = os.strerror(number) if number > 0 else error.os_error.strerror
+        text = f"cannot connect to {error.host}:{error.port}: {reason}"
     return next((ours(text) for theirs, ours in ERRORS if isinstance(error, theirs)))
 
 
