@@ -15,14 +15,15 @@ from urllib.parse import urlsplit
 
 import anyio
 import anyio.to_thread
+import httpx
 
-from gpt4batch import credentials
+from gpt4batch import credentials, jsonl
 from gpt4batch.assets import Downloads, guard
 from gpt4batch.check import certificates, publisher_for, refuse_bad_lines
 from gpt4batch.client import Client, fetch_token
 from gpt4batch.control import Control, Stopped
 from gpt4batch.conversation import Conversation, Manner, Outcome
-from gpt4batch.errors import BudgetError, FatalError, OutputError, ServiceError
+from gpt4batch.errors import BudgetError, FatalError, OutputError, ServiceError, UsageError
 from gpt4batch.journal import Journal
 from gpt4batch.ledger import State
 from gpt4batch.nsq import Publisher, message
@@ -92,6 +93,11 @@ class Batch:
             OutputError: The output cannot be written.
         """
         settings = self.settings
+        if settings.mock and not settings.origin:
+            raise UsageError(
+                "mock=True: nothing listens; start gpt4batch.mock.server.MockService and pass its "
+                "origin and token, as examples/python_api.py does"
+            )
         token = credentials.read_token(settings.token, settings.token_file)
         self.journal.lock()
         self._stack.callback(self.journal.close)
@@ -104,7 +110,7 @@ class Batch:
         if settings.enable_nsq:
             await self._connect_nsq()
         if self.downloads is not None:
-            self.downloads.prepare()
+            self.downloads.prepare(chosen=bool(self.settings.download_dir))
         self.journal.start(fix=settings.fix)
         self._count()
 
@@ -150,14 +156,17 @@ class Batch:
 
         async def fetch() -> str:
             found = await fetch_token(transport, url, email, password, AuthSettings().ttl)
-            credentials.store(found)
+            try:
+                credentials.store(found)
+            except OSError as error:
+                log.warning("the new token could not be stored: %s", error.strerror)
             return found.access_token
 
         return Tokens(token, fetch, secrets=(password,))
 
     def _downloads(self, addresses: Endpoints) -> Downloads:
         settings = self.settings
-        hosts = {urlsplit(url).hostname or "" for url in (addresses.chat, addresses.upload)}
+        hosts = {httpx.URL(url).host for url in (addresses.chat, addresses.upload)}
         return Downloads(
             Path(settings.download_dir) if settings.download_dir else self.source.folder,
             settings.download_prefix,
@@ -188,10 +197,12 @@ class Batch:
             if show is not None:
                 aside.start_soon(show, self.progress, self)
             aside.start_soon(self._sync_each_second)
-            if self.settings.rdb and not self.journal.streaming:
-                aside.start_soon(self._snapshot_each_interval)
-            with self.control.working():
-                await run_pool(self._work, self._lines(), self._workers())
+            async with anyio.create_task_group() as snapshots:
+                if self.settings.rdb and not self.journal.streaming:
+                    snapshots.start_soon(self._snapshot_each_interval)
+                with self.control.working():
+                    await run_pool(self._work, self._lines(), self._workers())
+                snapshots.cancel_scope.cancel()
             await self._finish()
             aside.cancel_scope.cancel()
         if self.publisher is not None:
@@ -279,7 +290,7 @@ class Batch:
         """Make no more calls; answers in flight are waited for, since they are paid for."""
         if self.control.error is None:
             log.error("stopping: %s", error)
-        grace = float("inf") if isinstance(error, OutputError) else self.settings.grace
+        grace = self.settings.grace if isinstance(error, ServiceError) else float("inf")
         self.control.halt(error, grace)
 
     # -- aside -------------------------------------------------------------------------------
@@ -318,7 +329,7 @@ class Batch:
         name = f".{moment:%Y%m%d-%H%M}-{self.source.stem}.jsonl"
         path = self.journal.out.with_name(name)
         try:
-            await anyio.to_thread.run_sync(self.journal.snapshot, path)
+            await self.journal.snapshot(path)
         except OSError as error:
             log.warning("no snapshot: cannot write %s: %s", path, error.strerror)
             return
@@ -344,7 +355,7 @@ class Batch:
                 self.control.halt(error)
                 self.control.error = error
                 for record in self.journal.unsaved():
-                    sys.stderr.buffer.write(record)
+                    sys.stderr.buffer.write(jsonl.escaped_controls(record))
                 sys.stderr.buffer.flush()
             else:
                 self._remove_snapshot()

@@ -241,7 +241,10 @@ class _Check:
             writable(out, "output")
         for path, what in ((settings.summary, "--summary"), (settings.log_file, "--log-file")):
             if path:
-                writable(Path(path).resolve(), what)
+                try:
+                    writable(Path(path).resolve(), what, folder_too=False)
+                except OutputError as error:
+                    raise UsageError(str(error)) from None
 
     def _downloads(self, folder: Path) -> None:
         if self._settings.enable_download:
@@ -429,8 +432,13 @@ def nearest(folder: Path) -> Path:
     return next((path for path in (folder, *folder.parents) if path.exists()), Path("/"))
 
 
-def writable(path: Path, what: str) -> None:
+def writable(path: Path, what: str, *, folder_too: bool = True) -> None:
     """Refuse a file that cannot be written, without writing it.
+
+    Args:
+        path: The file.
+        what: What it is.
+        folder_too: A folder that is not there would be made.
 
     Raises:
         OutputError: It is a folder, or it or its folder may not be written.
@@ -441,7 +449,7 @@ def writable(path: Path, what: str) -> None:
         if not os.access(path, os.W_OK):
             raise OutputError(f"cannot write {what} to {path}: permission denied")
         return
-    folder = nearest(path.parent)
+    folder = nearest(path.parent) if folder_too else path.parent
     if not folder.is_dir():
         raise OutputError(f"cannot write {what} to {path}: {folder} is no folder")
     if not os.access(folder, os.W_OK | os.X_OK):

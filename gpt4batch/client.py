@@ -37,7 +37,7 @@ from gpt4batch.settings import VERSION
 from gpt4batch.transport import body_of
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Callable
+    from collections.abc import AsyncIterator, Callable
     from pathlib import Path
 
     from gpt4batch.control import Control
@@ -145,8 +145,10 @@ class Client:
         oldest = next(iter(self._sent.values()), None)
         return 0.0 if oldest is None else time.monotonic() - oldest
 
-    async def chat(self, body: dict[str, Any], where: Where = NOWHERE) -> Reply:
-        """Ask once and return the answer.
+    async def chat(
+        self, body: dict[str, Any], where: Where = NOWHERE, *, new: bool = False
+    ) -> Reply:
+        """Ask once and return the answer; `new` says that it is the first call of a line.
 
         Raises:
             CallError: There is no answer to be had.
@@ -160,16 +162,25 @@ class Client:
             headers["content-type"] = "application/json"
             return httpx.Request("POST", url, headers=headers, stream=content)
 
-        reply = await self._call("chat", request, where)
+        attempts = 0
         try:
+            reply = await self._call("chat", request, where, new=new)
+            attempts = reply.attempts
             _check_answer(reply)
         except ReplyError as error:
-            error.attempts = reply.attempts
-            raise
+            shown = ReplyError(self._scrub(str(error)), self.scrubbed(error.reply))
+            shown.attempts = error.attempts or attempts
+            raise shown from None
         return reply
 
     async def upload(
-        self, path: Path, kind: str, conversation_id: str, where: Where = NOWHERE
+        self,
+        path: Path,
+        kind: str,
+        conversation_id: str,
+        where: Where = NOWHERE,
+        *,
+        new: bool = False,
     ) -> Reply:
         """Send a file, streamed from disk; `kind` is `multimodal` or `my_files`.
 
@@ -188,17 +199,22 @@ class Client:
                         "POST", self._upload_url, headers=headers, data=fields, files=files
                     )
 
-                return await self._call("upload", request, where)
+                return await self._call("upload", request, where, new=new)
         except OSError as error:
             raise CallError(f"cannot read {path}: {error.strerror}", stage="attachment") from error
 
     async def _call(
-        self, stage: str, request: Callable[[dict[str, str]], httpx.Request], where: Where
+        self,
+        stage: str,
+        request: Callable[[dict[str, str]], httpx.Request],
+        where: Where,
+        *,
+        new: bool,
     ) -> Reply:
         """Make a call, again where that may help; waiting is never counted as trying."""
         attempt = 0
         while True:
-            sent = await self._pacer.wait()
+            sent = await self._pacer.wait(new=new and attempt == 0)
             token = await self._tokens.current()
             if self._control.halted:
                 with self._control.waiting():  # raises
@@ -291,7 +307,8 @@ class Client:
         if code in PASSING or code >= 500:
             return ServerError(text, code=code, stage=stage, after=after)
         if code in REDIRECTS:
-            text += f" to {response.headers.get('location', 'nowhere')}; the token is not sent on"
+            target = self._scrub(response.headers.get("location", "nowhere"))
+            text += f" to {target}; the token is not sent on"
         return RejectedError(text, code=code, stage=stage)
 
     def _words(self, body: bytes) -> str:
@@ -310,13 +327,17 @@ class Client:
     def _scrub(self, text: str) -> str:
         return self._tokens.scrub(text)
 
+    def scrubbed(self, reply: bytes) -> bytes:
+        """Return a reply that is kept in an error without any secret in it."""
+        return self._scrub(reply.decode(errors="surrogateescape")).encode(errors="surrogateescape")
+
     # -- downloads ---------------------------------------------------------------------------
 
     @asynccontextmanager
     async def open_url(
-        self, url: str, headers: dict[str, str], allowed: Callable[[httpx.URL], Awaitable[None]]
+        self, url: str, headers: dict[str, str], public: Callable[[httpx.URL], bool]
     ) -> AsyncIterator[httpx.Response]:
-        """Open a download; redirects are followed, each address is checked by `allowed` first.
+        """Open a download; redirects are followed, `public` says which addresses must be.
 
         Raises:
             DownloadError: The address is refused, or the file is not there.
@@ -324,8 +345,7 @@ class Client:
         """
         for _ in range(REDIRECTS_FOLLOWED + 1):
             address = _parsed(url)
-            await allowed(address)
-            response = await self._get(address, headers)
+            response = await self._get(address, headers, public=public(address))
             if response.status_code not in REDIRECTS:
                 try:
                     yield response
@@ -336,9 +356,12 @@ class Client:
             url = _redirected(address, response)
         raise DownloadError(f"more than {REDIRECTS_FOLLOWED} redirects")
 
-    async def _get(self, url: httpx.URL, headers: dict[str, str]) -> httpx.Response:
+    async def _get(
+        self, url: httpx.URL, headers: dict[str, str], *, public: bool
+    ) -> httpx.Response:
         headers = {"user-agent": USER_AGENT, "accept": "*/*", **headers}
-        request = httpx.Request("GET", url, headers=headers, extensions={"streamed": True})
+        extensions = {"streamed": True} | ({"public": True} if public else {})
+        request = httpx.Request("GET", url, headers=headers, extensions=extensions)
         try:
             with anyio.fail_after(self._timeout):
                 return await self._transport.handle_async_request(request)
@@ -357,6 +380,8 @@ def _parsed(url: str) -> httpx.URL:
     try:
         address = httpx.URL(url)
         fetched = address.scheme in ("http", "https") and bool(address.host)
+        if (address.port or 0) > 65535:
+            raise DownloadError(f"not an address: there is no port {address.port}")
     except (httpx.InvalidURL, ValueError) as error:  # a host may be refused when it is read
         raise DownloadError(f"not an address: {error}") from None
     if not fetched:
@@ -365,7 +390,7 @@ def _parsed(url: str) -> httpx.URL:
 
 
 def _redirected(address: httpx.URL, response: httpx.Response) -> str:
-    target = response.headers.get("location", "")
+    target: str = response.headers.get("location", "")
     try:
         return urljoin(str(address), target)
     except ValueError as error:

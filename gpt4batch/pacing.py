@@ -73,14 +73,17 @@ class Pacer:
         """Return the seconds for which everyone is still held by a Retry-After."""
         return max(0.0, self._held_until - time.monotonic())
 
-    async def wait(self) -> float:
+    async def wait(self, *, new: bool = False) -> float:
         """Wait for the turn of one call and return the moment at which it may leave.
+
+        Args:
+            new: It is the first call of a line.
 
         Raises:
             Stopped: The run was halted meanwhile.
         """
         if self._paced or self.cooling:
-            with self._control.waiting():
+            with self._control.waiting(new=new):
                 async with self._turn:
                     await self._pass()
         elif self._control.halted:

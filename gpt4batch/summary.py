@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 from gpt4batch import jsonl
-from gpt4batch.errors import OutputError
+from gpt4batch.errors import UsageError
+
+log = logging.getLogger(__name__)
 
 VERSION = 1
 """Goes up when a key changes its meaning or goes away; new keys may come at any time."""
@@ -47,13 +50,18 @@ class Summary:
     next: str = ""
 
 
-def save(summary: Summary, path: str) -> None:
-    """Write a summary as JSON.
+def check_path(path: str) -> None:
+    """Refuse a path that no summary can be written to, before anything is paid for."""
+    try:
+        with Path(path).open("ab"):
+            pass
+    except OSError as error:
+        raise UsageError(f"--summary {path}: {error.strerror}") from None
 
-    Raises:
-        OutputError: It cannot be written.
-    """
+
+def save(summary: Summary, path: str) -> None:
+    """Write a summary as JSON."""
     try:
         Path(path).write_bytes(jsonl.pretty(asdict(summary)))
     except OSError as error:
-        raise OutputError(f"cannot write --summary {path}: {error.strerror}") from None
+        log.warning("the summary is lost: cannot write %s: %s", path, error.strerror)

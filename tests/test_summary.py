@@ -11,7 +11,7 @@ import pytest
 
 from gpt4batch import jsonl
 from gpt4batch.check import Plan, Report
-from gpt4batch.cli.resume import next_command
+from gpt4batch.cli.next_command import next_command
 from gpt4batch.errors import AttachmentError, RejectedError
 from gpt4batch.histogram import Histogram
 from gpt4batch.progress import GROUPS, OTHER, Progress
@@ -65,12 +65,12 @@ async def test_file_holds_every_key(bench: Bench) -> None:
     assert set(record["latency"]) == {"p50", "p90", "p99"}
 
 
-async def test_summary_that_cannot_be_written_is_told(bench: Bench) -> None:
+async def test_summary_that_cannot_be_written_is_refused(bench: Bench) -> None:
     bench.write(bench.line(1, "hello"))
     result = await bench.call("batchsvc", "--mock", "-q=0", "-i=in.jsonl", "--summary=no/sum.json")
-    assert result.code == 4
-    assert result.last == "gpt4batch: cannot write --summary no/sum.json: No such file or directory"
-    assert len(bench.read()) == 1
+    assert result.code == 2
+    assert result.last == "gpt4batch: --summary no/sum.json: No such file or directory"
+    assert not (bench.folder / "out.jsonl").exists()
 
 
 # Calls, this run and all

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import sys
 from contextlib import ExitStack
 from dataclasses import replace
@@ -36,6 +37,8 @@ def action(settings: Settings) -> None:
     from gpt4batch.cli import display, logs
     from gpt4batch.cli.farewell import farewell
 
+    for number in (signal.SIGINT, signal.SIGTERM):  # the run itself takes them over
+        signal.signal(number, _leave)
     with ExitStack() as stack:
         console = None if settings.quiet else display.terminal()
         handler = logs.set_up(settings.log_level, settings.log_format, settings.log_file, console)
@@ -51,11 +54,13 @@ async def _run(settings: Settings, console: Console | None) -> Summary:
 
     from gpt4batch.batch import run
     from gpt4batch.cli.display import Display
-    from gpt4batch.cli.resume import next_command
+    from gpt4batch.cli.next_command import next_command
     from gpt4batch.source import STDIN
-    from gpt4batch.summary import save
+    from gpt4batch.summary import check_path, save
 
     given = settings
+    if settings.summary:
+        check_path(settings.summary)
     async with AsyncExitStack() as stack:
         if settings.mock:
             from gpt4batch.mock.server import MockService
@@ -86,6 +91,12 @@ def _watched(metrics: Metrics, show: Show | None) -> Show:
             await show(progress, batch)
 
     return watch
+
+
+def _leave(number: int, _frame: object) -> None:
+    """End where nothing was called yet."""
+    print("gpt4batch: interrupted; nothing was called", file=sys.stderr)  # noqa: T201
+    sys.exit(128 + number)
 
 
 def rehearsal() -> MockSettings:

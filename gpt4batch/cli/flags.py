@@ -215,6 +215,9 @@ def _argument_default(default: Any, spec: Flag) -> Any:
 def _annotation(spec: Flag) -> Any:
     text = say(spec.en, spec.zh)
     if spec.argument:
+        if spec.kind is tuple:
+            many = typer.Argument(help=text, show_default=False, metavar=f"{spec.long.upper()}...")
+            return Annotated[list[str], many]
         return Annotated[spec.kind, typer.Argument(help=text, show_default=False)]
     names = [f"-{spec.short}"] if spec.short else []
     names.append(f"--{spec.long}")
