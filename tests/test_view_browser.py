@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from gpt4batch import jsonl
+from gpt4batch.records import LOG_MARK
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -118,8 +119,8 @@ def picture(path: Path, width: int = 60, height: int = 40) -> None:
     path.write_bytes(b"\x89PNG\r\n\x1a\n" + b"".join(parts))
 
 
-def write(path: Path, records: Iterable[Any], end: bytes = b"\n") -> Path:
-    path.write_bytes(b"".join(jsonl.dumps(record) + end for record in records))
+def write(path: Path, records: Iterable[Any], mark: bytes = b"") -> Path:
+    path.write_bytes(b"".join(mark + jsonl.dumps(record) + b"\n" for record in records))
     return path
 
 
@@ -487,12 +488,12 @@ def test_running_batch_grows_on_the_page_and_keeps_the_open_line(
     source = write(
         tmp_path / "in.jsonl", [{k: line(n, "")[k] for k in ("id", "asks")} for n in (0, 1, 2)]
     )
-    out = write(tmp_path / "out.jsonl", [line(2, "the second")], b" \n")
+    out = write(tmp_path / "out.jsonl", [line(2, "the second")], LOG_MARK)
     site = start(out)
     page = look(at(site, "lines?row=0"))
     expect(page.locator(".said")).to_contain_text("the second")
     with out.open("ab") as file:
-        file.write(jsonl.dumps(line(1, "the first")) + b" \n")
+        file.write(LOG_MARK + jsonl.dumps(line(1, "the first")) + b"\n")
     expect(page.locator(".status")).to_have_text("2 lines")
     page.keyboard.press("o")
     expect(page.locator(".run-status")).to_contain_text("Running")
