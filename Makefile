@@ -2,11 +2,13 @@
 PYTHON ?= python3
 BIN := .venv/bin
 STAMP := .venv/.ready
+TOOLS := .venv/.tools-ready
 
 BENCH := .venv/bench
 BENCH_STAMP := $(BENCH)/.ready
 
 .PHONY: setup demo test nsqd check format bench bench-short chaos chaos-short lock clean
+.PHONY: reference pictures docs packages single-file
 
 setup: $(STAMP)
 
@@ -59,8 +61,37 @@ chaos: $(STAMP)
 chaos-short: $(STAMP)
 	$(BIN)/python -m chaos --short $(if $(SEED),--seed $(SEED))
 
+# What only the site, the pictures and the packages need; the suite does without.
+$(TOOLS): $(STAMP)
+	$(BIN)/pip install --quiet --constraint constraints.txt --group docs --group package
+	touch $@
+
+# The flags' tables in both READMEs and in docs/, made from the code.
+reference: $(STAMP)
+	$(BIN)/python scripts/reference.py
+
+# The pictures in docs/pictures, taken of the tool at work.
+pictures: $(TOOLS)
+	$(BIN)/python scripts/pictures.py
+
+# The documentation site, in site/.
+docs: $(TOOLS)
+	$(BIN)/python scripts/reference.py --check
+	$(BIN)/python scripts/website.py
+
+# Wheel, sdist and single file, in dist/; each is installed in a clean place and tried.
+packages: single-file
+	rm -f dist/*.whl dist/*.tar.gz
+	$(BIN)/python -m build --quiet
+	$(BIN)/pytest -m package
+
+# One file that needs nothing but a Python of this version and system.
+single-file: $(TOOLS)
+	$(BIN)/pex '.[nsq]' --constraints constraints.txt --console-script gpt4batch --venv \
+		--python-shebang '/usr/bin/env python3' --output-file dist/gpt4batch.pyz
+
 # The versions that are tested: what pip chose today, written down.
-lock: $(STAMP)
+lock: $(TOOLS)
 	$(BIN)/pip freeze --all --exclude-editable --exclude setuptools > constraints.txt
 
 clean:

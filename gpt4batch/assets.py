@@ -35,7 +35,7 @@ AT_ONCE = 16
 IDLE = 60.0
 """Seconds without a byte after which a download is tried again."""
 
-FILENAME = re.compile(r"filename\*?=\s*(?:UTF-8''|)(\"[^\"]*\"|[^;]*)", re.IGNORECASE)
+FILENAME = re.compile(r"filename(\*?)=\s*(?:UTF-8''|)(\"[^\"]*\"|[^;]*)", re.IGNORECASE)
 OURS = re.compile(r"(.*_)?\d{19}_file\.part", re.DOTALL)
 """The names of parts: those of others in the folder, a browser's say, are left alone."""
 
@@ -75,10 +75,11 @@ def suggested_name(url: str, headers: Mapping[str, str]) -> str:
 
 
 def _disposition_name(text: str) -> str:
-    found = FILENAME.search(html.unescape(text))
-    if found is None:
+    found = list(FILENAME.finditer(html.unescape(text)))
+    if not found:
         return ""
-    return unquote(html.unescape(found[1].strip().strip('"')), errors="replace")
+    best = max(found, key=lambda name: len(name[1]))  # filename* knows more than filename
+    return unquote(html.unescape(best[2].strip().strip('"')), errors="replace")
 
 
 def local_name(prefix: str, line_id: str, ask_id: str, suggested: str) -> str:
@@ -94,14 +95,18 @@ def local_name(prefix: str, line_id: str, ask_id: str, suggested: str) -> str:
 
 
 def _legal(text: str, room: int, *, keep_ending: bool = False) -> str:
-    text = STEERING.sub("_", text.encode("utf-8", "replace").decode())
-    text = sanitize_filename(text, replacement_text="_", platform="universal", max_len=100_000)
-    text = str(text).strip(" .")
-    ending = Path(text).suffix if keep_ending else ""
-    if len(ending.encode()) > 20 or ending == text:
-        ending = ""
-    stem = text[: len(text) - len(ending)]
-    return _cut(stem, room - len(ending.encode())).rstrip(" .") + ending
+    text = STEERING.sub("_", text.encode("utf-8", "replace").decode()).strip()
+    ending = Path(text.replace("\0", "_")).suffix if keep_ending else ""
+    stem = _sanitized(text[: len(text) - len(ending)])
+    ending = _sanitized(ending).rstrip(" .")
+    if len(ending.encode()) > 20:
+        stem, ending = stem + ending, ""
+    return _cut(stem, room - len(ending.encode())).strip(" .") + ending
+
+
+def _sanitized(text: str) -> str:
+    # The library cuts to 255 bytes, which is the end of an ending: endings go in alone.
+    return str(sanitize_filename(text, replacement_text="_", platform="universal"))
 
 
 def _cut(text: str, size: int) -> str:

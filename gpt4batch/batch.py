@@ -43,8 +43,6 @@ SYNC_INTERVAL = 1.0
 NSQ_PATIENCE = 5.0
 """Seconds that messages which nsqd has not taken yet get at the end."""
 
-SHOWN_BAD_LINES = 20
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Summary:
@@ -123,6 +121,11 @@ class Batch:
             OutputError: The output cannot be written.
         """
         settings = self.settings
+        if settings.mock and not settings.origin:
+            raise UsageError(
+                "mock=True: nothing listens; start gpt4batch.mock.server.MockService and pass its "
+                "origin and token, as examples/python_api.py does"
+            )
         token = credentials.read_token(settings.token, settings.token_file)
         self.journal.lock()
         self._stack.callback(self.journal.close)
@@ -145,11 +148,9 @@ class Batch:
             for error in bad:
                 log.warning("skipped: %s", error)
             return
-        shown = "\n".join(f"  {error}" for error in bad[:SHOWN_BAD_LINES])
-        more = len(bad) - SHOWN_BAD_LINES
-        rest = f"\n  and {more} more" if more > 0 else ""
+        listed = "\n".join(f"  {error}" for error in bad)
         raise UsageError(
-            f"{len(bad)} bad line(s) in the input; nothing was called:\n{shown}{rest}\n"
+            f"{len(bad)} bad line(s) in the input; nothing was called:\n{listed}\n"
             "mend them, or run the good ones with --skip-bad-lines"
         )
 
@@ -249,9 +250,9 @@ class Batch:
                     await run_pool(self._work, self._lines(), self._workers())
                 snapshots.cancel_scope.cancel()
             await self._finish()
-            if self.publisher is not None:
-                await self.publisher.aclose(NSQ_PATIENCE)
             aside.cancel_scope.cancel()
+        if self.publisher is not None:
+            await self.publisher.aclose(NSQ_PATIENCE)
         return self._summary()
 
     def _workers(self) -> int:
@@ -283,6 +284,9 @@ class Batch:
             pass
         except FatalError as error:
             self._stop(error)
+        except Exception:
+            # A defect of ours must not take the answers in flight of other lines with it.
+            log.exception("%s: line %d is left: unexpected error", self.source.path, index + 1)
         finally:
             self.progress.running -= 1
 
@@ -438,7 +442,8 @@ class Batch:
             return self.control.error.exit_code
         if self.signal and left:
             return 128 + self.signal
-        return 1 if failed else 0
+        unfinished = self.progress.done + self.progress.failed < self.progress.to_run
+        return 1 if failed or unfinished else 0
 
 
 def _needs_tls(addresses: Endpoints) -> bool:

@@ -15,13 +15,16 @@ if TYPE_CHECKING:
     from gpt4batch.control import Control
 
 STEPS = 50
-"""Successes that bring the pace from nothing back to the full rate."""
+"""Successes that would bring the pace from nothing to where it was."""
 
 CATCHING_UP = 1.01
 """How much faster than the full rate calls leave while the schedule is behind."""
 
 LONGEST_LAG = 1.0
 """Seconds by which the schedule is ever behind: what a pause missed is not made up for."""
+
+REMEMBERED = 256
+"""Calls by which the rate of what is sent and answered is measured."""
 
 SLOWEST = 1 / 16
 """The least share of the full rate that 429s can bring the pace down to."""
@@ -31,25 +34,25 @@ class Pacer:
     """Let calls go at a rate, evenly: no more than rate x 1.02 + 1 in any second.
 
     A 429 halves the pace for everyone, once for all the calls that were sent at the old pace, and
-    each success brings back a fiftieth of the full rate. A Retry-After holds everyone until then.
+    each success brings a fiftieth of it back. A service that lets through far less than the rate
+    is approached in smaller steps: of four times what it answers. A Retry-After holds everyone.
 
     Args:
-        rate: Calls a second; 0 is no limit.
+        rate: Calls a second; 0 is no limit until a 429 asks for one.
         control: Ends the waiting when the run is halted.
     """
 
     def __init__(self, rate: float, control: Control) -> None:
         self._control = control
         self._turn = anyio.Lock(fast_acquire=True)
-        self._share = 1.0
+        self._unlimited = rate == 0
+        self._paced = rate > 0
         self._debt = 0.0
         self._held_until = 0.0
         self._slowed_at = 0.0
-        self._recent: deque[float] = deque(maxlen=256)
-        self._limited = rate > 0
-        self.rate = rate
-        if rate > 0:
-            self.set_rate(rate)
+        self._sent: deque[float] = deque(maxlen=REMEMBERED)
+        self._answered: deque[float] = deque(maxlen=REMEMBERED)
+        self.set_rate(rate or 1.0)
 
     def set_rate(self, rate: float) -> None:
         """Change the full rate, in calls a second."""
@@ -58,12 +61,12 @@ class Pacer:
         burst = max(1.0, rate / 200)
         self._limiter = AsyncLimiter(burst, burst / (rate * CATCHING_UP))
         self._due = time.monotonic()
-        self.rate = rate
+        self._rate = self._ceiling = self._pace = rate
 
     @property
     def pace(self) -> float:
         """Return the calls a second that leave at present; 0 is no limit."""
-        return self.rate * self._share if self.rate else 0.0
+        return self._pace if self._paced else 0.0
 
     @property
     def cooling(self) -> float:
@@ -76,22 +79,21 @@ class Pacer:
         Raises:
             Stopped: The run was halted meanwhile.
         """
-        if self.rate or self.cooling:
+        if self._paced or self.cooling:
             with self._control.waiting():
                 async with self._turn:
                     await self._pass()
         elif self._control.halted:
             raise Stopped
         now = time.monotonic()
-        if not self._limited:
-            self._recent.append(now)
+        self._sent.append(now)
         return now
 
     async def _pass(self) -> None:
         while (held := self.cooling) > 0:  # noqa: ASYNC110 - a later 429 may prolong it
             await anyio.sleep(held)
-        self._debt += 1 / self._share
-        while self._debt >= 1 and self.rate:
+        self._debt += self._rate / self._pace
+        while self._debt >= 1 and self._paced:
             await self._step()
             self._debt -= 1
 
@@ -101,7 +103,7 @@ class Pacer:
         if self._due > now:
             await anyio.sleep(self._due - now)
         await self._limiter.acquire()
-        self._due = max(self._due + 1 / self.rate, time.monotonic() - LONGEST_LAG)
+        self._due = max(self._due + 1 / self._rate, time.monotonic() - LONGEST_LAG)
 
     def slow_down(self, sent: float, after: float | None) -> None:
         """Take note of a 429 to a call sent at a moment, with its Retry-After in seconds."""
@@ -111,19 +113,26 @@ class Pacer:
         if sent <= self._slowed_at:
             return
         self._slowed_at = now
-        if not self.rate:
-            self.set_rate(max(1.0, self._measured(now)))
-        self._share = max(SLOWEST, self._share / 2)
+        if not self._paced:
+            self._paced = True
+            self.set_rate(max(1.0, _per_second(self._sent, now, 1.0)))
+        if answered := _per_second(self._answered, now, 5.0):
+            self._ceiling = min(self._rate, max(1.0, 4 * answered))
+        self._pace = max(self._ceiling * SLOWEST, min(self._pace, self._ceiling) / 2)
 
     def speed_up(self) -> None:
         """Take note of a success."""
-        if self._share < 1:
-            self._share = min(1.0, self._share + 1 / STEPS)
-            if self._share >= 1 and not self._limited:
-                self.rate = 0.0
+        self._answered.append(time.monotonic())
+        if self._pace < self._rate:
+            self._pace = min(self._rate, self._pace + self._ceiling / STEPS)
+            self._ceiling = max(self._ceiling, self._pace)
+            if self._pace == self._rate and self._unlimited:
+                self._paced = False
 
-    def _measured(self, now: float) -> float:
-        """Return the calls of the last second, for a run that has no limit of its own."""
-        recent = [moment for moment in self._recent if moment > now - 1]
-        span = now - recent[0] if len(recent) == self._recent.maxlen else 1.0
-        return len(recent) / max(span, 0.001)
+
+def _per_second(moments: deque[float], now: float, span: float) -> float:
+    """Return how many of the moments lie in each of the last seconds."""
+    recent = [moment for moment in moments if moment > now - span]
+    if len(recent) == moments.maxlen:
+        span = max(now - recent[0], 0.001)
+    return len(recent) / span

@@ -14,11 +14,11 @@ if TYPE_CHECKING:
 
 Id: TypeAlias = str | int | None
 
-LOG_MARK = b"\t\n"
-"""How a record of the log ends, where an ordered line ends in a bare newline.
+LOG_MARK = b"\t"
+"""How a record of the log begins; an ordered line begins with its brace.
 
 The tab is white space to every JSON reader. It tells a record that replaces an earlier one of the
-same line from an equal line that the user wrote twice.
+same line from an equal line that the user wrote twice. It stands first: a torn record has it too.
 """
 
 NOT_RUN = {"code": NOT_READY, "message": "resource is not ready"}

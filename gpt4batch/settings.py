@@ -461,3 +461,9 @@ class AuthSettings:
         "Proxy, besides HTTPS_PROXY and the like.",
         "代理,另支持HTTPS_PROXY等环境变量.",
     )
+
+    def __post_init__(self) -> None:
+        """Refuse values that no token service can work with."""
+        if self.ttl < 1:
+            raise UsageError(f"--ttl {self.ttl}: the token must live at least one second")
+        address(self.url, "url")

@@ -109,11 +109,8 @@ class Source:
         self._numbers.append(number)
 
     def _physical(self) -> Iterator[tuple[int, int, bytes, bool]]:
-        """Yield start, line number and text of each line that is not blank; whether it is a log's.
-
-        What follows the first mark is the log, its last record too, which may have lost its own.
-        """
-        start, number, logged = 0, 0, False
+        """Yield start, line number, text and log mark of each line that is not blank."""
+        start = number = 0
         self._file.seek(0)
         while start < self.size:
             text = self._file.readline()
@@ -126,9 +123,8 @@ class Source:
             if number == 1 and text.startswith(BOM):
                 begin, text = begin + len(BOM), text[len(BOM) :]
             raw = text.rstrip(b"\r\n")
-            logged = logged or text.endswith(LOG_MARK)
             if raw.strip():
-                yield begin, number, raw, logged
+                yield begin, number, raw, raw.startswith(LOG_MARK)
 
     @property
     def bad_count(self) -> int:

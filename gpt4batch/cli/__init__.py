@@ -61,6 +61,8 @@ def main(argv: list[str] | None = None) -> NoReturn:
     except Gpt4BatchError as error:
         typer.echo(printable(f"gpt4batch: {error}"), err=True)
         sys.exit(error.exit_code)
+    except KeyboardInterrupt:
+        sys.exit(130)
 
 
 def prepared(words: list[str]) -> list[str]:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import getpass
 import sys
 
 import typer
 
 from gpt4batch.cli.flags import interactive, say
 from gpt4batch.errors import UsageError
-from gpt4batch.settings import AuthSettings, address
+from gpt4batch.settings import AuthSettings
 
 SETTINGS = AuthSettings
 HELP = (
@@ -23,7 +24,6 @@ def action(settings: AuthSettings) -> None:
 
     if not settings.email:
         raise UsageError("-e EMAIL is missing: the address of the account")
-    address(settings.url, "url")
     where, expires = anyio.run(_fetch, settings, _password(settings))
     until = say(f", good until {expires}", f",有效期至 {expires}") if expires else ""
     typer.echo(say(f"token stored in {where}{until}", f"令牌已保存到 {where}{until}"))
@@ -57,10 +57,9 @@ def _password(settings: AuthSettings) -> str:
         found = sys.stdin.readline().rstrip("\r\n") if sys.stdin is not None else ""
     else:
         try:
-            label = say("Password", "密码")
-            found = typer.prompt(label, hide_input=True, default="", show_default=False)
-        except typer.Abort:
-            raise UsageError("no password was given") from None
+            found = getpass.getpass(say("Password: ", "密码: "))
+        except EOFError:
+            found = ""
     if not found:
         raise UsageError("no password: type it when asked, pipe it in, or set GPT4BATCH_PASSWORD")
-    return str(found)
+    return found

@@ -124,11 +124,13 @@ class Display:
 
     def _picture(self, progress: Progress, batch: Batch) -> RenderableType:
         from rich.console import Group
+        from rich.padding import Padding
         from rich.progress_bar import ProgressBar
         from rich.text import Text
 
         ready = progress.done_before + progress.done + progress.failed
-        bar = ProgressBar(total=max(progress.total, 1), completed=ready)
+        # A bare bar ends without a newline: what follows would be cropped with its line.
+        bar = Padding(ProgressBar(total=max(progress.total, 1), completed=ready), 0)
         rows: list[RenderableType] = [bar, Text(self.plain(progress, batch), overflow="ellipsis")]
         if progress.last_error:
             text = say("last error: ", "最近错误: ") + printable(progress.last_error)

@@ -1,0 +1,94 @@
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from gpt4batch import jsonl
+
+SPACE = st.sampled_from([b"", b" ", b"\t", b"\r\n "])
+ATOMS = st.one_of(
+    st.text().map(jsonl.dumps),
+    st.integers().map(lambda number: b"%d" % number),
+    st.integers(10**25, 10**40).map(lambda number: b"-%d.%de+7" % (number, number)),
+    st.floats(allow_nan=False, allow_infinity=False).map(lambda number: repr(number).encode()),
+    st.sampled_from(
+        [
+            b"null",
+            b"true",
+            b"false",
+            rb'"\ud83d"',
+            rb'"\udc00\ud800 \\\""',
+            b'"\xe2\x80\xa8\xc2\x85"',
+            b"0.10000000000000001",
+            b"1E400",
+            rb'"\u0041[{]},:\""',
+        ]
+    ),
+)
+
+
+def objects(values: st.SearchStrategy[bytes]) -> st.SearchStrategy[bytes]:
+    return st.tuples(st.lists(st.tuples(st.text(max_size=3), values), max_size=4), SPACE).map(
+        lambda drawn: (
+            b"{%s}"
+            % (b"," + drawn[1]).join(
+                jsonl.dumps(key) + drawn[1] + b":" + drawn[1] + value for key, value in drawn[0]
+            )
+        )
+    )
+
+
+def arrays(values: st.SearchStrategy[bytes]) -> st.SearchStrategy[bytes]:
+    return st.tuples(st.lists(values, max_size=4), SPACE).map(
+        lambda drawn: b"[" + (drawn[1] + b"," + drawn[1]).join(drawn[0]) + b"]"
+    )
+
+
+VALUES = st.recursive(ATOMS, lambda values: objects(values) | arrays(values), max_leaves=12)
+
+
+@given(st.lists(st.tuples(st.text(), VALUES), max_size=6), SPACE)
+def test_members_of_an_object_are_cut_out_as_they_stand(
+    pairs: list[tuple[str, bytes]], space: bytes
+) -> None:
+    texts = [space + jsonl.dumps(name) + space + b":" + value + space for name, value in pairs]
+    assert jsonl.members(space + b"{" + b",".join(texts) + space + b"}" + space) == pairs
+
+
+@given(st.lists(VALUES, max_size=6), SPACE)
+def test_elements_of_an_array_are_cut_out_as_they_stand(values: list[bytes], space: bytes) -> None:
+    texts = [space + value + space for value in values]
+    assert jsonl.elements(b"[" + b",".join(texts) + space + b"]") == values
+
+
+@given(VALUES)
+def test_value_put_into_one_line_is_the_same_value(value: bytes) -> None:
+    line = jsonl.one_line(value)
+    assert not set(b"\r\n") & set(line)
+    assert jsonl.loads(line) == jsonl.loads(value)
+
+
+@given(st.text(alphabet=st.characters(exclude_categories=[])))
+def test_text_of_any_code_points_comes_back(text: str) -> None:
+    assert jsonl.loads(jsonl.dumps(text)) == text
+    assert b"\n" not in jsonl.dumps(text)
+
+
+@pytest.mark.parametrize(
+    ("raw", "words"),
+    [
+        (b'{"a":1', "not JSON"),
+        (b"", "not JSON"),
+        (b"NaN", "not JSON"),
+        (b'{"a":Infinity}', "not JSON"),
+        (b'{"a":1}{"a":2}', "not JSON"),
+        (b"\xff", "not"),
+        (b'"\xff"', "not UTF-8"),
+        (b"[" * 500, "not JSON"),
+        (b"[" * 100_000 + b"]" * 100_000, "nested too deeply"),
+    ],
+)
+def test_text_that_is_no_json_is_refused_with_the_reason(raw: bytes, words: str) -> None:
+    with pytest.raises(jsonl.JSONError, match=words):
+        jsonl.loads(raw)
