@@ -156,6 +156,8 @@ class Batch:
 
         async def fetch() -> str:
             found = await fetch_token(transport, url, email, password, AuthSettings().ttl)
+            if self.settings.origin:
+                return found.access_token  # a rehearsal's, which must not replace the real one
             try:
                 credentials.store(found)
             except OSError as error:

@@ -18,7 +18,16 @@ from filelock import FileLock, Timeout
 from gpt4batch import jsonl
 from gpt4batch.errors import OutputError, UsageError
 from gpt4batch.ledger import Ledger, State
-from gpt4batch.records import LOG_MARK, NOT_RUN, Line, calls_noted, parse_line, render, render_bad
+from gpt4batch.records import (
+    LOG_MARK,
+    NOT_RUN,
+    Line,
+    calls_noted,
+    in_key_order,
+    parse_line,
+    render,
+    render_bad,
+)
 from gpt4batch.resume import Resume, repaired, whole
 
 if TYPE_CHECKING:
@@ -370,7 +379,8 @@ class Journal:
         assert self._source is not None
         state = ledger.states[index]
         record = self._record(index, ledger)
-        if state == State.FAILED or (state == State.DONE and b'"iErr"' not in record):
+        finished = state == State.FAILED or (state == State.DONE and b'"iErr"' not in record)
+        if finished and in_key_order(record):
             return record + b"\n"
         if reason := self._source.bad_reason(index):
             return render_bad(record, reason) + b"\n"

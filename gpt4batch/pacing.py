@@ -26,6 +26,9 @@ LONGEST_LAG = 1.0
 REMEMBERED = 256
 """Calls by which the rate of what is sent and answered is measured."""
 
+FIRST_GUESS = 10.0
+"""Calls a second, at least, that a run without a limit is slowed down from by its first 429."""
+
 SLOWEST = 1 / 16
 """The least share of the full rate that 429s can bring the pace down to."""
 
@@ -118,7 +121,7 @@ class Pacer:
         self._slowed_at = now
         if not self._paced:
             self._paced = True
-            self.set_rate(max(1.0, _per_second(self._sent, now, 1.0)))
+            self.set_rate(max(FIRST_GUESS, _per_second(self._sent, now, 1.0)))
         if answered := _per_second(self._answered, now, 5.0):
             self._ceiling = min(self._rate, max(1.0, 4 * answered))
         self._pace = max(self._ceiling * SLOWEST, min(self._pace, self._ceiling) / 2)

@@ -192,7 +192,7 @@ class Desk:
     def run(self, block: str) -> str:
         env = environment(self.home, GPT4BATCH_MOCK="true", GPT4BATCH_LATENCY="0")
         if block.startswith("gpt4batch authsvc"):
-            env |= {"GPT4BATCH_URL": self.service, "GPT4BATCH_PASSWORD": "a password"}
+            env |= {"GPT4BATCH_TOKEN_URL": self.service, "GPT4BATCH_PASSWORD": "a password"}
         done = subprocess.run(
             ["bash", "-euo", "pipefail", "-c", block],
             cwd=self.folder,

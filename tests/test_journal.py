@@ -145,8 +145,8 @@ def test_torn_tail_at_every_byte_drops_the_torn_record_and_nothing_else(bench: B
     out = bench.folder / "out.jsonl"
     ends = [0]
     for text in records:
-        ends.append(ends[-1] + len(text) + 2)
-    whole = b"".join(b"\t" + text + b"\n" for text in records)
+        ends.append(ends[-1] + len(text) + 4)
+    whole = b"".join(b"\t \t" + text + b"\n" for text in records)
     logging.getLogger("gpt4batch").setLevel(logging.ERROR)
     try:
         for size in range(len(whole) + 1):
@@ -166,7 +166,7 @@ def test_torn_tail_at_every_byte_drops_the_torn_record_and_nothing_else(bench: B
 @pytest.mark.parametrize("way", ["output", "input", "both"])
 def test_torn_log_is_read_in_every_shape_of_fix(bench: Bench, way: str) -> None:
     lines, records = three(bench)
-    torn = b"\t" + records[0] + b"\n\t" + records[2] + b"\n\t" + records[1][:-9]
+    torn = b"\t \t" + records[0] + b"\n\t \t" + records[2] + b"\n\t \t" + records[1][:-9]
     if way == "output":
         (bench.folder / "out.jsonl").write_bytes(torn)
         source = "in.jsonl"
@@ -206,7 +206,7 @@ def test_empty_output_is_no_obstacle(bench: Bench) -> None:
 
 def test_half_way_record_is_gone_on_from(bench: Bench) -> None:
     lines, _ = three(bench)
-    (bench.folder / "out.jsonl").write_bytes(b"\t" + record(lines[1], "first") + b"\n")
+    (bench.folder / "out.jsonl").write_bytes(b"\t \t" + record(lines[1], "first") + b"\n")
     with opened(bench) as journal:
         assert journal.state(1) == State.PARTIAL
         line = journal.line(1)
@@ -218,7 +218,7 @@ def test_later_record_of_a_line_counts(bench: Bench) -> None:
     lines, _ = three(bench)
     failed = record(lines[0], error={"code": 501, "message": "x"})
     log = [failed, record(lines[0], "one"), record(lines[0], "one", "two")]
-    (bench.folder / "out.jsonl").write_bytes(b"".join(b"\t" + text + b"\n" for text in log))
+    (bench.folder / "out.jsonl").write_bytes(b"".join(b"\t \t" + text + b"\n" for text in log))
     with opened(bench) as journal:
         assert journal.state(0) == State.DONE
         journal.finish()
@@ -228,7 +228,7 @@ def test_later_record_of_a_line_counts(bench: Bench) -> None:
 def test_failure_after_an_answer_does_not_undo_what_is_done(bench: Bench) -> None:
     lines, records = three(bench)
     failed = record(lines[0], error={"code": 501, "message": "x"})
-    (bench.folder / "out.jsonl").write_bytes(b"\t" + records[0] + b"\n\t" + failed + b"\n")
+    (bench.folder / "out.jsonl").write_bytes(b"\t \t" + records[0] + b"\n\t \t" + failed + b"\n")
     with opened(bench) as journal:
         assert journal.state(0) == State.DONE
 
@@ -390,7 +390,7 @@ async def test_fix_in_place_on_a_log_that_holds_lines_not_reached(
     bench.write(*lines)
     await bench.run(service.origin, limit=1)
     ordered = (bench.folder / "out.jsonl").read_bytes()
-    log = b"\t" + record(lines[2], "two") + b"\n\t" + record(lines[3], "three")[:40]
+    log = b"\t \t" + record(lines[2], "two") + b"\n\t \t" + record(lines[3], "three")[:40]
     (bench.folder / "out.jsonl").write_bytes(ordered + log)
     summary = await bench.run(service.origin, fix=True, input="out.jsonl")
     assert (summary.lines, summary.done, summary.done_before, summary.chats) == (4, 4, 2, 2)

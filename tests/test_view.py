@@ -13,7 +13,7 @@ import subprocess
 import sys
 import tomllib
 import zlib
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -24,6 +24,7 @@ import pytest
 
 from gpt4batch import jsonl
 from gpt4batch.errors import UsageError
+from gpt4batch.records import LOG_MARK
 from gpt4batch.view import report
 from gpt4batch.view.figures import MOST_BUCKETS, Latency, Timeline
 from gpt4batch.view.files import Folders
@@ -61,16 +62,20 @@ def timed(record: dict[str, Any], *seconds: float) -> dict[str, Any]:
     return {**record, "meta": {"started": finished, "finished": finished, "asks": calls}}
 
 
-def written(path: Path, records: Iterable[Any], end: bytes = b"\n") -> Path:
+def written(path: Path, records: Iterable[Any], mark: bytes = b"") -> Path:
     texts = (item if isinstance(item, bytes) else jsonl.dumps(item) for item in records)
-    path.write_bytes(b"".join(text + end for text in texts))
+    path.write_bytes(b"".join(mark + text + b"\n" for text in texts))
     return path
 
 
-def append(path: Path, *records: Any, end: bytes = b" \n") -> None:
+def append(path: Path, *records: Any) -> None:
     with path.open("ab") as file:
-        for record in records:
-            file.write((record if isinstance(record, bytes) else jsonl.dumps(record)) + end)
+        file.writelines(LOG_MARK + jsonl.dumps(record) + b"\n" for record in records)
+
+
+def append_bytes(path: Path, data: bytes) -> None:
+    with path.open("ab") as file:
+        file.write(data)
 
 
 def picture(path: Path) -> Path:
@@ -94,7 +99,7 @@ def indexed(path: Path, source: Path | None = None) -> Output:
     return output
 
 
-def ids(index: Index) -> list[str]:
+def ids(index: Index) -> list[Any]:
     return [(parse(index.read(row)) or {}).get("id", "") for row in range(len(index.rows))]
 
 
@@ -523,12 +528,12 @@ def test_equal_lines_of_an_ordered_file_stay_lines_of_their_own(tmp_path: Path) 
 def test_torn_last_line_is_left_until_it_is_whole(tmp_path: Path) -> None:
     path = written(tmp_path / "out.jsonl", [line("a", "yes")])
     output = indexed(path)
-    record = jsonl.dumps(line("b", "yes")) + b" \n"
-    append(path, record[:30], end=b"")
+    record = LOG_MARK + jsonl.dumps(line("b", "yes")) + b"\n"
+    append_bytes(path, record[:30])
     output.follow()
     output.follow()
     assert ids(output.index) == ["a"]
-    append(path, record[30:], end=b"")
+    append_bytes(path, record[30:])
     output.follow()
     assert ids(output.index) == ["a", "b"]
     output.close()
@@ -536,19 +541,19 @@ def test_torn_last_line_is_left_until_it_is_whole(tmp_path: Path) -> None:
 
 def test_last_line_without_an_end_counts_once_it_no_longer_grows(tmp_path: Path) -> None:
     path = written(tmp_path / "out.jsonl", [line("a", "yes")])
-    append(path, line("b", "yes"), end=b"")
+    append_bytes(path, jsonl.dumps(line("b", "yes")))
     output = Output(path)
     output.follow()
     output.follow()
     assert ids(output.index) == ["a", "b"]
-    append(path, b"", line("c", "yes"), end=b"\n")
+    append_bytes(path, b"\n" + jsonl.dumps(line("c", "yes")) + b"\n")
     output.follow()
     assert ids(output.index) == ["a", "b", "c"]
     output.close()
 
 
 def test_file_put_in_order_is_shown_from_its_new_bytes(tmp_path: Path) -> None:
-    path = written(tmp_path / "out.jsonl", [line("b", "yes"), line("a", "yes")], end=b" \n")
+    path = written(tmp_path / "out.jsonl", [line("b", "yes"), line("a", "yes")], mark=LOG_MARK)
     output = indexed(path)
     first = output.index
     fresh = written(
@@ -584,7 +589,7 @@ def test_file_that_goes_away_stays_readable(tmp_path: Path) -> None:
 
 def test_input_shows_lines_that_did_not_run_in_input_order(tmp_path: Path) -> None:
     source = written(tmp_path / "in.jsonl", [line("a"), line("b"), line("b"), line("c")])
-    path = written(tmp_path / "out.jsonl", [line("c", "yes"), line("b", "first")], end=b" \n")
+    path = written(tmp_path / "out.jsonl", [line("c", "yes"), line("b", "first")], mark=LOG_MARK)
     output = indexed(path, source)
     assert ids(output.index) == ["a", "b", "b", "c"]
     assert states(output.index) == ["NOT_RUN", "DONE", "NOT_RUN", "DONE"]
@@ -603,7 +608,7 @@ def test_input_that_is_the_output_is_read_once(tmp_path: Path) -> None:
 
 
 async def test_page_sees_a_running_batch_grow_and_end(tmp_path: Path) -> None:
-    path = written(tmp_path / "out.jsonl", [line("b", "yes")], end=b" \n")
+    path = written(tmp_path / "out.jsonl", [line("b", "yes")], mark=LOG_MARK)
     async with site(path) as page:
         key = (await page.json("line", run=0, row=0))["key"]
         append(path, line("a", "yes"))
@@ -618,12 +623,39 @@ async def test_page_sees_a_running_batch_grow_and_end(tmp_path: Path) -> None:
         assert (await page.json("find", run=0, key="zz"))["row"] is None
 
 
+def test_run_of_batchsvc_is_followed_line_by_line(tmp_path: Path) -> None:
+    asks = [{"id": turn, "content": f"turn {turn}"} for turn in range(2)]
+    source = written(tmp_path / "in.jsonl", [{"id": n, "asks": asks} for n in range(12)])
+    out = written(tmp_path / "out.jsonl", [])
+    output = Output(out, source)
+    argv = [sys.executable, "-m", "gpt4batch", "batchsvc", "--mock", "-f", "-q", "0", "-g", "4"]
+    environment = {**os.environ, "GPT4BATCH_LATENCY": "0.2"}
+    files = ["-i", str(source), "-o", str(out), "--quiet"]
+    seen = set()
+    with subprocess.Popen([*argv, *files], env=environment, stderr=subprocess.DEVNULL) as process:
+        while process.poll() is None:
+            output.follow()
+            seen |= set(states(output.index))
+            assert len(output.index.rows) <= 12
+            with suppress(subprocess.TimeoutExpired):
+                process.wait(0.02)
+    output.follow()
+    assert process.returncode == 0
+    assert seen == {"NOT_RUN", "PARTLY", "DONE"}
+    assert ids(output.index) == list(range(12))
+    assert states(output.index) == ["DONE"] * 12
+    latency = output.index.public()["latency"]
+    assert latency["calls"] == 24
+    assert latency["p50"] >= 0.05
+    output.close()
+
+
 # Saving
 
 
 async def test_failed_lines_are_saved_as_they_are(tmp_path: Path) -> None:
     failed = jsonl.dumps(line("b", iErr=FAILED))
-    path = written(tmp_path / "out.jsonl", [line("a", "yes"), failed], end=b" \n")
+    path = written(tmp_path / "out.jsonl", [line("a", "yes"), failed], mark=LOG_MARK)
     async with site(path) as page:
         answer = await page.get("api/save", run=0, state="failed")
         assert answer.content == failed + b"\n"
@@ -729,7 +761,9 @@ def test_percentiles_are_within_a_twentieth() -> None:
 
 
 def test_index_keeps_fifty_bytes_a_line(tmp_path: Path) -> None:
-    path = written(tmp_path / "out.jsonl", [line(f"q{n}", "yes") for n in range(3000)], end=b" \n")
+    path = written(
+        tmp_path / "out.jsonl", [line(f"q{n}", "yes") for n in range(3000)], mark=LOG_MARK
+    )
     index = Index(open_file(path), None, 1)
     index.follow()
     rows = index.rows

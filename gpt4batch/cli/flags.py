@@ -203,7 +203,7 @@ def command_of(settings: type, action: Callable[[Any], None]) -> Callable[..., N
 
 def environment_name(spec: Flag) -> str:
     """Return the environment variable that sets a flag."""
-    return "GPT4BATCH_" + spec.long.upper().replace("-", "_")
+    return spec.env or "GPT4BATCH_" + spec.long.upper().replace("-", "_")
 
 
 def _argument_default(default: Any, spec: Flag) -> Any:

@@ -10,6 +10,7 @@ from array import array
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from gpt4batch.errors import UsageError
+from gpt4batch.records import LOG_MARK
 from gpt4batch.view.figures import Figures
 from gpt4batch.view.record import Facts, examine
 from gpt4batch.view.rows import Place, Rows
@@ -22,8 +23,6 @@ BLOCK = 2 << 20
 LONGEST_LINE = 1 << 30
 LONGEST_TAIL = 64 << 20
 POLL = 0.5
-LOG_END = b"} "
-"""How a record ends that a run still on has written: it replaces the line's earlier ones."""
 
 INPUT, OUTPUT = 0, 1
 
@@ -145,7 +144,7 @@ class Index:
     def take(self, place: Place, line: bytes) -> None:
         """Take in one line: a new row, or news of one that is there."""
         facts = examine(line)
-        is_log = place.source == OUTPUT and line.endswith(LOG_END)
+        is_log = place.source == OUTPUT and line.startswith(LOG_MARK)
         with self.lock:
             self.log_records += is_log
             row = self.row_of(facts.key, place, is_log=is_log)
