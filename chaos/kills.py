@@ -61,7 +61,7 @@ def write_points(lab: Lab) -> None:
 
 def _points_bench(lab: Lab, service: Service, name: str) -> tuple[Bench, list[dict[str, object]]]:
     bench = lab.bench(name, service, "-g=1", "-v=0.0015")
-    lines = lines_of(bench.folder, 3, lab.rand, asks=2, attach=0.5)
+    lines = lines_of(bench.folder, 2, lab.rand, asks=2, attach=0.5)
     save_lines(bench.input, lines)
     return bench, lines
 
