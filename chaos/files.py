@@ -125,7 +125,7 @@ def _bare(answer: dict[str, Any]) -> dict[str, Any]:
 def edits(lab: Lab) -> None:
     """Move, add, remove and change lines between runs; write some of them twice."""
     service = lab.service("--asset-rate=0.2")
-    for number in range(lab.size(20, 3)):
+    for number in range(lab.size(20, 2)):
         bench = lab.bench(f"edit{number}", service)
         lines = lines_of(bench.folder, 30, lab.rand, asks=3)
         lines += lab.rand.sample(lines, 5)  # equal lines
