@@ -308,7 +308,7 @@ def _thread(answers: list[bytes]) -> tuple[str, str]:
 def _is_unknown(error: RejectedError) -> bool:
     """Tell whether a refusal may mean that the service has forgotten the conversation."""
     text = str(error)
-    return error.code in (404, 410) or bool(THREAD.search(text) and LOST.search(text))
+    return error.code in (404, 409, 410) or bool(THREAD.search(text) and LOST.search(text))
 
 
 def _forget(outcome: Outcome) -> None:

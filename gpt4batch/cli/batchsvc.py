@@ -37,6 +37,7 @@ def action(settings: Settings) -> None:
     from gpt4batch.cli import display, logs
     from gpt4batch.cli.farewell import farewell
 
+    signal.signal(signal.SIGINT, signal.SIG_DFL)  # until the run listens: nothing is begun yet
     for number in (signal.SIGINT, signal.SIGTERM):  # the run itself takes them over
         signal.signal(number, _leave)
     with ExitStack() as stack:
