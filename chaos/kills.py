@@ -126,7 +126,8 @@ def _stopped(  # type: ignore[no-untyped-def]
     lab, bench, process, sent, lines, before, service, *, twice
 ) -> None:
     run = bench.end(process)
-    if b"Fatal Python error: init" in run.errors:  # the interpreter itself was still loading
+    loading = b"Fatal Python error: init" in run.errors or b"KeyboardInterrupt" in run.errors
+    if loading and not bench.out.exists():  # none of our code ran yet: Python's own words
         run = Run(-sent, b"", b"")
     # Before the run handles signals, Python's own way ends it: no call was made then.
     run.expect(128 + sent, 0, -sent)
