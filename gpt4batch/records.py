@@ -81,8 +81,8 @@ class Line:
 
     @property
     def key(self) -> bytes:
-        """Return the 16 bytes by which a line is recognised: a digest of its id and asks."""
-        return _key(self.id, self.asks)
+        """Return the 16 bytes by which the line is recognised."""
+        return key_of(self.id, self.asks)
 
     def answers(self) -> list[bytes]:
         """Return the text of the answers that the line has."""
@@ -129,35 +129,26 @@ def parse_line(raw: bytes, index: int = 0, number: int = 0) -> Line:
     )
 
 
-class Glance(NamedTuple):
-    """What the beginning of a line of output tells."""
-
-    key: bytes
-    done: bool
-
-
-def glance(raw: bytes) -> Glance | None:
-    """Return the key of a line of output and whether it is done, from its beginning alone.
+def glance(raw: bytes) -> tuple[Id, Ask] | None:
+    """Return id and ask of a line of output that is done, from its beginning alone.
 
     Reading the answers takes three quarters of the time of looking through an output. A line of
     several asks, or one whose answers do not follow its asks, has to be read whole: None.
     """
     # Outside of a string only: in a string the quote would be escaped, or end it.
     head, separator, tail = raw.partition(b',"answers":')
-    if not separator:
+    if not separator or not tail.startswith(b"[{") or b'"iErr"' in tail:
         return None
     try:
         doc = jsonl.loads(head + b"}")
-        asks = doc["asks"]
-        if len(asks) != 1:
-            return None
-        key = _key(_id(doc.get("id"), "id"), (_ask(asks[0], 0),))
-    except (jsonl.JSONError, KeyError, TypeError, BadLine):
+        (ask,) = doc["asks"]
+        return _id(doc.get("id"), "id"), _ask(ask, 0)
+    except (jsonl.JSONError, KeyError, TypeError, ValueError):
         return None
-    return Glance(key, b'"iErr"' not in tail and tail.startswith(b"[{"))
 
 
-def _key(line_id: Id, asks: tuple[Ask, ...]) -> bytes:
+def key_of(line_id: Id, asks: tuple[Ask, ...]) -> bytes:
+    """Return the 16 bytes by which lines are recognised: a digest of id and asks."""
     return blake2b(jsonl.dumps((line_id, [tuple(ask) for ask in asks])), digest_size=16).digest()
 
 
