@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from gpt4batch.ledger import Ledger, State, state_of
-from gpt4batch.records import LOG_MARK, BadLine, glance, parse_line
+from gpt4batch.records import LOG_MARK, BadLine, asked_in, begins_alike, glance, parse_line
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -47,7 +47,8 @@ class Beside:
         if state is None:
             self.follows = False
             return False
-        self.found.grow(line.index)
+        if len(self.found.states) != line.index:
+            self.found.grow(line.index)
         self.found.add(state, self.end, len(raw))
         self.end += len(raw)
         return True
@@ -57,7 +58,8 @@ def _state_in(raw: bytes, line: Line) -> State | None:
     """Return how far a record says that a line is; None if it is no ordered record of the line."""
     if raw.startswith(LOG_MARK):
         return None
-    if len(line.asks) == 1 and glance(raw) == (line.id, line.asks[0]):
+    head = glance(raw) if len(line.asks) == 1 else None
+    if head and (begins_alike(line.raw, head) or asked_in(head) == (line.id, line.asks[0])):
         return State.DONE
     try:
         record = parse_line(raw)

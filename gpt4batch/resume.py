@@ -11,7 +11,16 @@ from typing import IO, TYPE_CHECKING, Any
 from gpt4batch import jsonl
 from gpt4batch.beside import Beside
 from gpt4batch.ledger import Equals, KeyIndex, Ledger, State, state_of
-from gpt4batch.records import LOG_MARK, BadLine, Line, glance, is_bad_record, key_of, parse_line
+from gpt4batch.records import (
+    LOG_MARK,
+    BadLine,
+    Line,
+    asked_in,
+    glance,
+    is_bad_record,
+    key_of,
+    parse_line,
+)
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -159,7 +168,8 @@ class Resume:
             self.in_order = False
             return
         marked = raw.startswith(LOG_MARK)
-        seen = None if marked else glance(raw)
+        head = None if marked else glance(raw)
+        seen = asked_in(head) if head else None
         if seen is not None and self._is_next(key_of(seen[0], (seen[1],))):
             self._note_next(State.DONE, start, len(raw))
             return
