@@ -52,7 +52,10 @@ LOST = re.compile(
 
 @dataclass(slots=True)
 class Outcome:
-    """How far a line came: its answers so far, its error, and what `meta` tells of it."""
+    """How far a line came: its answers so far, its error, and what `meta` tells of it.
+
+    `ran` names the worker of a fleet that ran the line, and which of its goes it was.
+    """
 
     line: Line
     answers: list[bytes]
@@ -62,6 +65,7 @@ class Outcome:
     timings: list[dict[str, Any]] = field(default_factory=list)
     superseded: list[Any] = field(default_factory=list)
     published: int = 0
+    ran: dict[str, str] = field(default_factory=dict)
     started: datetime = field(default_factory=lambda: datetime.now(UTC))
 
     @property
@@ -77,6 +81,7 @@ class Outcome:
             meta["finished"] = datetime.now(UTC)
         elif len(self.answers) == len(self.line.asks):
             error = NOT_DOWNLOADED  # every ask is answered, and the line is not done for all that
+        meta |= self.ran
         meta["asks"] = self.timings
         if self.uploads:
             meta["uploads"] = self.uploads

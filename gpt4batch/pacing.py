@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 import anyio
 from aiolimiter import AsyncLimiter
@@ -28,6 +28,19 @@ REMEMBERED = 256
 
 SLOWEST = 1 / 16
 """The least share of the full rate that 429s can bring the pace down to."""
+
+
+class Pace(Protocol):
+    """What a client asks before each call, and tells what came of it."""
+
+    async def wait(self) -> float:
+        """Wait for the turn of one call and return the moment at which it may leave."""
+
+    def slow_down(self, sent: float, after: float | None) -> None:
+        """Take note of a 429 to a call sent at a moment, with its Retry-After in seconds."""
+
+    def speed_up(self) -> None:
+        """Take note of a success."""
 
 
 class Pacer:

@@ -8,13 +8,13 @@ from typing import Any, NoReturn
 import typer
 
 from gpt4batch import __version__
-from gpt4batch.cli import authsvc, batchsvc, mocksvc
+from gpt4batch.cli import authsvc, batchsvc, mocksvc, worksvc
 from gpt4batch.cli.flags import command_of, rewrite, say
 from gpt4batch.cli.logs import printable
 from gpt4batch.errors import Gpt4BatchError
 from gpt4batch.settings import flags_of
 
-COMMANDS = {"authsvc": authsvc, "batchsvc": batchsvc, "mocksvc": mocksvc}
+COMMANDS = {"authsvc": authsvc, "batchsvc": batchsvc, "mocksvc": mocksvc, "worksvc": worksvc}
 """Each command's module: its `SETTINGS`, its `action` and its `HELP` in English and Chinese."""
 
 

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from rich.console import Console, RenderableType
 
     from gpt4batch.batch import Batch, Summary
+    from gpt4batch.fleet import Fleet
     from gpt4batch.progress import Progress
 
 REFRESH = 0.25
@@ -105,14 +106,30 @@ class Display:
             parts.append(f"{progress.failed} " + say("failed", "失败"))
         limit = f"/{batch.settings.qps:g}" if batch.settings.qps else ""
         parts.append(f"{calls:.1f}{limit} " + say("calls/s", "次/秒"))
-        in_flight = f"{batch.client.in_flight}/{batch.settings.goroutine}"
-        parts.append(in_flight + say(" in flight", " 进行中"))
-        if cooling := batch.pacer.cooling:
-            parts.append(say("waiting ", "等待 ") + duration(cooling))
+        parts += self._fleet(batch.fleet) if batch.fleet else self._here(batch)
         left = progress.to_run - progress.done - progress.failed
         if lines > 0 and left > 0:
             parts.append(duration(left / lines) + say(" left", " 剩余"))
         return ", ".join(parts)
+
+    def _here(self, batch: Batch) -> list[str]:
+        in_flight = f"{batch.client.in_flight}/{batch.settings.goroutine}"
+        parts = [in_flight + say(" in flight", " 进行中")]
+        if cooling := batch.pacer.cooling:
+            parts.append(say("waiting ", "等待 ") + duration(cooling))
+        return parts
+
+    def _fleet(self, fleet: Fleet) -> list[str]:
+        """Return what each worker is at: lines of its places, and its errors by kind."""
+        rows = []
+        for name, member in sorted(fleet.members.items()):
+            report = member.report
+            row = f"{name} {report.places - report.free}/{report.places}"
+            if errors := ", ".join(f"{kind} {count}" for kind, count in report.errors.items()):
+                row += f" ({errors})"
+            rows.append(row)
+        count = f"{len(rows)} " + say("workers", "个worker")
+        return [count + (": " + "; ".join(rows) if rows else "")]
 
     async def _bar(self, console: Console, progress: Progress, batch: Batch) -> None:
         from rich.live import Live

@@ -1,0 +1,71 @@
+"""What it takes to call the service: sockets, token and downloads, from the settings."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
+
+import httpx
+
+from gpt4batch import credentials
+from gpt4batch.assets import Downloads, guard
+from gpt4batch.client import Client, fetch_token
+from gpt4batch.settings import MIB, AuthSettings, Endpoints, Settings, WorkerSettings
+from gpt4batch.tokens import Tokens
+from gpt4batch.transport import AiohttpTransport
+
+if TYPE_CHECKING:
+    from gpt4batch.control import Control
+
+
+def sockets(addresses: Endpoints, proxy: str) -> AiohttpTransport:
+    """Return the transport for some addresses."""
+    verify = httpx.create_ssl_context() if _needs_tls(addresses) else None
+    return AiohttpTransport(proxy=proxy, verify=verify)
+
+
+def _needs_tls(addresses: Endpoints) -> bool:
+    """Tell whether certificates are needed; reading them costs the start-up a tenth of a second."""
+    return any(
+        url.startswith("https") for url in (addresses.chat, addresses.upload, addresses.gizmos)
+    )
+
+
+def tokens(token: str, transport: AiohttpTransport, origin: str = "") -> Tokens:
+    """Return the token, which renews itself where the environment holds the credentials."""
+    email = os.environ.get("GPT4BATCH_EMAIL", "")
+    password = os.environ.get("GPT4BATCH_PASSWORD", "")
+    if not email or not password:
+        return Tokens(token, secrets=(password,))
+    url = os.environ.get("GPT4BATCH_TOKEN_URL", "") or AuthSettings().url
+    if origin:
+        url = origin + urlsplit(url).path
+
+    async def fetch() -> str:
+        found = await fetch_token(transport, url, email, password, AuthSettings().ttl)
+        credentials.store(found)
+        return found.access_token
+
+    return Tokens(token, fetch, secrets=(password,))
+
+
+def downloads(
+    folder: Path,
+    settings: Settings | WorkerSettings,
+    addresses: Endpoints,
+    client: Client,
+    control: Control,
+) -> Downloads:
+    """Return what fetches the files that answers link to into a folder."""
+    hosts = {urlsplit(url).hostname or "" for url in (addresses.chat, addresses.upload)}
+    return Downloads(
+        folder,
+        settings.download_prefix,
+        client.open_url,
+        guard(frozenset(hosts), allow_private=settings.allow_private_downloads),
+        control,
+        retries=settings.retries,
+        max_size=settings.max_download_size * MIB,
+    )
