@@ -7,7 +7,7 @@ TOOLS := .venv/.tools-ready
 BENCH := .venv/bench
 BENCH_STAMP := $(BENCH)/.ready
 
-.PHONY: setup demo test nsqd check format bench bench-short lock clean
+.PHONY: setup demo test nsqd chaos-fleet check format bench bench-short lock clean
 .PHONY: reference pictures docs packages single-file
 
 setup: $(STAMP)
@@ -30,6 +30,10 @@ nsqd: .tools/bin/nsqd
 
 .tools/bin/nsqd: tests/broker/go.mod tests/broker/go.sum
 	cd tests/broker && GOBIN=$(CURDIR)/.tools/bin go install tool
+
+# 5,000 lines on a fleet in which everything is killed again and again; minutes.
+chaos-fleet: $(STAMP) nsqd
+	GPT4BATCH_REQUIRE_NSQ=1 $(BIN)/pytest -m chaos -s tests/test_fleet.py
 
 check: $(STAMP)
 	$(BIN)/ruff format --check .

@@ -163,6 +163,7 @@ def farewell(summary: Summary, command: str) -> str:
         command: The command line that goes on with it.
     """
     rows = [_lines_row(summary), _calls_row(summary), *_failure_rows(summary)]
+    rows += _fleet_rows(summary)
     rows += [
         f"{name} {value}"
         for name, value in (
@@ -206,6 +207,28 @@ def _failure_rows(summary: Summary) -> list[str]:
         ids = ", ".join(str(example) for example in group["examples"])
         cause = f"{group['stage']} {group['code']}: {group['message']}"
         rows.append(f"  {group['count']} × {cause} ({ids})")
+    return rows
+
+
+def _fleet_rows(summary: Summary) -> list[str]:
+    """Return what a fleet may have paid for twice, and why."""
+    rows, fleet = [], summary.fleet
+    if again := fleet.get("begun_again"):
+        rows.append(
+            say(
+                f"  {again} lines were begun again after their worker fell silent: "
+                "a call that was on its way then is paid twice",
+                f"  {again} 行因worker失联而重新运行:当时进行中的调用会被重复计费",
+            )
+        )
+    if twice := fleet.get("paid_twice"):
+        rows.append(
+            say(
+                f"  {twice} lines came back from two workers: the first answer counts, "
+                "both are paid",
+                f"  {twice} 行由两个worker返回:以先到者为准,两次均计费",
+            )
+        )
     return rows
 
 
