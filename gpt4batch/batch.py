@@ -15,11 +15,12 @@ import anyio
 import anyio.to_thread
 
 from gpt4batch import credentials, jsonl, service, wire
+from gpt4batch.book import Book
 from gpt4batch.client import Client
 from gpt4batch.control import Control, Stopped
 from gpt4batch.conversation import Conversation, Manner, Outcome
 from gpt4batch.errors import BudgetError, FatalError, OutputError, ServiceError, UsageError
-from gpt4batch.fleet import MOST_OUT, Fleet, Plan, exchange, identity
+from gpt4batch.fleet import MOST_OUT, Fleet, Plan, exchange
 from gpt4batch.journal import Journal
 from gpt4batch.ledger import State
 from gpt4batch.nsq import Publisher, message
@@ -205,7 +206,7 @@ class Batch:
             downloads=settings.enable_download,
         )
         fleet = Fleet(
-            identity(path, fix=settings.fix),
+            Book(path, fix=settings.fix),
             Plan(manner, settings.qps, settings.max_calls, settings.lease),
             exchange(settings),
             self,
@@ -310,6 +311,10 @@ class Batch:
     def settled(self, index: int) -> bool:
         """Tell whether a line has come to its end, as far as this run is concerned."""
         return self.journal.state(index) == State.DONE or index in self._failed
+
+    def ended(self, index: int) -> bool:
+        """Tell whether a line has come to its end, in this run or before."""
+        return self.journal.state(index) in (State.DONE, State.FAILED)
 
     def __len__(self) -> int:
         """Return the number of lines."""

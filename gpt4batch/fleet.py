@@ -8,18 +8,16 @@ from __future__ import annotations
 
 import logging
 import math
-import os
 import time
 from contextlib import AsyncExitStack
 from dataclasses import asdict, dataclass, field
-from secrets import token_hex
 from typing import TYPE_CHECKING, Protocol, Self
 
 import anyio
 
-from gpt4batch import errors, jsonl
+from gpt4batch import errors
 from gpt4batch.control import Stopped
-from gpt4batch.errors import BudgetError, CallError, FatalError, OutputError, UsageError
+from gpt4batch.errors import BudgetError, CallError, FatalError
 from gpt4batch.nsq import Access, Consumer, Publisher
 from gpt4batch.shares import Wheel
 from gpt4batch.spool import Backlog
@@ -42,9 +40,9 @@ from gpt4batch.wire import (
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
     from types import TracebackType
 
+    from gpt4batch.book import Book
     from gpt4batch.control import Control
     from gpt4batch.conversation import Outcome
     from gpt4batch.nsq import Delivery
@@ -107,43 +105,6 @@ def exchange(settings: Settings | WorkerSettings) -> Exchange:
 
 
 @dataclass(frozen=True, slots=True)
-class Identity:
-    """Which batch this is, and which of its coordinators."""
-
-    batch: str
-    epoch: int
-    path: Path | None
-
-
-def identity(path: Path | None, *, fix: bool) -> Identity:
-    """Return the identity kept in a file, one epoch on; without `fix` a new one.
-
-    Raises:
-        UsageError: The file holds something else.
-        OutputError: It cannot be written.
-    """
-    batch, epoch = token_hex(6), 0
-    if path is None:
-        return Identity(batch, 1, None)
-    try:
-        if fix and path.exists():
-            doc = jsonl.loads(path.read_bytes())
-            batch, epoch = str(doc["batch"]), int(doc["epoch"])
-        beside = path.with_name(path.name + ".new")
-        with beside.open("wb") as file:
-            file.write(jsonl.dumps({"batch": batch, "epoch": epoch + 1}) + b"\n")
-            file.flush()
-            os.fsync(file.fileno())
-        beside.replace(path)
-    except (ValueError, KeyError, TypeError) as error:
-        text = f"{path} is not what a fleet's run left there; move it away to begin a new batch"
-        raise UsageError(text) from error
-    except OSError as error:
-        raise OutputError(f"cannot write {path}: {error.strerror}") from error
-    return Identity(batch, epoch + 1, path)
-
-
-@dataclass(frozen=True, slots=True)
 class Plan:
     """What the fleet is asked to do; a rate or a number of calls of 0 is no limit."""
 
@@ -164,6 +125,9 @@ class Lines(Protocol):
 
     def settled(self, index: int) -> bool:
         """Tell whether a line has come to its end."""
+
+    def ended(self, index: int) -> bool:
+        """Tell whether a line has come to its end, in this run or before."""
 
     async def keep(self, outcome: Outcome) -> None:
         """Note a line that is half-way."""
@@ -203,7 +167,7 @@ class Fleet:
     An async context manager; `serve` has to run meanwhile.
 
     Args:
-        identity: The batch and the epoch.
+        book: The batch, the epoch, and what earlier coordinators saw.
         plan: What is asked of the workers.
         place: Where messages go.
         lines: The batch's lines.
@@ -213,15 +177,15 @@ class Fleet:
 
     def __init__(
         self,
-        identity: Identity,
+        book: Book,
         plan: Plan,
         place: Exchange,
         lines: Lines,
         control: Control,
         progress: Progress,
     ) -> None:
-        self.identity = identity
         self.members: dict[str, Member] = {}
+        self._book = book
         self._plan = plan
         self._place = place
         self._lines = lines
@@ -240,15 +204,16 @@ class Fleet:
         self._dry = 0
         self._granted = 0
         self._seen: set[str] = set()
-        self._totals = dict.fromkeys(("workers", "begun_again", "paid_twice", "foreign"), 0)
+        self._foreign = 0
         self._stack = AsyncExitStack()
 
     async def __aenter__(self) -> Self:
-        place, batch = self._place, self.identity.batch
+        place, batch = self._place, self._book.batch
 
         def publisher(topic: str, newest: int = 0) -> Publisher:
             backlog = Backlog(newest)
-            return Publisher(place.addresses, topic, backlog, access=place.access)
+            say = log.debug if newest else log.warning  # told once is enough
+            return Publisher(place.addresses, topic, backlog, access=place.access, on_state=say)
 
         def consumer(topic: str, channel: str, room: int) -> Consumer:
             access, lookup = place.access, place.lookup
@@ -260,6 +225,8 @@ class Fleet:
             enter = stack.enter_async_context
             self._tasks = await enter(publisher(place.tasks))
             self._beacons = await enter(publisher(place.control, newest=1))
+            self._book.open()
+            stack.callback(lambda: self._book.close(done=self._is_done()))
             results = consumer(place.results(batch), "coordinator", RESULTS_ROOM)
             self._results = await enter(results)
             reports = consumer(place.reports(batch), "coordinator#ephemeral", RESULTS_ROOM)
@@ -276,9 +243,9 @@ class Fleet:
         self._phase = OVER
         self._beacons.publish(written(self._beacon()))
         await self._stack.aclose()
-        path = self.identity.path
-        if path is not None and all(self._lines.settled(i) for i in range(len(self._lines))):
-            path.unlink(missing_ok=True)
+
+    def _is_done(self) -> bool:
+        return all(map(self._lines.settled, range(len(self._lines))))
 
     # -- the lines ---------------------------------------------------------------------------
 
@@ -319,8 +286,8 @@ class Fleet:
         self._seq += 1
         lease.seq, lease.worker, lease.since = self._seq, "", self._steady
         task = Task(
-            batch=self.identity.batch,
-            epoch=self.identity.epoch,
+            batch=self._book.batch,
+            epoch=self._book.epoch,
             seq=self._seq,
             line=lease.index,
             key=lease.key,
@@ -351,7 +318,7 @@ class Fleet:
             self._last_result = time.monotonic()
             try:
                 result = read(Result, delivery.body)
-                if result.batch != self.identity.batch:
+                if result.batch != self._book.batch:
                     raise ForeignError(f"it is of batch {result.batch}")
                 await self._take_result(result, delivery)
             except ValueError as error:
@@ -359,8 +326,8 @@ class Fleet:
 
     def _refuse(self, error: ValueError, delivery: Delivery) -> None:
         delivery.finish()
-        self._totals["foreign"] += 1
-        if self._totals["foreign"] == 1:
+        self._foreign += 1
+        if self._foreign == 1:
             log.warning("a message that is none of this batch is passed over: %s", error)
 
     async def _take_result(self, result: Result, delivery: Delivery) -> None:
@@ -396,7 +363,7 @@ class Fleet:
     def _end(self, lease: Lease, result: Result, delivery: Delivery) -> None:
         lease.result = result
         self._unsafe[lease.index] = delivery
-        self._totals["begun_again"] += len(lease.runs) - 1
+        self._book.count("begun_again", len(lease.runs) - 1)
         lease.ended.set()
 
     def _take_late(self, result: Result, lease: Lease | None, delivery: Delivery) -> None:
@@ -412,7 +379,7 @@ class Fleet:
         delivery.finish()
         if result.kind == FINAL and run != result.run:
             self._count(result)
-            self._totals["paid_twice"] += 1
+            self._book.count("paid_twice")
             log.info("line %d was answered twice: %s came later", index + 1, result.worker)
 
     async def _keep(self, lease: Lease, result: Result) -> None:
@@ -440,7 +407,7 @@ class Fleet:
             came = time.monotonic()
             try:
                 report = read(Report, delivery.body)
-                if report.batch != self.identity.batch:
+                if report.batch != self._book.batch:
                     raise ForeignError(f"it is of batch {report.batch}")
             except ValueError as error:
                 self._refuse(error, delivery)
@@ -477,13 +444,17 @@ class Fleet:
 
     def _note_lines(self, report: Report) -> None:
         """Note which lines a worker has, those of an earlier coordinator included."""
+        begun: list[int] = []
         for text, (key, run) in report.lines.items():
             index = int(text)
             lease = self._leases.get(index) or self._adopted(index, key)
             if lease is None or lease.key != key or lease.ended.is_set():
                 continue
-            lease.runs.add(run)
+            if run not in lease.runs:
+                lease.runs.add(run)
+                begun.append(index)
             lease.worker, lease.since = report.worker, self._steady
+        self._book.begin(begun)
         for lease in self._leases.values():
             if lease.worker == report.worker and str(lease.index) not in report.lines:
                 lease.worker, lease.since = "", self._steady
@@ -548,9 +519,16 @@ class Fleet:
     def _see_whether_collected(self, began: float) -> None:
         now = time.monotonic()
         quiet = self._results.connected and now - max(self._last_result, began) >= QUIET
-        if self.identity.epoch == 1 or (quiet and self._steady >= COLLECTING):
+        if self._book.epoch == 1 or (quiet and self._steady >= COLLECTING):
             self._phase = RUN
             self._collected.set()
+            gone = [index for index in self._book.begun if self._is_gone(index)]
+            self._book.count("begun_again", len(gone))
+
+    def _is_gone(self, index: int) -> bool:
+        """Tell whether a line was begun under an earlier coordinator and came to no end."""
+        known = index in self._leases or index >= len(self._lines)
+        return not known and not self._lines.ended(index)
 
     def _places(self) -> int:
         return sum(member.report.places for member in self.members.values())
@@ -606,8 +584,8 @@ class Fleet:
         out = [lease for lease in self._leases.values() if not lease.ended.is_set()]
         permits = {name: member.granted for name, member in self.members.items()}
         return Beacon(
-            batch=self.identity.batch,
-            epoch=self.identity.epoch,
+            batch=self._book.batch,
+            epoch=self._book.epoch,
             seq=self._seq,
             phase=self._phase,
             manner=asdict(self._plan.manner),
@@ -624,8 +602,9 @@ class Fleet:
 
     def totals(self) -> dict[str, int]:
         """Return what the summary says of the fleet."""
-        self._totals["workers"] = len(self._seen)
-        return self._totals
+        totals = {"workers": len(self._seen), "foreign": self._foreign}
+        counts = self._book.counts
+        return totals | {name: counts[name] for name in ("begun_again", "paid_twice")}
 
 
 def failed(line: Line, error: CallError) -> Outcome:

@@ -478,6 +478,8 @@ class WorkerSettings:
     def __post_init__(self) -> None:
         """Refuse values that no worker can work with."""
         check(self)
+        if self.name.strip("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-"):
+            raise UsageError(f"--name {self.name!r}: of the characters A-Z a-z 0-9 . _ - only")
         if self.goroutine < 1:
             raise UsageError(f"-g {self.goroutine}: at least one line must run at a time")
 

@@ -521,7 +521,11 @@ class Worker:
         spool = Path(self.settings.spool_dir) / f"{self.name}.{batch}.nsq-spool"
         results = Publisher(place.addresses, place.results(batch), spool, access=place.access)
         reports = Publisher(
-            place.addresses, place.reports(batch), Backlog(newest=1), access=place.access
+            place.addresses,
+            place.reports(batch),
+            Backlog(newest=1),
+            access=place.access,
+            on_state=log.debug,
         )
         try:
             async with results, reports:

@@ -309,6 +309,22 @@ async def test_nsqd_killed_and_restarted_loses_and_doubles_nothing(
     assert fleet.service.stats.answered_twice <= fleet.summary()["fleet"]["begun_again"]
 
 
+async def test_nsqd_that_is_full_only_delays(fleets: Any, until: Until) -> None:
+    """Its memory holds one message and its folder is gone: the disk is as good as full."""
+    fleet = await fleets("--mem-queue-size=1", "--max-bytes-per-file=1024", latency=0.2)
+    fleet.write(60)
+    fleet.worker("a")
+    coordinator = fleet.coordinator("--lease", "6")
+    await until(lambda: fleet.records() >= 8)
+    data, away = fleet.folder / "nsqd", fleet.folder / "away"
+    data.rename(away)
+    await until(lambda: "E_PUB_FAILED" in fleet.said("coordinator") + fleet.said("a"))
+    away.rename(data)
+    assert await fleet.end(coordinator) == 0
+    fleet.check(60)
+    assert fleet.service.stats.chats_answered == 60
+
+
 async def test_two_coordinators_keep_their_batches_apart(fleets: Any) -> None:
     fleet = await fleets(latency=0.05)
     fleet.write(30)
@@ -497,6 +513,7 @@ async def test_five_thousand_lines_survive_everything(fleets: Any, until: Until)
     totals = fleet.summary()["fleet"]
     twice = fleet.service.stats.answered_twice
     print(f"faults {len(faults)}, answered twice {twice}, told {totals}")
+    assert twice <= totals["begun_again"] + totals["paid_twice"]
 
 
 def done_ids(path: Path) -> set[int]:
