@@ -33,7 +33,7 @@ nsqd: .tools/bin/nsqd
 
 # 5,000 lines on a fleet in which everything is killed again and again; minutes.
 chaos-fleet: $(STAMP) nsqd
-	GPT4BATCH_REQUIRE_NSQ=1 $(BIN)/pytest -m chaos -s tests/test_fleet.py
+	GPT4BATCH_REQUIRE_NSQ=1 $(BIN)/pytest -m chaos -s tests/test_fleet.py tests/test_fleet_hosts.py
 
 check: $(STAMP)
 	$(BIN)/ruff format --check .
