@@ -7,8 +7,8 @@ TOOLS := .venv/.tools-ready
 BENCH := .venv/bench
 BENCH_STAMP := $(BENCH)/.ready
 
-.PHONY: setup demo test nsqd chaos-fleet check format bench bench-short lock clean
-.PHONY: reference pictures docs packages single-file
+.PHONY: setup demo test nsqd chaos-fleet check format bench bench-short chaos chaos-short lock clean
+.PHONY: reference pictures docs packages single-file vendor test-browser
 
 setup: $(STAMP)
 
@@ -34,6 +34,11 @@ nsqd: .tools/bin/nsqd
 # 5,000 lines on a fleet in which everything is killed again and again; minutes.
 chaos-fleet: $(STAMP) nsqd
 	GPT4BATCH_REQUIRE_NSQ=1 $(BIN)/pytest -m chaos -s tests/test_fleet.py tests/test_fleet_hosts.py
+
+# The viewer in a real Chromium, which the system must have.
+test-browser: $(STAMP)
+	$(BIN)/pip install --quiet --constraint constraints.txt --group browser
+	GPT4BATCH_REQUIRE_BROWSER=1 $(BIN)/pytest tests/test_view_browser.py
 
 check: $(STAMP)
 	$(BIN)/ruff format --check .
@@ -84,12 +89,23 @@ packages: single-file
 
 # One file that needs nothing but a Python of this version and system.
 single-file: $(TOOLS)
-	$(BIN)/pex '.[nsq]' --quiet --constraints constraints.txt --console-script gpt4batch --venv \
+	$(BIN)/pex '.[nsq]' --constraints constraints.txt --console-script gpt4batch --venv \
 		--python-shebang '/usr/bin/env python3' --output-file dist/gpt4batch.pyz
+
+# The fault campaign: SEED=7 repeats a run. It writes docs/faults.md when every promise held.
+chaos: $(STAMP)
+	$(BIN)/python -m chaos $(if $(SEED),--seed $(SEED)) --write docs/faults.md
+
+chaos-short: $(STAMP)
+	$(BIN)/python -m chaos --short $(if $(SEED),--seed $(SEED))
 
 # The versions that are tested: what pip chose today, written down.
 lock: $(TOOLS)
 	$(BIN)/pip freeze --all --exclude-editable --exclude setuptools > constraints.txt
+
+# The third-party files of the viewer's page, fetched again from npm; UPDATE=1 takes new sums.
+vendor:
+	$(PYTHON) scripts/vendor.py $(if $(UPDATE),--update)
 
 clean:
 	rm -rf .venv dist build site demo .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -3,36 +3,49 @@
 from __future__ import annotations
 
 import argparse
+import logging
 import random
 import sys
 import time
 import traceback
+from pathlib import Path
 
-from chaos.cells import CELLS
-from chaos.lab import room
+from chaos.cells import CELLS, Cell
+from chaos.lab import Counts, room
+from chaos.matrix import document, table
 
 
 def main() -> int:
     """Run the campaign and return its exit code."""
     options = arguments()
+    logging.getLogger("gpt4batch").setLevel(logging.CRITICAL)
     seed = options.seed if options.seed is not None else random.SystemRandom().randrange(10**6)
     print(f"seed {seed} (again with: make chaos SEED={seed})", flush=True)
-    broken, began = 0, time.monotonic()
-    for cell in CELLS:
-        if options.only and options.only not in cell.name:
-            continue
-        start = time.monotonic()
-        with room(cell.name, seed, short=options.short) as lab:
-            try:
-                cell.run(lab)
-                verdict = "held"
-            except Exception:  # noqa: BLE001 - the other cells are run all the same
-                traceback.print_exc()
-                verdict, broken = "BROKEN", broken + 1
-        shown = ", ".join(f"{name} {number:,}" for name, number in sorted(lab.counts.items()))
-        print(f"{verdict:6} {cell.name:14} {time.monotonic() - start:6.1f} s  {shown}", flush=True)
-    print(f"{broken} broken, {time.monotonic() - began:.0f} s, seed {seed}")
+    began = time.monotonic()
+    chosen = [cell for cell in CELLS if options.only in cell.name]
+    found = [(cell, *work(cell, seed, short=options.short)) for cell in chosen]
+    broken = sum(not held for _, held, _ in found)
+    print(table(found))
+    print(f"{broken} of {len(found)} broken, {time.monotonic() - began:.0f} s, seed {seed}")
+    if options.write and not broken:
+        Path(options.write).write_text(document(found, seed), encoding="utf-8")
     return 1 if broken else 0
+
+
+def work(cell: Cell, seed: int, *, short: bool) -> tuple[bool, Counts]:
+    """Work one cell; say whether its promises held, and what was counted."""
+    start = time.monotonic()
+    with room(cell.name, seed, short=short) as lab:
+        try:
+            cell.run(lab)
+            held = True
+        except Exception:  # noqa: BLE001 - the other cells are run all the same
+            traceback.print_exc()
+            held = False
+    verdict = "held  " if held else "BROKEN"
+    counted = ", ".join(f"{name} {number:,}" for name, number in sorted(lab.counts.items()))
+    print(f"{verdict} {cell.name:14} {time.monotonic() - start:6.1f} s  {counted}", flush=True)
+    return held, lab.counts
 
 
 def arguments() -> argparse.Namespace:
@@ -41,6 +54,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--seed", type=int)
     parser.add_argument("--short", action="store_true", help="a minute's worth")
     parser.add_argument("--only", default="", help="cells whose names contain this")
+    parser.add_argument("--write", default="", help="write the matrix to this file")
     return parser.parse_args()
 
 

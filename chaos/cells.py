@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from chaos import kills
+from chaos import disks, files, hostile, kills, networks
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -15,11 +15,13 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Cell:
-    """One fault, and the promises it is aimed at."""
+    """One fault, and how it is made."""
 
     name: str
     fault: str
     run: Callable[[Lab], None]
+    beside: tuple[str, ...] = ()
+    """Promises that the cell says nothing of."""
 
 
 CELLS = (
@@ -27,4 +29,22 @@ CELLS = (
     Cell("write-points", "SIGKILL at every write", kills.write_points),
     Cell("signals", "SIGINT, SIGTERM, once and twice", kills.signals),
     Cell("overlapping", "two runs on one output", kills.overlapping),
+    Cell("log-cuts", "the log cut at every byte of its last three records", files.cuts),
+    Cell("edits", "the input edited between runs, equal lines in it", files.edits),
+    Cell("full-log", "disk full during the log", disks.full_log),
+    Cell("full-end", "disk full during ordered output and snapshot", disks.full_at_the_end),
+    Cell("full-downloads", "disk full during downloads", disks.full_downloads),
+    Cell("folder-gone", "output folder removed", disks.folder_gone),
+    Cell("read-only", "output or download folder read-only", disks.read_only),
+    Cell("mixed", "10 % 429, 5 % 500, 3 % resets, 2 % cut, 2 % garbage, 1 % hangs", networks.mixed),
+    Cell("down", "service down for 30 s", networks.down),
+    Cell("token", "401 half-way", networks.refused_token),
+    Cell("slow", "service slower than the timeout", networks.slow),
+    Cell("giants", "lines of 50 MB, nesting of 10,000, NUL, BOM, CRLF", hostile.giants),
+    Cell(
+        "hostile",
+        "any bytes, names, replies and outputs",
+        hostile.cases,
+        ("none paid twice", "it ends"),
+    ),
 )

@@ -5,7 +5,6 @@ from __future__ import annotations
 import signal
 import time
 
-
 from chaos.lab import (
     HOOKS,
     Bench,
@@ -72,7 +71,7 @@ def _count_points(lab: Lab, service: Service) -> dict[str, int]:
     for number in range(2):
         bench, _ = _points_bench(lab, service, f"count{number}")
         counted = bench.folder / "counted"
-        bench.run(**_hook(bench, CHAOS_COUNT=str(counted))).expect(0)
+        bench.run(env=hook(bench, CHAOS_COUNT=str(counted))).expect(0)
         for pair in counted.read_text().split():
             kind, _, total = pair.partition("=")
             highest[kind] = max(highest.get(kind, 0), int(total))
@@ -80,14 +79,14 @@ def _count_points(lab: Lab, service: Service) -> dict[str, int]:
     return highest
 
 
-def _hook(bench: Bench, **more: str) -> dict[str, str]:
+def hook(bench: Bench, **more: str) -> dict[str, str]:
     return {"PYTHONPATH": str(HOOKS), "CHAOS_ROOT": str(bench.folder), **more}
 
 
 def _die_at(lab: Lab, service: Service, kind: str, number: int, mode: str) -> None:
     bench, lines = _points_bench(lab, service, f"{kind}-{number}-{mode}")
     before = service.stats()["answered_twice"]["count"]
-    killed = bench.run(**_hook(bench, CHAOS_POINT=f"{kind}:{number}:{mode}"))
+    killed = bench.run(env=hook(bench, CHAOS_POINT=f"{kind}:{number}:{mode}"))
     if killed.code != -9:
         killed.expect(0)
         lab.counts.note(points_not_reached=1)
@@ -122,7 +121,7 @@ def signals(lab: Lab) -> None:
         _stopped(lab, bench, process, sent, lines, before, service, twice=twice)
 
 
-def _stopped(  # type: ignore[no-untyped-def]  # noqa: PLR0913
+def _stopped(  # type: ignore[no-untyped-def]
     lab, bench, process, sent, lines, before, service, *, twice
 ) -> None:
     run = bench.end(process)

@@ -207,7 +207,7 @@ class Bench:
         self.out = self.folder / "out.jsonl"
         self.downloads = self.folder / "downloads"
 
-    def start(self, *flags: str, **env: str) -> subprocess.Popen[bytes]:
+    def start(self, *flags: str, env: dict[str, str] | None = None) -> subprocess.Popen[bytes]:
         """Start a run; `flags` come last and so win."""
         words = ["-u", f"{self.origin}/standard/all-tools", "-i", str(self.input)]
         words += ["-o", str(self.out), "-d", str(self.downloads), "-q=0", "-g=8"]
@@ -221,7 +221,7 @@ class Bench:
                 [*PYTHON, "batchsvc", *words],
                 stdout=output,
                 stderr=errors,
-                env=environment(self.folder.parent, **env),
+                env=environment(self.folder.parent, **(env or {})),
                 cwd=self.folder.parent,
             )
         process.files = (errors.name, output.name)  # type: ignore[attr-defined]
@@ -241,9 +241,11 @@ class Bench:
             Path(name).unlink()
         return Run(code, errors, output)
 
-    def run(self, *flags: str, patience: float = PATIENCE, **env: str) -> Run:
+    def run(
+        self, *flags: str, patience: float = PATIENCE, env: dict[str, str] | None = None
+    ) -> Run:
         """Run to the end."""
-        return self.end(self.start(*flags, **env), patience)
+        return self.end(self.start(*flags, env=env), patience)
 
     def began(self, process: subprocess.Popen[bytes], size: int = 0) -> bool:
         """Wait until the run has appended to its log; False if it ended before."""
@@ -338,7 +340,7 @@ def verify(
         demand(len(result["answers"] or ()) == len(line["asks"]), "answers missing:", result)
         verify_answers(bench, line, result["answers"], counts, taken)
     if clean:
-        verify_clean(bench, taken)
+        verify_clean(bench)
     counts.note(lines=len(found))
 
 
@@ -378,7 +380,7 @@ def verify_file(path: Path, url: str, counts: Counts) -> None:
     counts.note(files=1, bytes=size)
 
 
-def verify_clean(bench: Bench, taken: set[str]) -> None:
+def verify_clean(bench: Bench) -> None:
     """Demand that nothing half-way is left behind."""
     left = [p.name for p in bench.downloads.glob("*.part")] if bench.downloads.exists() else []
     left += [path.name for path in bench.folder.iterdir() if path.name.endswith(".tmp")]

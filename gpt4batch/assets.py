@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import fcntl
 import html
-import ipaddress
 import logging
 import os
 import re
-import socket
 import time
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any, Protocol, cast
+from typing import IO, TYPE_CHECKING, Protocol, cast
 from urllib.parse import parse_qs, unquote, urlsplit
 
 import anyio
@@ -24,7 +22,7 @@ from gpt4batch.errors import DownloadError, NetworkError, OutputError, Retryable
 from gpt4batch.retry import LONGEST_AFTER, backoff, retry_after
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterable, Awaitable, Callable, Mapping
+    from collections.abc import AsyncIterable, Callable, Mapping
     from contextlib import AbstractAsyncContextManager
 
     from gpt4batch.control import Control
@@ -37,7 +35,13 @@ AT_ONCE = 16
 IDLE = 60.0
 """Seconds without a byte after which a download is tried again."""
 
-FILENAME = re.compile(r"filename\*?=\s*(?:UTF-8''|)(\"[^\"]*\"|[^;]*)", re.IGNORECASE)
+FILENAME = re.compile(r"filename(\*?)=\s*(?:UTF-8''|)(\"[^\"]*\"|[^;]*)", re.IGNORECASE)
+OURS = re.compile(r"(.*_)?\d{19}_file\.part", re.DOTALL)
+"""The names of parts: those of others in the folder, a browser's say, are left alone."""
+
+STEERING = re.compile(r"[\x00-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069]")
+"""Characters that steer a terminal or turn the direction of a name: `exe.txt` for `txt.exe`."""
+
 GONE = (401, 403, 404, 410)
 
 
@@ -45,7 +49,7 @@ class Opener(Protocol):
     """Opens an address as `Client.open_url` does."""
 
     def __call__(
-        self, url: str, headers: dict[str, str], allowed: Callable[[httpx.URL], Awaitable[None]]
+        self, url: str, headers: dict[str, str], public: Callable[[httpx.URL], bool]
     ) -> AbstractAsyncContextManager[httpx.Response]:
         """Open the address."""
 
@@ -71,10 +75,11 @@ def suggested_name(url: str, headers: Mapping[str, str]) -> str:
 
 
 def _disposition_name(text: str) -> str:
-    found = FILENAME.search(html.unescape(text))
-    if found is None:
+    found = list(FILENAME.finditer(html.unescape(text)))
+    if not found:
         return ""
-    return unquote(html.unescape(found[1].strip().strip('"')), errors="replace")
+    best = max(found, key=lambda name: len(name[1]))  # filename* knows more than filename
+    return unquote(html.unescape(best[2].strip().strip('"')), errors="replace")
 
 
 def local_name(prefix: str, line_id: str, ask_id: str, suggested: str) -> str:
@@ -90,14 +95,18 @@ def local_name(prefix: str, line_id: str, ask_id: str, suggested: str) -> str:
 
 
 def _legal(text: str, room: int, *, keep_ending: bool = False) -> str:
-    text = text.encode("utf-8", "replace").decode()
-    text = sanitize_filename(text, replacement_text="_", platform="universal", max_len=100_000)
-    text = str(text).strip(" .")
-    ending = Path(text).suffix if keep_ending else ""
-    if len(ending.encode()) > 20 or ending == text:
-        ending = ""
-    stem = text[: len(text) - len(ending)]
-    return _cut(stem, room - len(ending.encode())).rstrip(" .") + ending
+    text = STEERING.sub("_", text.encode("utf-8", "replace").decode()).strip()
+    ending = Path(text.replace("\0", "_")).suffix if keep_ending else ""
+    stem = _sanitized(text[: len(text) - len(ending)])
+    ending = _sanitized(ending).rstrip(" .")
+    if len(ending.encode()) > 20:
+        stem, ending = stem + ending, ""
+    return _cut(stem, room - len(ending.encode())).strip(" .") + ending
+
+
+def _sanitized(text: str) -> str:
+    # The library cuts to 255 bytes, which is the end of an ending: endings go in alone.
+    return str(sanitize_filename(text, replacement_text="_", platform="universal"))
 
 
 def _cut(text: str, size: int) -> str:
@@ -108,35 +117,13 @@ def _cut(text: str, size: int) -> str:
 # -- addresses -------------------------------------------------------------------------------
 
 
-def is_private(address: str) -> bool:
-    """Tell whether an IP address is not one of the public internet."""
-    ip = ipaddress.ip_address(address.partition("%")[0])
-    if isinstance(ip, ipaddress.IPv6Address) and ip.ipv4_mapped is not None:
-        ip = ip.ipv4_mapped
-    return not ip.is_global or ip.is_multicast
-
-
-def guard(own_hosts: frozenset[str], *, allow_private: bool) -> Callable[[httpx.URL], Any]:
-    """Return a check that refuses addresses inside the user's own network.
+def guard(own_hosts: frozenset[str], *, allow_private: bool) -> Callable[[httpx.URL], bool]:
+    """Return what tells whether an address has to be on the public internet.
 
     A link in an answer must not make this machine fetch from its neighbours; the service's own
     hosts are allowed whatever they are.
     """
-
-    async def allowed(url: httpx.URL) -> None:
-        if allow_private or url.host in own_hosts:
-            return
-        try:
-            found = await anyio.getaddrinfo(url.host, url.port, type=socket.SOCK_STREAM)
-        except OSError as error:
-            raise NetworkError(f"{url.host} is not found: {error}", stage="download") from error
-        if any(is_private(str(entry[4][0])) for entry in found):
-            raise DownloadError(
-                f"{url.host} is an address inside this network; "
-                "--allow-private-downloads fetches from there"
-            )
-
-    return allowed
+    return lambda url: not allow_private and url.host not in own_hosts
 
 
 # -- files -----------------------------------------------------------------------------------
@@ -160,7 +147,7 @@ class Downloads:
         folder: Where the files go.
         prefix: How their names begin.
         open_url: Opens an address.
-        allowed: Refuses an address by raising DownloadError.
+        public: Tells whether an address has to be on the public internet.
         control: Ends waiting when the run is halted.
         retries: Tries after the first.
         max_size: Most bytes of one file; 0 is no limit.
@@ -171,7 +158,7 @@ class Downloads:
         folder: Path,
         prefix: str,
         open_url: Opener,
-        allowed: Callable[[httpx.URL], Awaitable[None]],
+        public: Callable[[httpx.URL], bool],
         control: Control,
         *,
         retries: int = 5,
@@ -182,14 +169,17 @@ class Downloads:
         self.bytes = 0
         self._prefix = prefix
         self._open_url = open_url
-        self._allowed = allowed
+        self._public = public
         self._control = control
         self._retries = retries
         self._max_size = max_size
         self._slots = anyio.CapacityLimiter(AT_ONCE)
 
-    def prepare(self) -> None:
+    def prepare(self, *, chosen: bool = True) -> None:
         """Make the folder and remove what a killed run left half-way in it.
+
+        Args:
+            chosen: The user named it; where nobody did, there may be nothing to download either.
 
         Raises:
             OutputError: The folder cannot be made or written.
@@ -197,12 +187,17 @@ class Downloads:
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
             for path in self.folder.glob(f"*{PART}"):
-                if path.name.startswith(_legal(self._prefix, 60)) and not path.is_symlink():
+                if OURS.fullmatch(path.name) and path.is_file() and not path.is_symlink():
                     _remove_abandoned(path)
         except OSError as error:
             raise OutputError(
                 f"cannot write downloads to {self.folder}: {error.strerror}"
             ) from error
+        if not os.access(self.folder, os.W_OK | os.X_OK):
+            text = f"cannot write downloads to {self.folder}; choose another folder with -d"
+            if chosen:
+                raise OutputError(text)
+            log.warning("%s", text)
 
     async def fetch(self, url: str, line_id: str, ask_id: str) -> str:
         """Fetch an asset and return the name of its file in the folder.
@@ -243,7 +238,7 @@ class Downloads:
             try:
                 os.link(part.path, self.folder / name)
             except FileExistsError:
-                name = f"{time.time_ns()}_{name}"[: LONGEST_NAME - len(PART)]
+                name = _cut(f"{time.time_ns()}_{name}", LONGEST_NAME - len(PART))
             except OSError:
                 if not part.path.exists() or (self.folder / name).exists():
                     raise
@@ -271,7 +266,7 @@ class Downloads:
         headers = {"accept-encoding": "identity"}
         if part.size and part.version:
             headers |= {"range": f"bytes={part.size}-", "if-range": part.version}
-        async with self._open_url(url, headers, self._allowed) as response:
+        async with self._open_url(url, headers, self._public) as response:
             self._check(response, part)
             await self._receive(response, part)
             return suggested_name(url, response.headers)

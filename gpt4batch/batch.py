@@ -132,6 +132,11 @@ class Batch:
             OutputError: The output cannot be written.
         """
         settings = self.settings
+        if settings.mock and not settings.origin:
+            raise UsageError(
+                "mock=True: nothing listens; start gpt4batch.mock.server.MockService and pass its "
+                "origin and token, as examples/python_api.py does"
+            )
         # The workers of a fleet have tokens of their own.
         read = credentials.read_token
         token = "" if settings.fleet else read(settings.token, settings.token_file)
@@ -149,7 +154,7 @@ class Batch:
         if settings.enable_nsq:
             await self._connect_nsq()
         if self.downloads is not None:
-            self.downloads.prepare()
+            self.downloads.prepare(chosen=bool(self.settings.download_dir))
         self.journal.start(fix=settings.fix)
         self._count()
 
@@ -246,12 +251,14 @@ class Batch:
             if show is not None:
                 aside.start_soon(show, self.progress, self)
             aside.start_soon(self._sync_each_second)
-            if self.settings.rdb and not self.journal.streaming:
-                aside.start_soon(self._snapshot_each_interval)
             if self.fleet is not None:
                 aside.start_soon(self.fleet.serve)
-            with self.control.working():
-                await run_pool(self._work, self._lines(), self._workers())
+            async with anyio.create_task_group() as snapshots:
+                if self.settings.rdb and not self.journal.streaming:
+                    snapshots.start_soon(self._snapshot_each_interval)
+                with self.control.working():
+                    await run_pool(self._work, self._lines(), self._workers())
+                snapshots.cancel_scope.cancel()
             await self._finish()
             aside.cancel_scope.cancel()
         if self.publisher is not None:
@@ -360,7 +367,7 @@ class Batch:
         """Make no more calls; answers in flight are waited for, since they are paid for."""
         if self.control.error is None:
             log.error("stopping: %s", error)
-        grace = float("inf") if isinstance(error, OutputError) else self.settings.grace
+        grace = self.settings.grace if isinstance(error, ServiceError) else float("inf")
         self.control.halt(error, grace)
 
     # -- aside -------------------------------------------------------------------------------
@@ -399,7 +406,7 @@ class Batch:
         name = f".{moment:%Y%m%d-%H%M}-{self.source.stem}.jsonl"
         path = self.journal.out.with_name(name)
         try:
-            await anyio.to_thread.run_sync(self.journal.snapshot, path)
+            await self.journal.snapshot(path)
         except OSError as error:
             log.warning("no snapshot: cannot write %s: %s", path, error.strerror)
             return
@@ -424,7 +431,7 @@ class Batch:
                 self.control.halt(error)
                 self.control.error = error
                 for record in self.journal.unsaved():
-                    sys.stderr.buffer.write(record)
+                    sys.stderr.buffer.write(jsonl.escaped_controls(record))
                 sys.stderr.buffer.flush()
             else:
                 self._remove_snapshot()
@@ -471,6 +478,18 @@ class Batch:
         return 1 if failed or unfinished else 0
 
 
+def check_summary(path: str) -> None:
+    """Refuse a path that no summary can be written to, before anything is paid for."""
+    try:
+        with Path(path).open("ab"):
+            pass
+    except OSError as error:
+        raise UsageError(f"--summary {path}: {error.strerror}") from None
+
+
 def save_summary(summary: Summary, path: str) -> None:
     """Write a summary as JSON."""
-    Path(path).write_bytes(jsonl.pretty(asdict(summary)))
+    try:
+        Path(path).write_bytes(jsonl.pretty(asdict(summary)))
+    except OSError as error:
+        log.warning("the summary is lost: cannot write %s: %s", path, error.strerror)

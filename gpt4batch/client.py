@@ -37,7 +37,7 @@ from gpt4batch.settings import VERSION
 from gpt4batch.transport import body_of
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Callable
+    from collections.abc import AsyncIterator, Callable
     from pathlib import Path
 
     from gpt4batch.control import Control
@@ -123,8 +123,8 @@ class Client:
         self.in_flight = 0
         self.calls = 0
 
-    async def chat(self, body: dict[str, Any]) -> Reply:
-        """Ask once and return the answer.
+    async def chat(self, body: dict[str, Any], *, new: bool = False) -> Reply:
+        """Ask once and return the answer; `new` says that it is the first call of a line.
 
         Raises:
             CallError: There is no answer to be had.
@@ -138,11 +138,16 @@ class Client:
             headers["content-type"] = "application/json"
             return httpx.Request("POST", url, headers=headers, stream=content)
 
-        reply = await self._call("chat", request)
-        _check_answer(reply)
+        try:
+            reply = await self._call("chat", request, new=new)
+            _check_answer(reply)
+        except ReplyError as error:
+            raise ReplyError(self._scrub(str(error)), self.scrubbed(error.reply)) from None
         return reply
 
-    async def upload(self, path: Path, kind: str, conversation_id: str) -> Reply:
+    async def upload(
+        self, path: Path, kind: str, conversation_id: str, *, new: bool = False
+    ) -> Reply:
         """Send a file, streamed from disk; `kind` is `multimodal` or `my_files`.
 
         Raises:
@@ -160,15 +165,17 @@ class Client:
                         "POST", self._upload_url, headers=headers, data=fields, files=files
                     )
 
-                return await self._call("upload", request)
+                return await self._call("upload", request, new=new)
         except OSError as error:
             raise CallError(f"cannot read {path}: {error.strerror}", stage="attachment") from error
 
-    async def _call(self, stage: str, request: Callable[[dict[str, str]], httpx.Request]) -> Reply:
+    async def _call(
+        self, stage: str, request: Callable[[dict[str, str]], httpx.Request], *, new: bool
+    ) -> Reply:
         """Make a call, again where that may help; waiting is never counted as trying."""
         attempt = 0
         while True:
-            sent = await self._pacer.wait()
+            sent = await self._pacer.wait(new=new and attempt == 0)
             token = await self._tokens.current()
             if self._control.halted:
                 with self._control.waiting():  # raises
@@ -254,7 +261,8 @@ class Client:
         if code in PASSING or code >= 500:
             return ServerError(text, code=code, stage=stage, after=after)
         if code in REDIRECTS:
-            text += f" to {response.headers.get('location', 'nowhere')}; the token is not sent on"
+            target = self._scrub(response.headers.get("location", "nowhere"))
+            text += f" to {target}; the token is not sent on"
         return RejectedError(text, code=code, stage=stage)
 
     def _words(self, body: bytes) -> str:
@@ -273,13 +281,17 @@ class Client:
     def _scrub(self, text: str) -> str:
         return self._tokens.scrub(text)
 
+    def scrubbed(self, reply: bytes) -> bytes:
+        """Return a reply that is kept in an error without any secret in it."""
+        return self._scrub(reply.decode(errors="surrogateescape")).encode(errors="surrogateescape")
+
     # -- downloads ---------------------------------------------------------------------------
 
     @asynccontextmanager
     async def open_url(
-        self, url: str, headers: dict[str, str], allowed: Callable[[httpx.URL], Awaitable[None]]
+        self, url: str, headers: dict[str, str], public: Callable[[httpx.URL], bool]
     ) -> AsyncIterator[httpx.Response]:
-        """Open a download; redirects are followed, each address is checked by `allowed` first.
+        """Open a download; redirects are followed, `public` says which addresses must be.
 
         Raises:
             DownloadError: The address is refused, or the file is not there.
@@ -287,8 +299,7 @@ class Client:
         """
         for _ in range(REDIRECTS_FOLLOWED + 1):
             address = _parsed(url)
-            await allowed(address)
-            response = await self._get(address, headers)
+            response = await self._get(address, headers, public=public(address))
             if response.status_code not in REDIRECTS:
                 try:
                     yield response
@@ -299,9 +310,12 @@ class Client:
             url = _redirected(address, response)
         raise DownloadError(f"more than {REDIRECTS_FOLLOWED} redirects")
 
-    async def _get(self, url: httpx.URL, headers: dict[str, str]) -> httpx.Response:
+    async def _get(
+        self, url: httpx.URL, headers: dict[str, str], *, public: bool
+    ) -> httpx.Response:
         headers = {"user-agent": USER_AGENT, "accept": "*/*", **headers}
-        request = httpx.Request("GET", url, headers=headers, extensions={"streamed": True})
+        extensions = {"streamed": True} | ({"public": True} if public else {})
+        request = httpx.Request("GET", url, headers=headers, extensions=extensions)
         try:
             with anyio.fail_after(self._timeout):
                 return await self._transport.handle_async_request(request)
@@ -320,6 +334,8 @@ def _parsed(url: str) -> httpx.URL:
     try:
         address = httpx.URL(url)
         fetched = address.scheme in ("http", "https") and bool(address.host)
+        if (address.port or 0) > 65535:
+            raise DownloadError(f"not an address: there is no port {address.port}")
     except (httpx.InvalidURL, ValueError) as error:  # a host may be refused when it is read
         raise DownloadError(f"not an address: {error}") from None
     if not fetched:
@@ -328,7 +344,7 @@ def _parsed(url: str) -> httpx.URL:
 
 
 def _redirected(address: httpx.URL, response: httpx.Response) -> str:
-    target = response.headers.get("location", "")
+    target: str = response.headers.get("location", "")
     try:
         return urljoin(str(address), target)
     except ValueError as error:

@@ -20,7 +20,8 @@ class Stopped(Exception):
 class Control:
     """The one place that knows whether the run goes on.
 
-    `draining`: no new lines; lines in flight go on until the grace is over.
+    `draining`: no new lines, those that still wait for their first turn included; lines in flight
+    go on until the grace is over.
     `halted`: no new calls either; calls in flight are waited for, waits are given up.
     """
 
@@ -30,6 +31,7 @@ class Control:
         self.error: FatalError | None = None
         self._scope: anyio.CancelScope | None = None
         self._waits: set[anyio.CancelScope] = set()
+        self._starts: set[anyio.CancelScope] = set()
 
     @contextmanager
     def working(self) -> Iterator[None]:
@@ -42,6 +44,8 @@ class Control:
         self.draining = True
         if self._scope is not None:
             self._scope.deadline = min(self._scope.deadline, anyio.current_time() + grace)
+        for scope in list(self._starts):
+            scope.cancel()
 
     def halt(self, error: FatalError | None = None, grace: float = float("inf")) -> None:
         """Make no more calls: waits are given up, calls in flight have `grace` seconds."""
@@ -58,19 +62,23 @@ class Control:
             self._scope.cancel()
 
     @contextmanager
-    def waiting(self) -> Iterator[None]:
+    def waiting(self, *, new: bool = False) -> Iterator[None]:
         """Wrap a wait, which is given up when the run is halted.
+
+        Args:
+            new: The wait is for the first call of a line: it is given up by `drain` as well.
 
         Raises:
             Stopped: The run was or is halted.
         """
-        if self.halted:
+        if self.halted or (new and self.draining):
             raise Stopped
+        waits = self._starts if new else self._waits
         with anyio.CancelScope() as scope:
-            self._waits.add(scope)
+            waits.add(scope)
             try:
                 yield
             finally:
-                self._waits.discard(scope)
+                waits.discard(scope)
         if scope.cancelled_caught or self.halted:
             raise Stopped

@@ -64,9 +64,29 @@ class Outcome:
     uploads: list[dict[str, Any]] = field(default_factory=list)
     timings: list[dict[str, Any]] = field(default_factory=list)
     superseded: list[Any] = field(default_factory=list)
+    begun: bool = False
     published: int = 0
     ran: dict[str, str] = field(default_factory=dict)
     started: datetime = field(default_factory=lambda: datetime.now(UTC))
+    _forgotten: tuple[list[bytes], list[dict[str, Any]], list[Any], int] | None = None
+
+    def forget(self) -> None:
+        """Begin the line anew: the service has no memory of what it answered."""
+        self._forgotten = (self.answers, self.timings, self.superseded, self.line.answered)
+        self.superseded = self.superseded + [jsonl.Fragment(answer) for answer in self.answers]
+        self.answers, self.timings, self.published = [], [], 0
+        self.line.answered = -1  # from here on nothing is of an earlier run
+
+    def remember(self) -> None:
+        """Go back to the earlier answers where the new beginning brought none."""
+        if self._forgotten is not None and not self.answers:
+            self.answers, self.timings, self.superseded, self.line.answered = self._forgotten
+            self.published = len(self.answers)
+
+    def first(self) -> bool:
+        """Tell once whether the next call is the first one of the line in this run."""
+        begun, self.begun = self.begun, True
+        return not begun
 
     @property
     def done(self) -> bool:
@@ -140,6 +160,7 @@ class Conversation:
             outcome.error = outcome.lost
         except CallError as error:
             outcome.error = error
+            outcome.remember()
         except (FatalError, Stopped):
             raise
         except Exception as error:
@@ -170,8 +191,6 @@ class Conversation:
             await self._keep(outcome)
         if waiting:
             await self._download(outcome, place)
-            if not last:
-                await self._keep(outcome)
 
     async def _chat(self, outcome: Outcome, place: int) -> Reply:
         line, ask = outcome.line, outcome.line.asks[place]
@@ -186,7 +205,7 @@ class Conversation:
         if gizmo_id := line.gizmo_id or self._manner.gizmo_id:
             body["gizmo_id"] = gizmo_id
         body["history_and_training_disabled"] = self._manner.history_disabled
-        return await self._client.chat(body)
+        return await self._client.chat(body, new=outcome.first())
 
     async def _attach(
         self, outcome: Outcome, ask: Ask, conversation: str
@@ -199,7 +218,7 @@ class Conversation:
         for number, ((kind, path), version) in enumerate(zip(paths, versions, strict=True)):
             if not _is_up(outcome.uploads[number : number + 1], path, version):
                 del outcome.uploads[number:]
-                upload = await self._upload(kind, path, conversation)
+                upload = await self._upload(outcome, kind, path, conversation)
                 outcome.uploads.append({"path": path, "version": version, **upload})
                 await self._keep(outcome)
             upload = outcome.uploads[number]
@@ -207,12 +226,16 @@ class Conversation:
             sent[f"{kind}s"].append(upload["sent"])
         return conversation, sent
 
-    async def _upload(self, kind: str, path: str, conversation: str) -> dict[str, Any]:
-        reply = await self._client.upload(self._manner.folder / path, KINDS[kind], conversation)
+    async def _upload(
+        self, outcome: Outcome, kind: str, path: str, conversation: str
+    ) -> dict[str, Any]:
+        reply = await self._client.upload(
+            self._manner.folder / path, KINDS[kind], conversation, new=outcome.first()
+        )
         sent = reply.doc.get(kind)
         if not sent:
             text = f"the reply to the upload of {path} has no {kind}"
-            raise ReplyError(text, reply.raw)
+            raise ReplyError(text, self._client.scrubbed(reply.raw))
         return {"conversation_id": reply.doc.get("conversation_id"), "sent": sent}
 
     def _measure(self, path: str) -> list[int]:
@@ -253,12 +276,14 @@ class Conversation:
         missing = [url for url in downloads_of(reply) if url not in {i.get("origin") for i in here}]
         if not missing:
             return
-        for url in dict.fromkeys(missing):
-            here.append(await self._fetch(outcome, place, url))  # noqa: PERF401 - one by one
-        found = {item["origin"]: item for item in here}
-        outcome.answers[place] = with_downloads(
-            answer, [found[url] for url in downloads_of(reply) if url in found]
-        )
+        found = {item.get("origin"): item for item in here}
+        for url in (wanted := list(dict.fromkeys(missing))):
+            found[url] = await self._fetch(outcome, place, url)
+            outcome.answers[place] = with_downloads(
+                answer, [found[link] for link in downloads_of(reply) if link in found]
+            )
+            if url != wanted[-1] or place + 1 < len(outcome.line.asks):
+                await self._keep(outcome)
 
     async def _fetch(self, outcome: Outcome, place: int, url: str) -> dict[str, str]:
         assert self._downloads is not None
@@ -300,11 +325,7 @@ def _forget(outcome: Outcome) -> None:
     if outcome.uploads:
         outcome.uploads.clear()
         return
-    outcome.superseded += [jsonl.Fragment(answer) for answer in outcome.answers]
-    outcome.answers.clear()
-    outcome.timings.clear()
-    outcome.published = 0
-    outcome.line.answered = -1  # from here on nothing is of an earlier run
+    outcome.forget()
 
 
 def _shortened(url: str) -> str:

@@ -5,9 +5,10 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
+from array import array
 from datetime import datetime
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import anyio
 import anyio.to_thread
@@ -15,27 +16,19 @@ from filelock import FileLock, Timeout
 
 from gpt4batch import jsonl
 from gpt4batch.errors import OutputError, UsageError
-from gpt4batch.ledger import Equals, KeyIndex, Ledger, State
-from gpt4batch.records import (
-    LOG_MARK,
-    NOT_RUN,
-    BadLine,
-    Line,
-    glance,
-    is_bad_record,
-    parse_line,
-    render,
-    render_bad,
-)
+from gpt4batch.ledger import Ledger, State
+from gpt4batch.records import LOG_MARK, NOT_RUN, Line, in_key_order, parse_line, render, render_bad
+from gpt4batch.resume import Resume, repair
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator
 
     from gpt4batch.source import Source
 
 log = logging.getLogger(__name__)
 
 BUFFER = 1 << 20
+ORDERED, SNAPSHOT = TEMPORARY = ("", ".snapshot")
 
 
 class Journal:
@@ -53,10 +46,8 @@ class Journal:
         self.ledger = Ledger()
         self.moved_to: Path | None = None
         self._unsaved: list[tuple[int, State, bytes]] = []
-        self._orphans: list[tuple[int, int]] = []
+        self._orphans = array("Q")
         self._fsync = fsync
-        self._keys: KeyIndex | None = None
-        self._next = 0
         self._in_order = False
         self._source: Source | None = None
         self._lock = FileLock(f"{out}.lock", timeout=0)
@@ -94,18 +85,19 @@ class Journal:
             OutputError: The output cannot be read or repaired.
         """
         self._source = source
-        self._keys = KeyIndex() if fix else None
         same = self._same(source)
+        resume = Resume(source, fix=fix)
         try:
             if same and fix:
-                source.size = self._repair()
-            self._scan(source, fix=fix)
+                source.size = repair(self.out)
+            resume.read_input()
             if fix and not same and not self.streaming and self.out.exists():
-                self._repair()
-                self._index_output()
+                repair(self.out)
+                resume.read_output(self.out)
         except OSError as error:
             raise OutputError(f"cannot read {self.out}: {error.strerror}") from None
-        self._keys = None
+        self.ledger, self._orphans = resume.ledger, resume.orphans
+        self._in_order = resume.in_order
 
     def start(self, *, fix: bool) -> None:
         """Open the log for appending; without `fix` an earlier output is moved aside.
@@ -123,6 +115,8 @@ class Journal:
             self._fd = os.open(self.out, os.O_RDWR | os.O_APPEND | os.O_CREAT, 0o666)
             self._end = self._run_start = self._synced = os.fstat(self._fd).st_size
             self._end_last_line()
+            for kind in TEMPORARY:
+                self._temporary(kind).unlink(missing_ok=True)  # a killed run's
         except OSError as error:
             raise OutputError(f"cannot write {self.out}: {error.strerror}") from None
 
@@ -156,179 +150,17 @@ class Journal:
             if not (path := self.out.with_name(f"{self.out.stem}.{name}{self.out.suffix}")).exists()
         )
 
-    def _repair(self) -> int:
-        """Cut a torn last line off the output and return its size."""
-        if not self.out.exists():
-            return 0
-        with self.out.open("r+b") as file:
-            size = file.seek(0, os.SEEK_END)
-            tail = _last_line(file, size)
-            if tail.endswith(b"\n") or not tail.strip():
-                return size
-            with contextlib.suppress(jsonl.JSONError):
-                jsonl.loads(tail)
-                return size
-            log.warning("%s: a torn last line (%d bytes) is dropped", self.out, len(tail))
-            file.truncate(size - len(tail))
-            return size - len(tail)
-
     def _end_last_line(self) -> None:
         """Give a last line without a newline its newline, so that no record is glued to it."""
         if self._end and os.pread(self._fd, 1, self._end - 1) != b"\n":
             self._write(b"\n")
 
-    # -- what is done already ----------------------------------------------------------------
-
-    def _scan(self, source: Source, *, fix: bool) -> None:
-        """Read the input; note the results that its lines carry if `fix`."""
-
-        def see(line: Line) -> None:
-            if self._keys is None:
-                return
-            self._keys.add(line.key, line.index)
-            if not (line.answered or line.error or line.meta):
-                return
-            state = state_of(line)
-            if state is not State.NEW:
-                self.ledger.grow(line.index + 1)
-                start = source.start(line.index)
-                self.ledger.put(line.index, state, start, len(line.raw), in_input=True)
-
-        source.scan(see)
-        self.ledger.grow(len(source))
-        if source.is_log:
-            self._take_log(source, see)
-        if not fix:
-            self.ledger = Ledger()
-        self.ledger.grow(len(source))
-
-    def _take_log(self, source: Source, see: Callable[[Line], None]) -> None:
-        """Read an input that is the log of a run that was killed."""
-        if self._keys is None:
-            self._keys = KeyIndex()
-            for index in range(len(source)):
-                if source.bad_reason(index) is None:
-                    self._keys.add(source.line(index).key, index)
-        for start, number, raw in source.log_records():
-            self._take_log_record(source, start, number, raw, see)
-
-    def _take_log_record(
-        self, source: Source, start: int, number: int, raw: bytes, see: Callable[[Line], None]
-    ) -> None:
-        """Take in a record of a log; a line of its own where it belongs to none so far."""
-        try:
-            line = parse_line(raw)
-        except BadLine:
-            line = None
-        if line is None or not self._assign(line, start, in_input=True, grown=True):
-            source.add(start, number, raw, see)
-            self.ledger.grow(len(source))
-
-    def _index_output(self) -> None:
-        """Note the results that the output holds already."""
-        with self.out.open("rb", buffering=BUFFER) as file:
-            self._fd = os.dup(file.fileno())
-            self._in_order, start = True, 0
-            for raw in file:
-                self._take_record(start, raw)
-                start += len(raw)
-        os.close(self._fd)
-        self._fd = -1
-        self._in_order = self._in_order and self._next == len(self.ledger)
-        if self._orphans:
-            log.warning(
-                "%s: %d results are of no line of this input; they are kept aside at the end",
-                self.out,
-                len(self._orphans),
-            )
-
-    def _take_record(self, start: int, raw: bytes) -> None:
-        """Note one line of the output, or that it is an answer to no line of the input."""
-        if not raw.strip():
-            return
-        marked = raw.endswith(LOG_MARK)
-        seen = None if marked else glance(raw)
-        if seen is not None and seen.done and self._is_next(seen.key):
-            self._note_next(State.DONE, start, len(raw))
-            return
-        try:
-            line = parse_line(raw)
-        except BadLine:
-            self._in_order = False
-            if not is_bad_record(raw):
-                self._orphans.append((start, len(raw)))
-            return
-        if not marked and self._is_next(line.key):
-            self._note_next(state_of(line), start, len(raw))
-            return
-        self._in_order = False
-        if not self._assign(line, start, in_input=False) and line.answered:
-            self._orphans.append((start, len(raw)))
-
-    def _is_next(self, key: bytes) -> bool:
-        """Tell whether a record is that of the next line, as it is in an ordered output."""
-        assert self._keys is not None
-        return self._keys.key_at(self._next) == key
-
-    def _note_next(self, state: State, start: int, size: int) -> None:
-        assert self._keys is not None
-        index = self._keys.line_at(self._next)
-        self._next += 1
-        self._put(index, state, start, size, in_input=False)
-
-    def _put(self, index: int, state: State, start: int, size: int, *, in_input: bool) -> None:
-        """Note a record of a line; what is done is never undone."""
-        if state is State.DONE or self.ledger.states[index] != State.DONE:
-            self.ledger.put(index, state, start, size, in_input=in_input)
-
-    def _assign(self, line: Line, start: int, *, in_input: bool, grown: bool = False) -> bool:
-        """Give a record to the line it belongs to, wherever that stands.
-
-        Args:
-            line: The record.
-            start: Its offset.
-            in_input: Whether it stands in the input.
-            grown: The line may have been made from a record itself; then a further one that is
-                done is an equal line.
-        """
-        assert self._keys is not None
-        state = state_of(line)
-        index = self._keys.find(line.key)
-        if index < 0:
-            return False
-        equals = self._keys.equals.get(index)
-        if equals is not None:
-            index = self._claim(equals, line, state)
-        elif grown and self.ledger.states[index] == State.DONE:
-            return False
-        if index >= 0:
-            self._next = self._keys.after(index)
-            self._put(index, state, start, len(line.raw), in_input=in_input)
-        return True
-
-    def _claim(self, equals: Equals, line: Line, state: State) -> int:
-        answers = [_bare(answer) for answer in line.answers()]
-
-        def done(index: int) -> bool:
-            return self.ledger.states[index] == State.DONE
-
-        def continues(index: int) -> bool:
-            earlier = [_bare(answer) for answer in parse_line(self._record(index)).answers()]
-            return answers[: len(earlier)] == earlier
-
-        if state is State.DONE:
-            return equals.claim_done(done=done, continues=continues)
-        return equals.claim(begun=line.answered > 0, done=done, continues=continues)
-
-    def _record(self, index: int, ledger: Ledger | None = None) -> bytes:
+    def _record(self, index: int, ledger: Ledger) -> bytes:
         """Return the latest record of a line, or the line itself, without its newline."""
         assert self._source is not None
-        place = (ledger or self.ledger).place(index)
-        if place is None:
+        if ledger.place(index) is None:
             return self._source.raw(index)
-        offset, size, in_input = place
-        descriptor = self._source.descriptor if in_input else self._fd
-        return os.pread(descriptor, size, offset).rstrip()
+        return ledger.read(index, self._source.descriptor, self._fd)
 
     # -- while the run is on -----------------------------------------------------------------
 
@@ -339,7 +171,8 @@ class Journal:
     def line(self, index: int) -> Line:
         """Return a line with what was answered of it before."""
         assert self._source is not None
-        line = parse_line(self._record(index), index, self._source.number(index))
+        raw = self._record(index, self.ledger)
+        line = parse_line(raw, index, self._source.number(index))
         if self.ledger.place(index) is None:
             line.forget()
         return line
@@ -352,17 +185,19 @@ class Journal:
         """
         if self.streaming and state is State.PARTIAL:
             return
-        text = record + (b"\n" if self.streaming else LOG_MARK)
-        start = self._end
+        text = self._shown(record) if self.streaming else LOG_MARK + record + b"\n"
         try:
-            if self._unsaved:
-                self._write_unsaved()
-                start = self._end
+            self._write_unsaved()
+            start = self._end
             self._write(text)
         except OSError as error:
             self._unsaved.append((index, state, text))
             raise OutputError(f"cannot write {self.out}: {error.strerror}") from error
         self.ledger.put(index, state, start, len(text), in_input=False)
+
+    def _shown(self, record: bytes) -> bytes:
+        """Return a record as a line of a stream, which may be a terminal."""
+        return (jsonl.escaped_controls(record) if os.isatty(self._fd) else record) + b"\n"
 
     def unsaved(self) -> Iterator[bytes]:
         """Yield every record of this run that is not safe on the disk, one line each."""
@@ -372,9 +207,9 @@ class Journal:
         if lost:
             with os.fdopen(os.dup(self._fd), "rb") as file:
                 file.seek(self._synced)
-                yield from (line.rstrip() + b"\n" for line in file)
+                yield from (line.strip() + b"\n" for line in file)
         for _, _, text in self._unsaved:
-            yield text.rstrip() + b"\n"
+            yield text.strip() + b"\n"
 
     def _write(self, text: bytes) -> None:
         view = memoryview(text)
@@ -418,9 +253,10 @@ class Journal:
 
     # -- in input order ----------------------------------------------------------------------
 
-    def snapshot(self, path: Path) -> None:
-        """Write every line in input order to a file, atomically; meant for a worker thread."""
-        self._write_ordered(path, self.ledger.copy())
+    async def snapshot(self, path: Path) -> None:
+        """Write every line in input order to a file, atomically, in a thread of its own."""
+        moment = self.ledger.copy()
+        await anyio.to_thread.run_sync(self._write_ordered, path, moment, SNAPSHOT)
 
     def finish(self) -> None:
         """Replace the log by one line per input line, in input order.
@@ -460,17 +296,22 @@ class Journal:
         if not self._orphans:
             return
         path = self._free_name()
-        with path.open("wb") as file:
-            for start, size in self._orphans:
-                file.write(os.pread(self._fd, size, start).rstrip() + b"\n")
+        with path.open("wb") as file, self.out.open("rb") as output:
+            for start in self._orphans:
+                output.seek(start)
+                file.write(output.readline().strip() + b"\n")
             file.flush()
             os.fsync(file.fileno())
         log.warning(
             "%d results of lines that are no longer in the input: %s", len(self._orphans), path
         )
 
-    def _write_ordered(self, path: Path, ledger: Ledger) -> None:
-        temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    def _temporary(self, kind: str) -> Path:
+        """Return where an ordered file is written at first; the lock makes it this run's own."""
+        return self.out.with_name(f".{self.out.name}{kind}.tmp")
+
+    def _write_ordered(self, path: Path, ledger: Ledger, kind: str = ORDERED) -> None:
+        temporary = self._temporary(kind)
         try:
             with temporary.open("wb", buffering=BUFFER) as file:
                 for index in range(len(ledger)):
@@ -494,7 +335,8 @@ class Journal:
         assert self._source is not None
         state = ledger.states[index]
         record = self._record(index, ledger)
-        if state == State.FAILED or (state == State.DONE and b'"iErr"' not in record):
+        finished = state == State.FAILED or (state == State.DONE and b'"iErr"' not in record)
+        if finished and in_key_order(record):
             return record + b"\n"
         if reason := self._source.bad_reason(index):
             return render_bad(record, reason) + b"\n"
@@ -503,29 +345,3 @@ class Journal:
             line.forget()
         error = None if state == State.DONE else line.error or NOT_RUN
         return render(record, line.answers(), error, line.meta) + b"\n"
-
-
-def state_of(line: Line) -> State:
-    """Return how far a line says it is."""
-    if line.done:
-        return State.DONE
-    if line.error and not line.waiting:
-        return State.FAILED
-    return State.PARTIAL if line.answered or line.meta.get("uploads") else State.NEW
-
-
-def _bare(answer: bytes) -> Any:
-    reply = jsonl.loads(answer)
-    reply.pop("spec_downloads", None)
-    return reply
-
-
-def _last_line(file: IO[bytes], size: int) -> bytes:
-    """Return what follows the last newline before the end, the newline at the end included."""
-    found = b""
-    while size and found.count(b"\n", 0, len(found) - 1) == 0:
-        step = min(size, max(BUFFER, len(found)))
-        size -= step
-        file.seek(size)
-        found = file.read(step) + found
-    return found[found.rfind(b"\n", 0, len(found) - 1) + 1 :] if found else b""

@@ -19,6 +19,9 @@ Fragment = orjson.Fragment
 """A value that is JSON text already and goes into the output as it is."""
 
 TOKEN = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"|[\[\]{},:]')
+STEERING = re.compile(rb"\x7f|\xc2[\x80-\x9f]|\xe2\x80[\xaa-\xae]|\xe2\x81[\xa6-\xa9]")
+"""What JSON leaves unescaped: DEL, C1 controls, and marks that turn the direction of text."""
+
 QUOTE = ord('"')
 OPENING, CLOSING, SEPARATING = b"[{", b"]}", b":,"
 
@@ -83,6 +86,11 @@ def pretty(value: Any) -> bytes:
         return orjson.dumps(value, option=option)
     except TypeError:
         return json.dumps(loads(dumps(value)), indent=2).encode() + b"\n"
+
+
+def escaped_controls(raw: bytes) -> bytes:
+    """Return the same JSON with the characters escaped that could steer a terminal."""
+    return STEERING.sub(lambda found: b"\\u%04x" % ord(found[0].decode()), raw)
 
 
 def one_line(raw: bytes) -> bytes:

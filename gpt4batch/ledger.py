@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from array import array
 from bisect import bisect_right
 from collections import deque
@@ -55,6 +56,13 @@ class Ledger:
         """Return offset, size and whether it is in the input, of a line's latest record."""
         place = self._places[index]
         return None if place < 0 else (place >> 1, self._sizes[index], bool(place & 1))
+
+    def read(self, index: int, source: int, output: int) -> bytes:
+        """Return the text of a line's latest record, which there is, from one of two open files."""
+        place = self.place(index)
+        assert place is not None
+        offset, size, in_input = place
+        return os.pread(source if in_input else output, size, offset).strip()
 
     def copy(self) -> Ledger:
         """Return a copy that stays as it is while the run goes on."""

@@ -26,6 +26,9 @@ LONGEST_LAG = 1.0
 REMEMBERED = 256
 """Calls by which the rate of what is sent and answered is measured."""
 
+FIRST_GUESS = 10.0
+"""Calls a second, at least, that a run without a limit is slowed down from by its first 429."""
+
 SLOWEST = 1 / 16
 """The least share of the full rate that 429s can bring the pace down to."""
 
@@ -33,8 +36,8 @@ SLOWEST = 1 / 16
 class Pace(Protocol):
     """What a client asks before each call, and tells what came of it."""
 
-    async def wait(self) -> float:
-        """Wait for the turn of one call and return the moment at which it may leave."""
+    async def wait(self, *, new: bool = False) -> float:
+        """Wait for the turn of one call, `new` if a line's first; return when it may leave."""
 
     def slow_down(self, sent: float, after: float | None) -> None:
         """Take note of a 429 to a call sent at a moment, with its Retry-After in seconds."""
@@ -86,14 +89,17 @@ class Pacer:
         """Return the seconds for which everyone is still held by a Retry-After."""
         return max(0.0, self._held_until - time.monotonic())
 
-    async def wait(self) -> float:
+    async def wait(self, *, new: bool = False) -> float:
         """Wait for the turn of one call and return the moment at which it may leave.
+
+        Args:
+            new: It is the first call of a line.
 
         Raises:
             Stopped: The run was halted meanwhile.
         """
         if self._paced or self.cooling:
-            with self._control.waiting():
+            with self._control.waiting(new=new):
                 async with self._turn:
                     await self._pass()
         elif self._control.halted:
@@ -128,7 +134,7 @@ class Pacer:
         self._slowed_at = now
         if not self._paced:
             self._paced = True
-            self.set_rate(max(1.0, _per_second(self._sent, now, 1.0)))
+            self.set_rate(max(FIRST_GUESS, _per_second(self._sent, now, 1.0)))
         if answered := _per_second(self._answered, now, 5.0):
             self._ceiling = min(self._rate, max(1.0, 4 * answered))
         self._pace = max(self._ceiling * SLOWEST, min(self._pace, self._ceiling) / 2)

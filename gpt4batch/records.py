@@ -14,15 +14,17 @@ if TYPE_CHECKING:
 
 Id: TypeAlias = str | int | None
 
-LOG_MARK = b"\t\n"
-"""How a record of the log ends, where an ordered line ends in a bare newline.
+LOG_MARK = b"\t \t"
+"""How a record of the log begins; an ordered line begins with its brace.
 
-The tab is white space to every JSON reader. It tells a record that replaces an earlier one of the
-same line from an equal line that the user wrote twice.
+It is white space to every JSON reader, and nobody's indentation. It tells a record that replaces an
+earlier one of the same line from an equal line that the user wrote twice. It stands first: a torn
+record has it too.
 """
 
 NOT_RUN = {"code": NOT_READY, "message": "resource is not ready"}
 NOT_DOWNLOADED = {**NOT_RUN, "stage": "download"}
+ORDER = (b"id", b"asks", b"answers", b"iErr", b"extra", b"meta")
 OWN_KEYS = frozenset({"id", "asks", "answers", "iErr", "extra", "meta"})
 BAD_LINE = "input"
 
@@ -249,6 +251,16 @@ def render(
         parts.append(b'"meta":' + jsonl.dumps(meta))
     parts += [jsonl.dumps(name) + b":" + value for name, value in given if name not in OWN_KEYS]
     return jsonl.one_line(b"{" + b",".join(parts) + b"}")
+
+
+def in_key_order(raw: bytes) -> bool:
+    """Tell whether the known keys of a line stand in the order of an output.
+
+    A look at where they first stand, nested ones included: what it doubts is written anew.
+    """
+    places = [raw.find(b'"%s":' % name) for name in ORDER]
+    found = [place for place in places if place >= 0]
+    return found == sorted(found) and raw.startswith((b'{"id":', b'{"asks":'))
 
 
 def render_bad(raw: bytes, reason: str) -> bytes:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -18,6 +19,8 @@ from gpt4batch.transport import AiohttpTransport
 
 if TYPE_CHECKING:
     from gpt4batch.control import Control
+
+log = logging.getLogger(__name__)
 
 
 def sockets(addresses: Endpoints, proxy: str) -> AiohttpTransport:
@@ -45,7 +48,12 @@ def tokens(token: str, transport: AiohttpTransport, origin: str = "") -> Tokens:
 
     async def fetch() -> str:
         found = await fetch_token(transport, url, email, password, AuthSettings().ttl)
-        credentials.store(found)
+        if origin:
+            return found.access_token  # a rehearsal's, which must not replace the real one
+        try:
+            credentials.store(found)
+        except OSError as error:
+            log.warning("the new token could not be stored: %s", error.strerror)
         return found.access_token
 
     return Tokens(token, fetch, secrets=(password,))
@@ -59,7 +67,7 @@ def downloads(
     control: Control,
 ) -> Downloads:
     """Return what fetches the files that answers link to into a folder."""
-    hosts = {urlsplit(url).hostname or "" for url in (addresses.chat, addresses.upload)}
+    hosts = {httpx.URL(url).host for url in (addresses.chat, addresses.upload)}
     return Downloads(
         folder,
         settings.download_prefix,

@@ -37,6 +37,7 @@ class Flag:
     panel: str = ""
     argument: bool = False
     secret: bool = False
+    env: str = ""
 
 
 def flag(  # noqa: PLR0913 - one argument a property
@@ -49,13 +50,14 @@ def flag(  # noqa: PLR0913 - one argument a property
     panel: str = "",
     argument: bool = False,
     secret: bool = False,
+    env: str = "",
 ) -> Any:
     """Declare a field that is a flag; `names` is `long` or `long/s`.
 
     Numbers whose default is a whole one are still taken as fractions where the default is a float.
     """
     long, _, short = names.partition("/")
-    spec = Flag(long, short, en, zh, type(default), choices, panel, argument, secret)
+    spec = Flag(long, short, en, zh, type(default), choices, panel, argument, secret, env)
     return field(default=default, metadata={"flag": spec})
 
 
@@ -553,7 +555,13 @@ class AuthSettings:
         secret=True,
     )
     ttl: int = flag(86400, "ttl/t", "Seconds that the token shall live.", "令牌有效期(秒).")
-    url: str = flag(DEFAULT_TOKEN_URL, "url/u", "Address that issues tokens.", "认证服务地址.")
+    url: str = flag(
+        DEFAULT_TOKEN_URL,
+        "url/u",
+        "Address that issues tokens.",
+        "认证服务地址.",
+        env="GPT4BATCH_TOKEN_URL",  # not that of batchsvc: passwords must not go to chats
+    )
     proxy: str = flag(
         "",
         "proxy",

@@ -124,7 +124,7 @@ class Source:
                 begin, text = begin + len(BOM), text[len(BOM) :]
             raw = text.rstrip(b"\r\n")
             if raw.strip():
-                yield begin, number, raw, text.endswith(LOG_MARK)
+                yield begin, number, raw, raw.startswith(LOG_MARK)
 
     @property
     def bad_count(self) -> int:

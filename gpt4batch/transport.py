@@ -7,21 +7,23 @@ caller.
 
 from __future__ import annotations
 
+import ipaddress
+import os
+import socket
 import urllib.request
 from typing import TYPE_CHECKING, Any
 
 import aiohttp
 import httpx
+from aiohttp.abc import AbstractResolver, ResolveResult
 from multidict import CIMultiDict
 from yarl import URL
 
-from gpt4batch.errors import UsageError
+from gpt4batch.errors import DownloadError, UsageError
 
 if TYPE_CHECKING:
     import ssl
     from collections.abc import AsyncIterator
-
-    from aiohttp.abc import AbstractResolver
 
 CHUNK = 1 << 18
 CONNECT_TIMEOUT = 30.0
@@ -45,6 +47,12 @@ LOST = (aiohttp.ClientError, TimeoutError, ConnectionError)
 def _translated(error: Exception) -> httpx.HTTPError:
     """Return httpx's error for one of aiohttp's."""
     text = str(error) or "the connection was lost"
+    if isinstance(error, aiohttp.ClientHttpProxyError):  # its text has the proxy's password
+        text = f"the proxy answered {error.status} {error.message}"
+    elif isinstance(error, aiohttp.ClientConnectorError) and error.os_error is not None:
+        number = error.os_error.errno or 0
+        reason = os.strerror(number) if number > 0 else error.os_error.strerror
+        text = f"cannot connect to {error.host}:{error.port}: {reason}"
     return next((ours(text) for theirs, ours in ERRORS if isinstance(error, theirs)))
 
 
@@ -65,6 +73,69 @@ class _Body(httpx.AsyncByteStream):
         self._response.close()
 
 
+EMBEDDED = [
+    (ipaddress.IPv6Network("::/96"), 0),
+    (ipaddress.IPv6Network("::ffff:0:0/96"), 0),
+    (ipaddress.IPv6Network("64:ff9b::/96"), 0),
+    (ipaddress.IPv6Network("2002::/16"), 80),
+]
+"""Networks whose addresses lead to an IPv4 address, and the bits that follow it."""
+
+
+def is_private(address: str) -> bool:
+    """Tell whether an IP address is not one of the public internet."""
+    ip = ipaddress.ip_address(address.partition("%")[0])
+    if isinstance(ip, ipaddress.IPv6Address):
+        for network, shift in EMBEDDED:
+            if ip in network:
+                return is_private(str(ipaddress.IPv4Address(int(ip) >> shift & 0xFFFFFFFF)))
+    return not ip.is_global or ip.is_multicast
+
+
+def _refuse_private(host: str, address: str) -> None:
+    if is_private(address):
+        raise DownloadError(
+            f"{host} is an address inside this network; "
+            "--allow-private-downloads fetches from there"
+        )
+
+
+def _refuse_private_literal(host: str) -> None:
+    """Refuse a host that is a private address, in the old forms such as 0x7f.1 too."""
+    try:
+        address = host if ":" in host else socket.inet_ntoa(socket.inet_aton(host))
+    except (OSError, ValueError):
+        return  # a name
+    _refuse_private(host, address)
+
+
+class _PublicResolver(AbstractResolver):
+    """Look up names that must not lead into this network.
+
+    The addresses that are checked here are the ones connected to: a name that is looked up twice
+    may have changed between.
+    """
+
+    def __init__(self, resolver: AbstractResolver | None) -> None:
+        self._resolver = resolver or aiohttp.DefaultResolver()
+
+    async def resolve(
+        self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_INET
+    ) -> list[ResolveResult]:
+        """Return the addresses of a host, or refuse it."""
+        try:
+            found = await self._resolver.resolve(host, port, family)
+        except UnicodeError as error:
+            raise OSError(None, str(error)) from None
+        for entry in found:
+            _refuse_private(host, entry["host"])
+        return found
+
+    async def close(self) -> None:
+        """Close the resolver."""
+        await self._resolver.close()
+
+
 class AiohttpTransport(httpx.AsyncBaseTransport):
     """Send httpx requests through an aiohttp session.
 
@@ -82,11 +153,15 @@ class AiohttpTransport(httpx.AsyncBaseTransport):
         resolver: AbstractResolver | None = None,
     ) -> None:
         self._proxies = Proxies(proxy)
-        connector = aiohttp.TCPConnector(
-            limit=0, ssl=verify if verify is not None else True, resolver=resolver
-        )
-        self._session = aiohttp.ClientSession(
-            connector=connector,
+        self._verify = verify if verify is not None else True
+        self._resolver = resolver
+        self._session = self._opened(resolver)
+        self._public: aiohttp.ClientSession | None = None
+        self._urls: dict[str, tuple[URL, dict[str, Any]]] = {}
+
+    def _opened(self, resolver: AbstractResolver | None) -> aiohttp.ClientSession:
+        return aiohttp.ClientSession(
+            connector=aiohttp.TCPConnector(limit=0, ssl=self._verify, resolver=resolver),
             cookie_jar=aiohttp.DummyCookieJar(),
             timeout=aiohttp.ClientTimeout(total=None, connect=CONNECT_TIMEOUT),
             skip_auto_headers=("User-Agent", "Content-Type"),
@@ -94,13 +169,27 @@ class AiohttpTransport(httpx.AsyncBaseTransport):
             max_line_size=1 << 16,
             max_field_size=1 << 16,
         )
-        self._urls: dict[str, tuple[URL, dict[str, Any]]] = {}
+
+    def _session_for(self, request: httpx.Request, *, proxied: bool) -> aiohttp.ClientSession:
+        """Return the session to use: a `public` request gets one that stays out of this network.
+
+        Behind a proxy it is the proxy that looks names up and connects.
+        """
+        if "public" not in request.extensions:
+            return self._session
+        _refuse_private_literal(request.url.host)
+        if proxied:
+            return self._session
+        if self._public is None:
+            self._public = self._opened(_PublicResolver(self._resolver))
+        return self._public
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
         """Send one request and return its response, its body received and decoded.
 
-        Two extensions of a request are known: `timeout`, the seconds that the whole call may take,
-        and `streamed`, which leaves the body to the caller, to be read as it comes or closed.
+        Three extensions of a request are known: `timeout`, the seconds that the whole call may
+        take; `streamed`, which leaves the body to the caller, to be read as it comes or closed; and
+        `public`, which refuses addresses inside the user's own network.
         """
         url, options = self._address(str(request.url))
         headers = CIMultiDict(
@@ -111,13 +200,14 @@ class AiohttpTransport(httpx.AsyncBaseTransport):
             body = b"".join(body) or None
         else:
             headers.pop("transfer-encoding", None)  # aiohttp sets its own
+        session = self._session_for(request, proxied="proxy" in options)
         timeout = request.extensions.get("timeout")
         if timeout is not None:
             options = {**options, "timeout": self._timeout(timeout)}
         streamed = "streamed" in request.extensions
         stream: httpx.AsyncByteStream
         try:
-            response = await self._session.request(
+            response = await session.request(
                 request.method,
                 url,
                 data=body,
@@ -137,8 +227,11 @@ class AiohttpTransport(httpx.AsyncBaseTransport):
     def _address(self, text: str) -> tuple[URL, dict[str, Any]]:
         known = self._urls.get(text)
         if known is None:
-            url = URL(text, encoded=True)
-            proxy = self._proxies.of(url)
+            try:
+                url = URL(text, encoded=True)
+                proxy = self._proxies.of(url)
+            except ValueError as error:
+                raise httpx.UnsupportedProtocol(f"not an address: {error}") from None
             known = (url, {"proxy": proxy} if proxy else {})
             if len(self._urls) < 64:  # a run calls three addresses; downloads differ
                 self._urls[text] = known
@@ -147,6 +240,8 @@ class AiohttpTransport(httpx.AsyncBaseTransport):
     async def aclose(self) -> None:
         """Close every connection."""
         await self._session.close()
+        if self._public is not None:
+            await self._public.close()
 
 
 def body_of(response: httpx.Response) -> bytes:

@@ -90,13 +90,13 @@ class Turns:
         self.slots = Slots()
         self.waiting = self.succeeded = self.limited = 0
 
-    async def wait(self) -> float:
-        """Wait for the turn of one call and return the moment at which it may leave."""
-        with self._desk.control.waiting():
+    async def wait(self, *, new: bool = False) -> float:
+        """Wait for the turn of one call, `new` if a line's first; return when it may leave."""
+        with self._desk.control.waiting(new=new):
             self.waiting += 1
             try:
                 async with self._turn:
-                    await self._own.wait()
+                    await self._own.wait(new=new)
                     await self._pass()
             finally:
                 self.waiting -= 1
@@ -473,6 +473,8 @@ class Worker:
     async def _stop_later(self, tasks: Consumer, goes: anyio.abc.TaskGroup) -> None:
         await self._stopping.wait()
         tasks.make_room(0)
+        for desk in self._desks.values():
+            desk.control.drain(self.settings.grace)
         with self.control.working(), anyio.move_on_after(self.settings.grace):
             # A few looks, at the end only.
             while any(desk.goes for desk in self._desks.values()):  # noqa: ASYNC110
@@ -558,7 +560,7 @@ class Worker:
         if manner.downloads:
             folder = Path(settings.download_dir)
             downloads = service.downloads(folder, settings, self._addresses, client, desk.control)
-            downloads.prepare()
+            downloads.prepare(chosen=True)
         asked = Manner(
             Path(settings.files_root), manner.model, manner.gizmo, manner.history_disabled
         )

@@ -21,6 +21,8 @@ READMES = {ENGLISH: ROOT / "README.md", CHINESE: ROOT / "README.zh-CN.md"}
 PAGES = {ENGLISH: ROOT / "docs/en/reference.md", CHINESE: ROOT / "docs/zh/reference.md"}
 MARKED = re.compile(r"(<!-- flags: (?P<command>\w+) -->\n).*?(<!-- end of flags -->)", re.DOTALL)
 
+END = "<!-- end of flags -->"
+
 HEAD = (("Flag", "Default", "What it does"), ("参数", "默认值", "说明"))
 ENVIRONMENT = ("Environment", "环境变量")
 CHOICES = ("One of {}.", "可选: {}.")
@@ -108,7 +110,18 @@ def readme(language: int) -> str:
         made = table(COMMANDS[found["command"]].SETTINGS, language)
         return f"{found[1]}{made}{found[3]}"
 
-    return MARKED.sub(fill, READMES[language].read_text())
+    return MARKED.sub(fill, with_sections(READMES[language].read_text(), language))
+
+
+def with_sections(text: str, language: str) -> str:
+    """Return a README with a section for every command, after those that it has."""
+    for name, module in COMMANDS.items():
+        if f"<!-- flags: {name} -->" not in text:
+            table = f"<!-- flags: {name} -->\n{END}\n"
+            section = f"\n\n### {name}\n\n{module.HELP[language]}\n\n{table}"
+            place = text.rindex(END) + len(END)
+            text = text[:place] + section.rstrip("\n") + text[place:]
+    return text
 
 
 def wanted() -> Iterator[tuple[Path, str]]:

@@ -24,7 +24,7 @@ TITLES = {
     "zh": ("开始", "命令参考", "示例", "更新记录", "参与开发", "许可证"),
 }
 KINDS = {".py": "python", ".sh": "sh", ".yml": "yaml", ".jsonl": "json"}
-LINK = re.compile(r"\]\((?P<target>[^)\s#]+)(?P<anchor>#[^)\s]*)?\)")
+LINK = re.compile(r"\[(?P<text>[^\]]*)\]\((?P<target>[^)\s#]+)(?P<anchor>#[^)\s]*)?\)")
 LOADS = {"script": "src", "img": "src", "iframe": "src", "link": "href", "source": "src"}
 
 CONFIG = """[project]
@@ -99,25 +99,45 @@ def examples_page(title: str) -> str:
     return "\n".join(parts)
 
 
-def rewritten(text: str, language: str) -> str:
-    """Return a page with its links to files of the repository made links within the site."""
-    fixed = dict.fromkeys(READMES.values(), ("../" if language == "zh" else "zh/") + "index.html")
-    fixed |= {f"docs/{lang}/reference.md": "reference.md" for lang in READMES}
-    fixed |= {"CHANGELOG.md": "changes.md", "CONTRIBUTING.md": "contributing.md"}
-    fixed |= {"LICENSE": "licence.md"}
+def more_pages() -> list[Path]:
+    """Return the pages of their own, which are in English."""
+    parts = [ROOT / folder / "README.md" for folder in ("benchmarks", "chaos")]
+    return [*sorted((ROOT / "docs").glob("*.md")), *(path for path in parts if path.exists())]
+
+
+def name_of(page: Path) -> str:
+    """Return the name of a page of its own in the site."""
+    return page.name if page.parent.name == "docs" else f"{page.parent.name}.md"
+
+
+def addresses(language: str) -> dict[Path, str]:
+    """Return where the site has what the pages link to."""
+    other = ("../" if language == "zh" else "zh/") + "index.html"
+    found = {ROOT / name: other for name in READMES.values()}
+    found[ROOT / READMES[language]] = "index.md"
+    found |= {ROOT / f"docs/{lang}/reference.md": "reference.md" for lang in READMES}
+    found |= {ROOT / "CHANGELOG.md": "changes.md", ROOT / "CONTRIBUTING.md": "contributing.md"}
+    found[ROOT / "LICENSE"] = "licence.md"
+    found |= {page: name_of(page) for page in more_pages()}
+    for path in reversed(example_files()):
+        link = f"examples.md#{anchor_of(path)}"
+        found |= {path: link, path.parent: link} if path.parent != ROOT else {path: link}
+    return found
+
+
+def rewritten(page: Path, text: str, language: str) -> str:
+    """Return a page with its links made links within the site, or no links where it has none."""
+    known = addresses(language)
 
     def relink(found: re.Match[str]) -> str:
-        target = found["target"]
-        if "://" in target:
+        if "://" in found["target"]:
             return found[0]
-        if target in fixed:
-            return f"]({fixed[target]}{found['anchor'] or ''})"
-        if target.startswith("docs/"):
-            return f"]({target.removeprefix('docs/')}{found['anchor'] or ''})"
-        for path in example_files():
-            if path.is_relative_to(ROOT / target):
-                return f"](examples.md#{anchor_of(path)})"
-        return found[0]
+        target = (page.parent / found["target"]).resolve()
+        if target.is_relative_to(ROOT / "docs/pictures"):
+            return f"[{found['text']}](pictures/{target.name})"
+        if target in known:
+            return f"[{found['text']}]({known[target]}{found['anchor'] or ''})"
+        return found["text"]
 
     return LINK.sub(relink, text)
 
@@ -129,29 +149,31 @@ def stage(language: str) -> list[tuple[str, str]]:
     pages: list[tuple[str, str]] = []
     start, reference, examples, changes, contributing, licence = TITLES[language]
 
-    def add(title: str, name: str, text: str) -> None:
-        (folder / name).write_text(rewritten(text, language))
+    def add(title: str, name: str, source: Path, text: str | None = None) -> None:
+        text = source.read_text() if text is None else text
+        (folder / name).write_text(rewritten(source, text, language))
         pages.append((title, name))
 
-    head, first, *sections = re.split(r"^## ", (ROOT / READMES[language]).read_text(), flags=re.M)
-    add(start, "index.md", f"{head}## {first}")
+    readme = ROOT / READMES[language]
+    head, first, *sections = re.split(r"^## ", readme.read_text(), flags=re.M)
+    add(start, "index.md", readme, f"{head}## {first}")
     for number, section in enumerate(sections[:-1], 1):
-        add(section.partition("\n")[0], f"section-{number}.md", f"# {section}")
-    add(reference, "reference.md", (ROOT / f"docs/{language}/reference.md").read_text())
-    add(examples, "examples.md", examples_page(examples))
-    for path in sorted((ROOT / "docs").glob("*.md")):
-        text = path.read_text()
-        add(text.partition("\n")[0].lstrip("# "), path.name, text)
-    add(changes, "changes.md", (ROOT / "CHANGELOG.md").read_text())
-    add(contributing, "contributing.md", (ROOT / "CONTRIBUTING.md").read_text())
-    add(licence, "licence.md", f"# {licence}\n\n```text\n{(ROOT / 'LICENSE').read_text()}```\n")
+        add(section.partition("\n")[0], f"section-{number}.md", readme, f"# {section}")
+    add(reference, "reference.md", ROOT / f"docs/{language}/reference.md")
+    add(examples, "examples.md", ROOT / "examples", examples_page(examples))
+    for path in more_pages():
+        add(path.read_text().partition("\n")[0].lstrip("# "), name_of(path), path)
+    add(changes, "changes.md", ROOT / "CHANGELOG.md")
+    add(contributing, "contributing.md", ROOT / "CONTRIBUTING.md")
+    text = f"# {licence}\n\n```text\n{(ROOT / 'LICENSE').read_text()}```\n"
+    add(licence, "licence.md", ROOT / "LICENSE", text)
     return pages
 
 
 def build(language: str) -> None:
     """Build the site of one language."""
     pages = stage(language)
-    nav = "\n".join(f'  {{ "{title}" = "{name}" }},' for title, name in pages)
+    nav = "\n".join(f"  {{ '{title}' = '{name}' }}," for title, name in pages)
     up = "../" if language == "zh" else ""
     config = STAGE / f"{language}.toml"
     config.write_text(

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any
 import anyio
 import pytest
 from aiohttp import web
+from hypothesis import HealthCheck
+from hypothesis import settings as hypothesis_settings
 
 import gpt4batch
 from gpt4batch import jsonl
@@ -18,12 +20,19 @@ from gpt4batch.mock.server import MockService
 from gpt4batch.mock.settings import MockSettings
 
 if TYPE_CHECKING:
+    import ssl
     from collections.abc import AsyncIterator, Awaitable, Callable
     from pathlib import Path
 
     from anyio.abc import Process
 
     Handler = Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
+
+# A busy machine is no defect: properties have no deadline.
+hypothesis_settings.register_profile(
+    "patient", deadline=None, suppress_health_check=[HealthCheck.too_slow]
+)
+hypothesis_settings.load_profile("patient")
 
 PROXIES = ("http_proxy", "https_proxy", "all_proxy", "no_proxy")
 LOCALE = ("LC_ALL", "LC_MESSAGES", "LANG", "LANGUAGE")
@@ -41,7 +50,7 @@ def isolated(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in list(os.environ):
         if name.startswith("GPT4BATCH_") or name.lower() in PROXIES or name in LOCALE:
             monkeypatch.delenv(name)
-    home = tmp_path / "home"
+    home = tmp_path / "user"
     home.mkdir()
     monkeypatch.setenv("HOME", str(home))
     monkeypatch.setenv("LANG", "C.UTF-8")
@@ -218,16 +227,16 @@ class Scripted:
 
 
 @pytest.fixture
-def scripted() -> Callable[[Handler], Any]:
+def scripted() -> Callable[..., Any]:
     """Return how to serve a handler of one's own on a free port."""
 
     @asynccontextmanager
-    async def serve(handler: Handler) -> AsyncIterator[Scripted]:
+    async def serve(handler: Handler, tls: ssl.SSLContext | None = None) -> AsyncIterator[Scripted]:
         scripted = Scripted(handler)
         runner = web.ServerRunner(web.Server(scripted.handle, access_log=None))
         await runner.setup()
-        await web.TCPSite(runner, "127.0.0.1", 0).start()
-        scripted.origin = f"http://127.0.0.1:{runner.addresses[0][1]}"
+        await web.TCPSite(runner, "127.0.0.1", 0, ssl_context=tls).start()
+        scripted.origin = f"http{'s' if tls else ''}://127.0.0.1:{runner.addresses[0][1]}"
         try:
             yield scripted
         finally:

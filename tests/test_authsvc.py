@@ -4,7 +4,9 @@ import os
 import pty
 import stat
 import sys
+import termios
 import time
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 import anyio
@@ -27,7 +29,7 @@ EMAIL, PASSWORD = "mock@example.com", "mock-password"
 
 
 def store(bench: Bench) -> Path:
-    return bench.folder / "home" / ".gpt4api-sk.pub"
+    return bench.folder / "user" / ".gpt4api-sk.pub"
 
 
 def words(origin: str, *more: str) -> list[str]:
@@ -41,7 +43,7 @@ def check_stored(bench: Bench, result: Result, service: MockService) -> None:
     assert stored["access_token"].startswith("mock-")
     assert stored["username"] == EMAIL
     assert stat.S_IMODE(store(bench).stat().st_mode) == 0o600
-    assert [path.name for path in (bench.folder / "home").iterdir()] == [".gpt4api-sk.pub"]
+    assert [path.name for path in (bench.folder / "user").iterdir()] == [".gpt4api-sk.pub"]
     for text in (result.out, result.err):
         assert stored["access_token"] not in text
         assert PASSWORD not in text
@@ -65,34 +67,45 @@ async def test_password_comes_from_the_environment(bench: Bench, service: MockSe
     check_stored(bench, result, service)
 
 
-async def test_password_is_asked_for_unseen(bench: Bench, service: MockService) -> None:
+async def test_password_is_asked_for_unseen(
+    bench: Bench, service: MockService, until: Callable[..., Awaitable[None]]
+) -> None:
     main, side = pty.openpty()
-    shown = b""
-    command = (sys.executable, "-m", "gpt4batch")
-
-    async with await anyio.open_process(
-        [*command, *words(service.origin)],
-        stdin=side,
-        stdout=side,
-        stderr=side,
-        start_new_session=True,
-        cwd=bench.folder,
-    ) as process:
-        os.close(side)
-        while b"assword" not in shown:
-            shown += await anyio.to_thread.run_sync(os.read, main, 1000)
-        os.write(main, PASSWORD.encode() + b"\n")
-        code = await process.wait()
     try:
-        while chunk := os.read(main, 1000):
-            shown += chunk
-    except OSError:
-        pass  # a terminal whose other end is closed
+        process = await anyio.open_process(
+            [sys.executable, "-m", "gpt4batch", *words(service.origin)],
+            stdin=side,
+            stdout=side,
+            stderr=side,
+            start_new_session=True,
+        )
+        os.close(side)
+        try:
+            # What is typed before the echo is off is thrown away.
+            await until(lambda: not termios.tcgetattr(main)[3] & termios.ECHO)
+            os.write(main, PASSWORD.encode() + b"\n")
+            with anyio.fail_after(30):
+                code = await process.wait()
+        finally:
+            if process.returncode is None:
+                process.kill()
+            await process.aclose()
+        shown = terminal_output(main)
     finally:
         os.close(main)
     assert code == 0, shown
+    assert b"Password:" in shown
     assert PASSWORD.encode() not in shown
     assert store(bench).exists()
+
+
+def terminal_output(main: int) -> bytes:
+    """Return what was written to a terminal whose other end is closed."""
+    shown = b""
+    with suppress(OSError):  # that is its end
+        while chunk := os.read(main, 1000):
+            shown += chunk
+    return shown
 
 
 async def test_request_carries_email_password_and_time_to_live(
@@ -195,7 +208,7 @@ async def test_token_that_cannot_be_stored_is_said_in_one_line(
     store(bench).mkdir()
     result = await bench.call(*words(service.origin, "-p", PASSWORD))
     check_refused(result, str(store(bench)))
-    assert [path.name for path in (bench.folder / "home").iterdir()] == [".gpt4api-sk.pub"]
+    assert [path.name for path in (bench.folder / "user").iterdir()] == [".gpt4api-sk.pub"]
 
 
 # What a batch makes of it

@@ -183,7 +183,7 @@ class Desk:
     def __init__(self, folder: Path, service: str) -> None:
         self.folder = folder
         self.home = folder / "home"
-        self.home.mkdir()
+        self.home.mkdir(exist_ok=True)
         self.service = service
         shutil.copytree(ROOT / "examples", folder / "examples")
         for name in ("example.jsonl", "pyproject.toml"):
@@ -192,7 +192,7 @@ class Desk:
     def run(self, block: str) -> str:
         env = environment(self.home, GPT4BATCH_MOCK="true", GPT4BATCH_LATENCY="0")
         if block.startswith("gpt4batch authsvc"):
-            env |= {"GPT4BATCH_URL": self.service, "GPT4BATCH_PASSWORD": "a password"}
+            env |= {"GPT4BATCH_TOKEN_URL": self.service, "GPT4BATCH_PASSWORD": "a password"}
         done = subprocess.run(
             ["bash", "-euo", "pipefail", "-c", block],
             cwd=self.folder,
@@ -226,7 +226,7 @@ def test_commands_of_the_readme_work_one_after_the_other(
     tmp_path: Path, token_service: str
 ) -> None:
     desk = Desk(tmp_path, token_service)
-    others = ("make", "pip", "gpt4batch mocksvc")  # these are tried elsewhere
+    others = ("make", "pip", "gpt4batch mocksvc", "gpt4batch viewsvc")  # these are tried elsewhere
     commands = [text for text in blocks("en", "sh") if not text.startswith(others)]
     assert len(commands) >= 6
     for command in commands:

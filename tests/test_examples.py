@@ -16,6 +16,7 @@ import pytest
 import yaml
 from filelock import FileLock
 
+import gpt4batch
 from gpt4batch import jsonl
 from gpt4batch.records import parse_line
 
@@ -156,6 +157,15 @@ def test_python_program_tells_what_is_refused(tmp_path: Path) -> None:
     said = script("python_api.py", "in.jsonl", "out.jsonl", home=tmp_path, code=2)
     assert said.startswith("no token: ")
     assert "Traceback" not in said
+
+
+async def test_python_rehearsal_without_a_service_is_refused_not_paid_for(tmp_path: Path) -> None:
+    write_batch(tmp_path / "in.jsonl")
+    batch, out = str(tmp_path / "in.jsonl"), tmp_path / "out.jsonl"
+    settings = gpt4batch.Settings(input=batch, out=str(out), mock=True, token="a real one")
+    with pytest.raises(gpt4batch.UsageError, match="MockService"):
+        await gpt4batch.run(settings)
+    assert not out.exists()
 
 
 @pytest.mark.parametrize(

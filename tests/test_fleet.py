@@ -475,6 +475,7 @@ async def test_second_worker_of_a_name_is_refused(fleets: Any, until: Until) -> 
 
 
 @pytest.mark.chaos
+@pytest.mark.timeout(900)
 async def test_five_thousand_lines_survive_everything(fleets: Any, until: Until) -> None:
     """Killed: nsqd 3 times, workers 10 times, the coordinator 5 times; strange messages come in."""
     fleet = await fleets("--mem-queue-size=100", "--sync-every=1", latency=0.4, jitter=0.8)
@@ -522,5 +523,5 @@ def done_ids(path: Path) -> set[int]:
     ids = set()
     for text in path.read_bytes().split(b"\n"):
         if b'"answers":[' in text[:200]:
-            ids.add(int(text[6 : text.index(b",")]))
+            ids.add(int(text[text.index(b'"id":') + 5 :].partition(b",")[0]))
     return ids

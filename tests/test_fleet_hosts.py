@@ -113,6 +113,7 @@ def hosts(tmp_path: Path) -> Iterator[Hosts]:
 
 
 @pytest.mark.chaos
+@pytest.mark.timeout(300)
 @pytest.mark.parametrize("cut", ["workers", "coordinator"])
 async def test_link_cut_for_twenty_seconds_only_delays(
     hosts: Hosts, until: Callable[[Callable[[], Any]], Any], cut: str

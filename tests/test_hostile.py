@@ -4,81 +4,26 @@ from __future__ import annotations
 
 import os
 import sys
-from contextlib import asynccontextmanager
 from pathlib import Path
 from threading import Thread
 from typing import TYPE_CHECKING, Any
 
 import pytest
 from aiohttp import web
+from puppets import ask, read, saying, serving, settings, write
 
 import gpt4batch
+from chaos.properties import PROPERTIES, check
 from gpt4batch import jsonl
 from gpt4batch.mock.server import MockService
 from gpt4batch.mock.settings import MockSettings
 from gpt4batch.retry import retry_after
-from gpt4batch.settings import Settings
 from gpt4batch.source import Source
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+    from collections.abc import Iterable, Iterator
 
     from aiohttp.web_request import BaseRequest
-
-    Answer = Callable[[BaseRequest], Awaitable[web.StreamResponse]]
-
-
-@asynccontextmanager
-async def serving(answer: Answer) -> AsyncIterator[str]:
-    """Serve with one function on a free port; yield the origin."""
-    runner = web.ServerRunner(web.Server(answer, access_log=None), shutdown_timeout=0.1)
-    await runner.setup()
-    try:
-        await web.TCPSite(runner, "127.0.0.1", 0).start()
-        yield f"http://127.0.0.1:{runner.addresses[0][1]}"
-    finally:
-        await runner.cleanup()
-
-
-def reply_of(**more: Any) -> dict[str, Any]:
-    content = {"error": None, "message": {"content": {"parts": ["answer"]}}}
-    return {"message_id": "m", "conversation_id": "c", "contents": [content], **more}
-
-
-def saying(**more: Any) -> Answer:
-    """Answer every chat with the same reply."""
-
-    async def answer(request: BaseRequest) -> web.StreamResponse:
-        await request.read()
-        return web.Response(body=jsonl.dumps(reply_of(**more)), content_type="application/json")
-
-    return answer
-
-
-def write(path: Path, *lines: dict[str, Any]) -> Path:
-    path.write_bytes(b"".join(jsonl.dumps(line) + b"\n" for line in lines))
-    return path
-
-
-def read(path: Path) -> list[dict[str, Any]]:
-    return [jsonl.loads(line) for line in path.read_bytes().split(b"\n") if line.strip()]
-
-
-def ask(text: str = "hello", **more: Any) -> dict[str, Any]:
-    return {"asks": [{"content": text, **more}]}
-
-
-def settings(folder: Path, origin: str, **more: Any) -> Settings:
-    given = {
-        "input": str(folder / "in.jsonl"),
-        "out": str(folder / "out.jsonl"),
-        "download_dir": str(folder / "downloads"),
-        "url": f"{origin}/standard/all-tools",
-        "token": "a-token-of-the-test",
-        "qps": 0.0,
-        "retries": 0,
-    }
-    return Settings(**{**given, **more})
 
 
 # -- replies ---------------------------------------------------------------------------------
@@ -202,7 +147,7 @@ async def test_an_attachment_with_a_name_that_is_no_utf8_is_sent(tmp_path: Path)
 
 
 async def test_a_reply_that_says_goodbye_in_every_type_fails_its_line_only(tmp_path: Path) -> None:
-    replies = iter(
+    replies: Iterator[Any] = iter(
         [
             [],
             1,
@@ -277,3 +222,11 @@ def test_lines_are_read_whole_while_a_snapshot_reads_them_too(tmp_path: Path) ->
         sys.setswitchinterval(before)
         source.close()
     assert not wrong
+
+
+# -- any input -------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("number", range(len(PROPERTIES)), ids=lambda n: PROPERTIES[n][0].__name__)
+def test_a_property_holds_for_whatever_is_thrown_at_it(number: int) -> None:
+    assert check(number, 60, 1)

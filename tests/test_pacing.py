@@ -34,7 +34,7 @@ async def test_rate_at_the_service_is_neither_exceeded_nor_left_unused(
     assert seen["worst_window"] <= rate * 1.02 + 1
     ideal = (calls - 1) / rate
     # Shared processors may hold a run up; they cannot make it faster.
-    assert ideal * 0.97 <= seen["seconds"] <= ideal * 1.1 + 0.5
+    assert ideal * 0.97 <= seen["seconds"] <= ideal * 1.1 + 1
 
 
 async def test_uploads_and_retries_count_as_calls(bench: Bench, serving: Serving) -> None:
@@ -89,10 +89,8 @@ async def test_pace_never_falls_to_nothing() -> None:
 async def test_halved_pace_is_kept() -> None:
     pacer = Pacer(200.0, Control())
     pacer.slow_down(await pacer.wait(), None)
-    began = await pacer.wait()
-    for _ in range(30):
-        last = await pacer.wait()
-    assert last - began >= 30 / 100 * 0.9
+    moments = [await pacer.wait() for _ in range(31)]
+    assert moments[-1] - moments[0] >= 30 / 100 * 0.9
 
 
 async def test_wait_ends_when_the_run_is_halted() -> None:

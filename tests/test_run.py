@@ -1,6 +1,9 @@
 from __future__ import annotations
 
+import os
 import signal
+import subprocess
+import sys
 from functools import partial
 from hashlib import sha256
 from pathlib import Path
@@ -16,6 +19,7 @@ from gpt4batch.mock.replies import answer_text
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
+    from anyio.abc import ByteReceiveStream, Process
     from conftest import Bench, Running
 
     from gpt4batch.mock.server import MockService
@@ -37,6 +41,11 @@ def answered_at_least(service: MockService, number: int) -> bool:
     return service.stats.chats_answered >= number
 
 
+def errors_of(process: Process) -> ByteReceiveStream:
+    assert process.stderr is not None
+    return process.stderr
+
+
 async def stop_at_once(running: Running) -> None:
     running.process.send_signal(signal.SIGINT)
     await running.says("again to stop at once")
@@ -46,7 +55,7 @@ async def stop_at_once(running: Running) -> None:
 async def test_command_lines_of_the_service_run_and_resume(
     bench: Bench, service: MockService
 ) -> None:
-    store = bench.folder / "home" / ".gpt4api-sk.pub"
+    store = bench.folder / "user" / ".gpt4api-sk.pub"
     store.write_bytes(jsonl.dumps({"access_token": service.token, "expired_at": 9999999999}))
     bench.write(bench.line(1, "one"), bench.line(2, "two [[mock:400*1]]"), name="asks.jsonl")
     base = f"{service.origin}/standard"
@@ -557,3 +566,110 @@ async def test_done_run_exits_though_the_service_keeps_its_connections(
         result = await bench.call(*bench.batchsvc(service.origin))
     assert result.code == 0
     assert bench.names() == ["in.jsonl", "out.jsonl", "out.jsonl.lock"]
+
+
+async def test_signal_starts_no_line_that_only_waited_for_its_turn(
+    bench: Bench, service: MockService, until: Until
+) -> None:
+    bench.write(*[bench.line(n, f"ask {n}") for n in range(40)])
+    words = bench.batchsvc(service.origin, "-g", "30", "-q", "2")
+    async with bench.start(*words) as running:
+        await until(partial(answered_at_least, service, 2))
+        running.process.send_signal(signal.SIGINT)
+        await running.says("no new lines")
+        before = service.stats.arrivals
+        result = await running.end()
+    assert result.code == 130, result.err
+    assert service.stats.arrivals - before <= 1
+    assert [line["id"] for line in bench.read()] == list(range(40))
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+async def test_signal_while_the_input_is_being_read_ends_the_run_at_once(
+    bench: Bench, service: MockService, until: Until, number: signal.Signals, code: int
+) -> None:
+    bench.write(bench.line(9, "precious"), name="out.jsonl")
+    before = (bench.folder / "out.jsonl").read_bytes()
+    process = await anyio.open_process(
+        [sys.executable, "-m", "gpt4batch", *bench.batchsvc(service.origin, "-i", "-")],
+        cwd=bench.folder,
+    )
+    try:
+        await until(lambda: "out.jsonl.lock" in bench.names())
+        process.send_signal(number)
+        with anyio.fail_after(20):
+            err = b"".join([chunk async for chunk in errors_of(process)])
+            ended = await process.wait()
+    finally:
+        if process.returncode is None:
+            process.kill()
+        await process.aclose()
+    assert ended in (code, -number), err
+    assert b"Traceback" not in err
+    assert (bench.folder / "out.jsonl").read_bytes() == before
+
+
+async def test_reader_of_standard_output_that_leaves_stops_the_run_and_loses_no_answer(
+    bench: Bench, serving: Serving
+) -> None:
+    bench.write(*[bench.line(n, f"ask {n}") for n in range(30)])
+    async with serving(latency=0.05) as service:
+        words = bench.batchsvc(service.origin, "-g", "2", "-o", "-")
+        reader, writer = os.pipe()
+        process = await anyio.open_process(
+            [sys.executable, "-m", "gpt4batch", *words],
+            stdin=subprocess.DEVNULL,
+            stdout=writer,
+            cwd=bench.folder,
+        )
+        os.close(writer)
+        try:
+            with anyio.fail_after(30):
+                first = await anyio.to_thread.run_sync(os.read, reader, 1 << 16)
+                os.close(reader)
+                err = b"".join([chunk async for chunk in errors_of(process)])
+                code = await process.wait()
+        finally:
+            if process.returncode is None:
+                process.kill()
+            await process.aclose()
+    saved = [text for text in err.splitlines() if text[:1] == b"{"]
+    answers = [jsonl.loads(text) for text in [*first.splitlines(), *saved]]
+    assert code == 4, err
+    assert b"Traceback" not in err
+    assert len({line["id"] for line in answers}) >= service.stats.chats_answered - 2
+    assert service.stats.chats_answered < 10
+
+
+@pytest.mark.parametrize("flag", ["--summary", "--log-file"])
+async def test_file_that_cannot_be_written_is_refused_before_any_call(
+    bench: Bench, service: MockService, flag: str
+) -> None:
+    bench.write(bench.line(1, "one"))
+    result = await bench.call(*bench.batchsvc(service.origin, flag, "no/such/folder/x"))
+    assert result.code == 2, result.err
+    assert f"{flag} no/such/folder/x: No such file" in result.last
+    assert service.stats.arrivals == 0
+
+
+async def test_output_that_is_a_folder_is_refused_before_any_call(
+    bench: Bench, service: MockService
+) -> None:
+    bench.write(bench.line(1, "one"))
+    (bench.folder / "got").mkdir()
+    result = await bench.call(*bench.batchsvc(service.origin, "-o", "got"))
+    assert result.code in (2, 4), result.err
+    assert "got: Is a directory" in result.last
+    assert service.stats.arrivals == 0
+
+
+async def test_output_as_input_without_fix_runs_everything_again(
+    bench: Bench, service: MockService
+) -> None:
+    bench.write(bench.line(1, "one"), bench.line(2, "two"), name="out.jsonl")
+    await bench.run(service.origin, input="out.jsonl")
+    first = (bench.folder / "out.jsonl").read_bytes()
+    summary = await bench.run(service.origin, input="out.jsonl")
+    assert (summary.done, summary.done_before, summary.chats) == (2, 0, 2)
+    assert [texts(line) for line in bench.read()] == [[answer_text("one")], [answer_text("two")]]
+    assert first in [path.read_bytes() for path in bench.folder.glob("out.2*.jsonl")]

@@ -30,13 +30,13 @@ SOURCES = {
 }
 
 
-def run(*words: object, cwd: Path, code: int = 0, **more: str) -> str:
+def run(*words: object, cwd: Path, code: int = 0) -> str:
     kept = {name: os.environ[name] for name in ("PATH", "LANG") if name in os.environ}
     pip = {name: value for name, value in os.environ.items() if name.startswith("PIP_")}
     done = subprocess.run(
         [str(word) for word in words],
         cwd=cwd,
-        env={**kept, **pip, "HOME": str(cwd), "LC_ALL": "C.UTF-8", **more},
+        env={**kept, **pip, "HOME": str(cwd), "LC_ALL": "C.UTF-8"},
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,
@@ -51,13 +51,13 @@ def built(pattern: str) -> Path:
     return found[0]
 
 
-def try_out(*command: object, folder: Path, **more: str) -> None:
+def try_out(*command: object, folder: Path) -> None:
     """Run the example against the embedded service in an empty folder."""
     for name in ("example.jsonl", "pyproject.toml"):
         shutil.copy(ROOT / name, folder)
     shutil.copytree(ROOT / "examples/img", folder / "examples/img")
-    assert run(*command, "--version", cwd=folder, **more) == f"gpt4batch {VERSION}\n"
-    said = run(*command, "batchsvc", "--mock", "-q=20", "-d=files", cwd=folder, **more)
+    assert run(*command, "--version", cwd=folder) == f"gpt4batch {VERSION}\n"
+    said = run(*command, "batchsvc", "--mock", "-q=20", "-d=files", cwd=folder)
     assert "3/3 lines done" in said
     lines = [jsonl.loads(line) for line in (folder / "out.jsonl").read_bytes().splitlines()]
     assert [line["id"] for line in lines] == ["q-1", "q-2", "q-3"]
@@ -108,8 +108,7 @@ def test_single_file_runs_with_nothing_but_python(tmp_path: Path) -> None:
     program = shutil.copy(built("gpt4batch.pyz"), tmp_path / "gpt4batch")
     place = tmp_path / "venv"  # an interpreter without any package, pip included
     venv.create(place, with_pip=False)
-    root = str(tmp_path / "unpacked")
-    try_out(place / "bin/python", "-I", program, folder=tmp_path, PEX_ROOT=root)
+    try_out(place / "bin/python", "-I", program, folder=tmp_path)
 
 
 # -- recipes, quickly looked through ---------------------------------------------------------
@@ -170,3 +169,15 @@ def test_licence_is_the_whole_apache_2() -> None:
     text = (ROOT / "LICENSE").read_text()
     assert "Apache License" in text
     assert "END OF TERMS AND CONDITIONS" in text
+
+
+@pytest.mark.parametrize(
+    ("typed", "offered"),
+    [("gpt4batch b", {"batchsvc"}), ("gpt4batch batchsvc --q", {"--qps", "--quiet"})],
+)
+def test_shell_completion_offers_commands_and_flags(typed: str, offered: set[str]) -> None:
+    words = {"COMP_WORDS": typed, "COMP_CWORD": str(len(typed.split()) - 1)}
+    env = {**os.environ, **words, "_GPT4BATCH_COMPLETE": "complete_bash"}
+    tool = Path(sys.executable).with_name("gpt4batch")
+    done = subprocess.run([tool], env=env, capture_output=True, text=True, check=True)
+    assert set(done.stdout.split()) == offered

@@ -41,7 +41,7 @@ async def test_refused_token_is_renewed_once_for_all_workers_and_stored(
         assert service.stats.chats_answered == 60
         refused = service.stats.calls["/standard/all-tools", 401]
     assert 1 <= refused <= 20
-    store = bench.folder / "home" / ".gpt4api-sk.pub"
+    store = bench.folder / "user" / ".gpt4api-sk.pub"
     token = jsonl.loads(store.read_bytes())["access_token"]
     assert token.startswith("mock-")
     assert store.stat().st_mode & 0o777 == 0o600

@@ -43,7 +43,7 @@ def path_of(target: Any) -> str:
             return os.readlink(f"/proc/self/fd/{target}")
         except OSError:
             return ""
-    return os.path.abspath(os.fspath(target))
+    return str(os.path.abspath(os.fspath(target)))
 
 
 def due(target: Any) -> bool:
@@ -66,7 +66,7 @@ def watched(name: str) -> None:
     original = getattr(os, name)
 
     def call(target: Any, *rest: Any, **named: Any) -> Any:
-        if due(target):
+        if (isinstance(target, int) or os.path.lexists(target)) and due(target):
             die()
         return original(target, *rest, **named)
 
@@ -117,3 +117,9 @@ if ROOT:
     io.open = open_watched  # type: ignore[assignment]
     if "CHAOS_COUNT" in os.environ:
         atexit.register(save)
+
+if "CHAOS_FSIZE" in os.environ:
+    import resource
+
+    size = int(os.environ["CHAOS_FSIZE"])
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, size))

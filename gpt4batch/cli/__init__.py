@@ -2,19 +2,26 @@
 
 from __future__ import annotations
 
+import resource
 import sys
 from typing import Any, NoReturn
 
 import typer
 
 from gpt4batch import __version__
-from gpt4batch.cli import authsvc, batchsvc, mocksvc, worksvc
+from gpt4batch.cli import authsvc, batchsvc, mocksvc, viewsvc, worksvc
 from gpt4batch.cli.flags import command_of, rewrite, say
 from gpt4batch.cli.logs import printable
 from gpt4batch.errors import Gpt4BatchError
 from gpt4batch.settings import flags_of
 
-COMMANDS = {"authsvc": authsvc, "batchsvc": batchsvc, "mocksvc": mocksvc, "worksvc": worksvc}
+COMMANDS = {
+    "authsvc": authsvc,
+    "batchsvc": batchsvc,
+    "mocksvc": mocksvc,
+    "viewsvc": viewsvc,
+    "worksvc": worksvc,
+}
 """Each command's module: its `SETTINGS`, its `action` and its `HELP` in English and Chinese."""
 
 
@@ -54,10 +61,11 @@ def top(
 def main(argv: list[str] | None = None) -> NoReturn:
     """Run the command line and exit with the contract's code."""
     words = sys.argv[1:] if argv is None else argv
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # a core file would hold the token
     try:
         sys.exit(application()(prepared(words), standalone_mode=True))
     except Gpt4BatchError as error:
-        typer.echo(f"gpt4batch: {printable(str(error))}", err=True)
+        typer.echo(printable(f"gpt4batch: {error}"), err=True)
         sys.exit(error.exit_code)
     except KeyboardInterrupt:
         sys.exit(130)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import getpass
 import sys
 
 import typer
@@ -56,10 +57,9 @@ def _password(settings: AuthSettings) -> str:
         found = sys.stdin.readline().rstrip("\r\n") if sys.stdin is not None else ""
     else:
         try:
-            label = say("Password", "密码")
-            found = typer.prompt(label, hide_input=True, default="", show_default=False)
-        except typer.Abort:
-            raise UsageError("no password was given") from None
+            found = getpass.getpass(say("Password: ", "密码: "))
+        except EOFError:
+            found = ""
     if not found:
         raise UsageError("no password: type it when asked, pipe it in, or set GPT4BATCH_PASSWORD")
-    return str(found)
+    return found

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 import shlex
+import signal
 import sys
 from contextlib import ExitStack
 from dataclasses import replace
@@ -15,6 +17,7 @@ if TYPE_CHECKING:
     from gpt4batch.mock.settings import MockSettings
 
 SETTINGS = Settings
+USER_INFO = re.compile(r"//[^/@]*@")
 HELP = (
     "Run a batch: ask what each line of the input asks and append the answers to the output.",
     "批量调用脚本:逐行提问,并将应答写入输出文件.",
@@ -27,6 +30,8 @@ def action(settings: Settings) -> None:
 
     from gpt4batch.cli import display, logs
 
+    for number in (signal.SIGINT, signal.SIGTERM):  # the run itself takes them over
+        signal.signal(number, _leave)
     with ExitStack() as stack:
         console = None if settings.quiet else display.terminal()
         handler = logs.set_up(settings.log_level, settings.log_format, settings.log_file, console)
@@ -40,9 +45,11 @@ def action(settings: Settings) -> None:
 async def _run(settings: Settings, console: object) -> Summary:
     from contextlib import AsyncExitStack
 
-    from gpt4batch.batch import run, save_summary
+    from gpt4batch.batch import check_summary, run, save_summary
     from gpt4batch.cli.display import Display
 
+    if settings.summary:
+        check_summary(settings.summary)
     async with AsyncExitStack() as stack:
         if settings.mock:
             from gpt4batch.mock.server import MockService
@@ -54,6 +61,12 @@ async def _run(settings: Settings, console: object) -> Summary:
     if settings.summary:
         save_summary(summary, settings.summary)
     return summary
+
+
+def _leave(number: int, _frame: object) -> None:
+    """End where nothing was called yet."""
+    print("gpt4batch: interrupted; nothing was called", file=sys.stderr)  # noqa: T201
+    sys.exit(128 + number)
 
 
 def rehearsal() -> MockSettings:
@@ -80,6 +93,7 @@ def next_command(settings: Settings) -> str:
             if isinstance(value, float)
             else str(value)
         )
+        text = USER_INFO.sub("//***@", text)
         words.append(f"-{spec.short}={text}" if spec.short else f"--{spec.long}={text}")
     return shlex.join([*words, "-f=true"])
 

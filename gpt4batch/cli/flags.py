@@ -162,7 +162,7 @@ def command_of(settings: type, action: Callable[[Any], None]) -> Callable[..., N
 
 def environment_name(spec: Flag) -> str:
     """Return the environment variable that sets a flag."""
-    return "GPT4BATCH_" + spec.long.upper().replace("-", "_")
+    return spec.env or "GPT4BATCH_" + spec.long.upper().replace("-", "_")
 
 
 def _argument_default(default: Any, spec: Flag) -> Any:
@@ -174,6 +174,9 @@ def _argument_default(default: Any, spec: Flag) -> Any:
 def _annotation(spec: Flag) -> Any:
     text = say(spec.en, spec.zh)
     if spec.argument:
+        if spec.kind is tuple:
+            many = typer.Argument(help=text, show_default=False, metavar=f"{spec.long.upper()}...")
+            return Annotated[list[str], many]
         return Annotated[spec.kind, typer.Argument(help=text, show_default=False)]
     names = [f"-{spec.short}"] if spec.short else []
     names.append(f"--{spec.long}")

@@ -49,7 +49,7 @@ class JsonFormatter(logging.Formatter):
         }
         if record.exc_info:
             entry["traceback"] = self.formatException(record.exc_info)
-        return jsonl.dumps(entry).decode()
+        return jsonl.escaped_controls(jsonl.dumps(entry)).decode()
 
 
 class ConsoleHandler(logging.Handler):
@@ -75,7 +75,7 @@ def set_up(level: str, form: str, file: str, console: Console | None) -> logging
     handler: logging.Handler
     if file:
         try:
-            handler = logging.FileHandler(file, encoding="utf-8")
+            handler = logging.FileHandler(file, encoding="utf-8", errors="backslashreplace")
         except OSError as error:
             raise UsageError(f"--log-file {file}: {error.strerror}") from None
     elif console is not None:

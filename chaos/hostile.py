@@ -1,0 +1,45 @@
+"""Input, names, replies and outputs that nobody would write: 100,000 cases and a few giants."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+from chaos.lab import Lab, demand, read_lines
+from chaos.properties import PROPERTIES, check
+from gpt4batch import jsonl
+
+CASES = 1100
+"""Cases a share of each property: the shares add up to about a hundred."""
+
+
+def cases(lab: Lab) -> None:
+    """Throw whatever can be drawn at every property."""
+    for number, (property_, _, share, _) in enumerate(PROPERTIES):
+        thrown = check(number, share * lab.size(CASES, 12), lab.seed)
+        lab.counts.note(cases=thrown, properties=1)
+        demand(thrown, property_.__name__)
+
+
+def giants(lab: Lab) -> None:
+    """Run lines of 50 MB and nesting of 10,000; the others are done all the same."""
+    service = lab.service()
+    bench = lab.bench("giants", service, "--skip-bad-lines", "-g=1")
+    size = lab.size(50_000_000, 5_000_000)
+    big = b'{"id":"big","asks":[{"content":"b"}],"extra":"%s","n":0.12345678901234567}' % (
+        b"x" * size
+    )
+    deep = b'{"id":"deep","asks":[{"content":"d"}],"extra":%s%s}' % (b"[" * 10_000, b"]" * 10_000)
+    number = b'{"id":"long","asks":[{"content":"n"}],"extra":%s}' % (b"9" * 400)
+    bench.input.write_bytes(b"\xef\xbb\xbf" + b"\r\n".join([big, deep, number, b"\0", b"\xff"]))
+    began = time.monotonic()
+    bench.run("-f").expect(1)
+    found: list[Any] = bench.out.read_bytes().split(b"\n")
+    demand(len(found) == 6, f"{len(found) - 1} lines of 5")
+    demand(found[0].endswith(b'"n":0.12345678901234567}'), "a float changed", found[0][-60:])
+    demand(b"x" * size in found[0], "50 MB changed")
+    demand(b'"extra":' + b"9" * 400 in found[2], "a number changed", found[2][:600])
+    for text in found[:-1]:
+        jsonl.loads(text)
+    demand(len(read_lines(bench.out)) == 5, "lines")
+    lab.counts.note(bytes=size, lines=5, seconds=int(time.monotonic() - began))

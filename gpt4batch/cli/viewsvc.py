@@ -1,0 +1,135 @@
+"""The `viewsvc` command: a local web page over outputs, or a report as one file."""
+
+from __future__ import annotations
+
+import signal
+import webbrowser
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import typer
+
+from gpt4batch.cli.flags import say
+from gpt4batch.errors import UsageError
+from gpt4batch.settings import check, flag
+
+if TYPE_CHECKING:
+    from gpt4batch.view.server import Show
+
+HELP = (
+    "Look at one or several outputs in the browser, while the run is on or after it.",
+    "在浏览器中查看一个或多个输出文件,运行中和运行后均可.",
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """What to show and where."""
+
+    outputs: tuple[str, ...] = flag(
+        (),
+        "outputs",
+        "Outputs to look at; two of one input can be compared.",
+        "要查看的输出文件;同一输入的两个输出可以对比.",
+        argument=True,
+    )
+    input: str = flag(
+        "",
+        "in/i",
+        "Input file: its lines that did not run yet are shown too. Left empty: attachments are "
+        "looked for in the output's folder.",
+        "输入文件:同时显示尚未运行的行.未设置时在输出文件所在文件夹中查找附件.",
+    )
+    download_dir: str = flag(
+        "",
+        "download-dir/d",
+        "Folder of the downloads. Left empty: the input file's folder.",
+        "下载文件夹名称.如果未设置会使用输入文件所在的文件夹.",
+    )
+    host: str = flag(
+        "127.0.0.1",
+        "host",
+        "Address to listen on; others than loopback show your data to the network.",
+        "监听地址;非本机地址会将数据暴露给网络.",
+    )
+    port: int = flag(0, "port", "Port to listen on; 0 is a free one.", "监听端口,0为任意空闲端口.")
+    open: bool = flag(False, "open", "Open the browser.", "打开浏览器.")
+    export: str = flag(
+        "",
+        "export",
+        "Write a report as one HTML file instead of serving; it needs no server and no network.",
+        "不启动服务,将报告写入单个HTML文件,离线可用.",
+    )
+    export_size: float = flag(
+        10.0, "export-size", "Largest size of the report in MiB.", "报告的最大MiB."
+    )
+
+    def __post_init__(self) -> None:
+        """Refuse values that cannot work."""
+        check(self)
+        if not self.outputs:
+            raise UsageError("viewsvc: name an output, such as: gpt4batch viewsvc out.jsonl")
+        if self.port > 65535:
+            raise UsageError(f"--port {self.port}: must be at most 65535")
+
+
+SETTINGS = Settings
+
+
+def action(settings: Settings) -> None:
+    """Serve the page until Ctrl-C, or write the report."""
+    show = shown(settings)
+    if settings.export:
+        from gpt4batch.view.report import export
+
+        note = export(show, Path(settings.export), int(settings.export_size * 1024 * 1024))
+        typer.echo(note, err=True)
+        return
+    import anyio
+
+    anyio.run(serve, settings, show)
+
+
+def shown(settings: Settings) -> Show:
+    """Open the outputs."""
+    from gpt4batch.view.files import Folders
+    from gpt4batch.view.index import Output
+    from gpt4batch.view.server import Show
+
+    source = Path(settings.input) if settings.input and settings.input != "-" else None
+    outputs = [Output(Path(name), source) for name in settings.outputs]
+    attachments = (source or Path(settings.outputs[0])).parent
+    downloads = Path(settings.download_dir) if settings.download_dir else attachments
+    return Show(outputs, Folders(attachments, downloads))
+
+
+async def serve(settings: Settings, show: Show) -> None:
+    """Serve the page until a signal comes."""
+    import anyio
+
+    from gpt4batch.view.server import is_loopback
+    from gpt4batch.view.server import serve as start
+
+    server = await start(show, settings.host, settings.port)
+    try:
+        with anyio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
+            if not is_loopback(settings.host):
+                typer.echo(warning(settings.host), err=True)
+            typer.echo(server.url)
+            typer.echo(say("Ctrl-C ends it.", "按Ctrl-C结束."), err=True)
+            if settings.open:
+                await anyio.to_thread.run_sync(webbrowser.open, server.url)
+            async for _ in signals:
+                break
+    finally:
+        await server.close()
+
+
+def warning(host: str) -> str:
+    """Return the warning for an address that others can reach."""
+    return say(
+        f"gpt4batch: warning: --host {host}: whoever reaches this machine and learns the address "
+        "below sees your data; it goes over the network unencrypted",
+        f"gpt4batch: 警告: --host {host}: 能访问本机并得知下面地址的人都能看到数据,且传输未加密",
+    )

@@ -1,0 +1,230 @@
+"""What earlier runs did already: the input and the output, each looked through once."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+from array import array
+from typing import IO, TYPE_CHECKING, Any
+
+from gpt4batch import jsonl
+from gpt4batch.ledger import Equals, KeyIndex, Ledger, State
+from gpt4batch.records import LOG_MARK, BadLine, Line, glance, is_bad_record, parse_line
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from gpt4batch.source import Source
+
+log = logging.getLogger(__name__)
+
+BUFFER = 1 << 20
+
+
+class Resume:
+    """Finds which line each result belongs to, and how far each line is.
+
+    Args:
+        source: The input.
+        fix: Take the results in; without it every line is new.
+    """
+
+    def __init__(self, source: Source, *, fix: bool) -> None:
+        self.ledger = Ledger()
+        self.orphans = array("Q")
+        self.in_order = False
+        self._source = source
+        self._fix = fix
+        self._keys: KeyIndex | None = KeyIndex() if fix else None
+        self._output = -1
+        self._next = 0
+
+    def read_input(self) -> None:
+        """Read the input, and the results that its lines carry."""
+        self._source.scan(self._see)
+        self.ledger.grow(len(self._source))
+        if self._source.is_log:
+            self._take_log()
+        if not self._fix:
+            self.ledger = Ledger()
+        self.ledger.grow(len(self._source))
+
+    def read_output(self, out: Path) -> None:
+        """Read the results that the output holds.
+
+        `in_order` then tells whether it holds one line per input line in their order, `orphans`
+        where the answers begin that belong to no line of the input.
+        """
+        with out.open("rb", buffering=BUFFER) as file:
+            self._output = file.fileno()
+            self.in_order, start = True, 0
+            for raw in file:
+                self._take_record(start, raw)
+                start += len(raw)
+        self.in_order = self.in_order and self._next == len(self.ledger)
+        if self.orphans:
+            log.warning(
+                "%s: %d results are of no line of this input; they are kept aside at the end",
+                out,
+                len(self.orphans),
+            )
+
+    def _see(self, line: Line) -> None:
+        """Take in a line of the input."""
+        if self._keys is None:
+            return
+        self._keys.add(line.key, line.index)
+        if not (line.answered or line.error or line.meta):
+            return
+        state = state_of(line)
+        if state is not State.NEW:
+            self.ledger.grow(line.index + 1)
+            start = self._source.start(line.index)
+            self.ledger.put(line.index, state, start, len(line.raw), in_input=True)
+
+    def _take_log(self) -> None:
+        """Read an input that is the log of a run that was killed."""
+        source = self._source
+        if self._keys is None:
+            self._keys = KeyIndex()
+            for index in range(len(source)):
+                if source.bad_reason(index) is None:
+                    self._keys.add(source.line(index).key, index)
+        for start, number, raw in source.log_records():
+            self._take_log_record(start, number, raw)
+
+    def _take_log_record(self, start: int, number: int, raw: bytes) -> None:
+        """Take in a record of a log; a line of its own where it belongs to none so far."""
+        try:
+            line = parse_line(raw)
+        except BadLine:
+            line = None
+        if line is None or not self._assign(line, start, in_input=True, grown=True):
+            self._source.add(start, number, raw, self._see)
+            self.ledger.grow(len(self._source))
+
+    def _take_record(self, start: int, raw: bytes) -> None:
+        """Note one line of the output, or that it is an answer to no line of the input."""
+        if not raw.strip():
+            self.in_order = False
+            return
+        marked = raw.startswith(LOG_MARK)
+        seen = None if marked else glance(raw)
+        if seen is not None and seen.done and self._is_next(seen.key):
+            self._note_next(State.DONE, start, len(raw))
+            return
+        try:
+            line = parse_line(raw)
+        except BadLine:
+            self.in_order = False
+            if not is_bad_record(raw):
+                self.orphans.append(start)
+            return
+        if not marked and self._is_next(line.key):
+            self._note_next(state_of(line), start, len(raw))
+            return
+        self.in_order = False
+        if not self._assign(line, start, in_input=False) and line.answered:
+            self.orphans.append(start)
+
+    def _is_next(self, key: bytes) -> bool:
+        """Tell whether a record is that of the next line, as it is in an ordered output."""
+        assert self._keys is not None
+        return self._keys.key_at(self._next) == key
+
+    def _note_next(self, state: State, start: int, size: int) -> None:
+        assert self._keys is not None
+        index = self._keys.line_at(self._next)
+        self._next += 1
+        self._put(index, state, start, size, in_input=False)
+
+    def _put(self, index: int, state: State, start: int, size: int, *, in_input: bool) -> None:
+        """Note a record of a line; what is done is never undone, what is new tells nothing."""
+        known = self.ledger.states[index]
+        if state is State.DONE or (known != State.DONE and (state or not known)):
+            self.ledger.put(index, state, start, size, in_input=in_input)
+
+    def _assign(self, line: Line, start: int, *, in_input: bool, grown: bool = False) -> bool:
+        """Give a record to the line it belongs to, wherever that stands.
+
+        Args:
+            line: The record.
+            start: Its offset.
+            in_input: Whether it stands in the input.
+            grown: The line may have been made from a record itself; then a further one that is
+                done is an equal line.
+        """
+        assert self._keys is not None
+        state = state_of(line)
+        index = self._keys.find(line.key)
+        if index < 0:
+            return False
+        equals = self._keys.equals.get(index)
+        if equals is not None:
+            index = self._claim(equals, line, state)
+        elif grown and self.ledger.states[index] == State.DONE:
+            return False
+        if index >= 0:
+            self._next = self._keys.after(index)
+            self._put(index, state, start, len(line.raw), in_input=in_input)
+        return True
+
+    def _claim(self, equals: Equals, line: Line, state: State) -> int:
+        answers = [_bare(answer) for answer in line.answers()]
+
+        def done(index: int) -> bool:
+            return self.ledger.states[index] == State.DONE
+
+        def continues(index: int) -> bool:
+            record = self.ledger.read(index, self._source.descriptor, self._output)
+            earlier = [_bare(answer) for answer in parse_line(record).answers()]
+            return answers[: len(earlier)] == earlier
+
+        if state is State.DONE:
+            return equals.claim_done(done=done, continues=continues)
+        return equals.claim(begun=line.answered > 0, done=done, continues=continues)
+
+
+def state_of(line: Line) -> State:
+    """Return how far a line says it is."""
+    if line.done:
+        return State.DONE
+    if line.error and not line.waiting:
+        return State.FAILED
+    return State.PARTIAL if line.answered or line.meta.get("uploads") else State.NEW
+
+
+def repair(out: Path) -> int:
+    """Cut a torn last line off an output and return its size."""
+    if not out.exists():
+        return 0
+    with out.open("r+b") as file:
+        size = file.seek(0, os.SEEK_END)
+        tail = _last_line(file, size)
+        if tail.endswith(b"\n"):
+            return size
+        if tail.strip():
+            with contextlib.suppress(jsonl.JSONError):
+                jsonl.loads(tail)
+                return size
+            log.warning("%s: a torn last line (%d bytes) is dropped", out, len(tail))
+        file.truncate(size - len(tail))
+        return size - len(tail)
+
+
+def _bare(answer: bytes) -> Any:
+    reply = jsonl.loads(answer)
+    reply.pop("spec_downloads", None)
+    return reply
+
+
+def _last_line(file: IO[bytes], size: int) -> bytes:
+    """Return what follows the last newline before the end, the newline at the end included."""
+    found = b""
+    while size and found.count(b"\n", 0, len(found) - 1) == 0:
+        step = min(size, max(BUFFER, len(found)))
+        size -= step
+        file.seek(size)
+        found = file.read(step) + found
+    return found[found.rfind(b"\n", 0, len(found) - 1) + 1 :] if found else b""

@@ -1,0 +1,1 @@
+"""A local web page over outputs: index, filters, conversations, pictures, comparison, report."""

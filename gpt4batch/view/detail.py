@@ -1,0 +1,242 @@
+"""A line as the page shows it: one row of the list, the whole conversation, its JSON."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING, Any
+
+from gpt4batch import jsonl
+from gpt4batch.view.record import (
+    answer_text,
+    attached,
+    listed,
+    mapped,
+    messages,
+    number,
+    parse,
+    picture_names,
+    text_of,
+)
+
+if TYPE_CHECKING:
+    from gpt4batch.view.files import Folders
+    from gpt4batch.view.index import Index
+
+SNIPPET = 240
+_MARKS = re.compile(r"\*\*|`+|^#+ ", re.MULTILINE)
+LONGEST_TEXT = 256 * 1024
+LONGEST_RAW = 512 * 1024
+MOST_TURNS = 500
+MOST_MESSAGES = 200
+
+
+def snippet(text: str) -> str:
+    """Return the beginning of a text on one line, without marks of emphasis, code and headings."""
+    return " ".join(_MARKS.sub("", text[: SNIPPET * 2]).split())[:SNIPPET]
+
+
+def summary(index: Index, row: int) -> dict[str, Any]:
+    """Return a line as one row of the list."""
+    line = index.read(row)
+    record = parse(line)
+    entry = {
+        "row": row,
+        "state": index.rows.state[row],
+        "cause": index.rows.cause[row],
+        "pictures": index.rows.pictures[row],
+        "key": f"{index.rows.key[row]:x}",
+    }
+    if record is None:
+        return {**entry, "id": "", "ask": snippet(line[:1024].decode(errors="replace"))}
+    asks, replies = listed(record.get("asks")), listed(record.get("answers"))
+    error = mapped(record.get("iErr"))
+    calls = [mapped(call) for call in listed(mapped(record.get("meta")).get("asks"))]
+    seconds = [number(call.get("seconds")) for call in calls]
+    return {
+        **entry,
+        "id": text_of(record.get("id"))[:SNIPPET],
+        "ask": snippet(text_of(mapped(asks[0]).get("content")) if asks else ""),
+        "answer": snippet(answer_text(replies[-1]) if replies else ""),
+        "asks": len(asks),
+        "answers": len(replies),
+        "error": snippet(text_of(error.get("message"))),
+        "seconds": sum(item for item in seconds if item is not None) if calls else None,
+    }
+
+
+class Budget:
+    """How much text of one line is still sent to the page."""
+
+    def __init__(self, longest: int = LONGEST_TEXT) -> None:
+        self.longest = longest
+        self.left = 4 * longest
+
+    def text(self, text: str) -> dict[str, Any]:
+        """Return a text, cut where it is too long to be shown at once, and its full length."""
+        kept = text[: min(self.longest, self.left)]
+        self.left -= len(kept)
+        return {"text": kept, "length": len(text)}
+
+
+def conversation(
+    index: Index, row: int, folders: Folders, budget: Budget | None = None
+) -> dict[str, Any]:
+    """Return a line with everything that the page shows of it."""
+    budget = budget or Budget()
+    line = index.read(row)
+    record = parse(line)
+    entry = {
+        "row": row,
+        "generation": index.generation,
+        "key": f"{index.rows.key[row]:x}",
+        "state": index.rows.state[row],
+        "size": len(line.strip()),
+    }
+    if record is None:
+        return {**entry, "id": "", "turns": [], **unreadable(line, budget)}
+    return {
+        **entry,
+        "id": text_of(record.get("id")),
+        "turns": turns(record, folders, budget),
+        "error": error_of(record.get("iErr"), budget),
+        "more": more_of(record, budget),
+    }
+
+
+def unreadable(line: bytes, budget: Budget) -> dict[str, Any]:
+    """Return what is shown of a line that is no JSON object."""
+    text = line[:LONGEST_TEXT].decode(errors="replace")
+    return {"error": {"message": budget.text("not a JSON object")}, "more": budget.text(text)}
+
+
+def turns(record: dict[str, Any], folders: Folders, budget: Budget) -> list[dict[str, Any]]:
+    """Return the asks of a line, each with its answer where there is one."""
+    asks, replies = listed(record.get("asks")), listed(record.get("answers"))
+    calls = listed(mapped(record.get("meta")).get("asks"))
+    shown = []
+    for turn in range(min(max(len(asks), len(replies)), MOST_TURNS)):
+        ask = mapped(asks[turn]) if turn < len(asks) else {}
+        call = mapped(calls[turn]) if turn < len(calls) else {}
+        pictures, files = attached(ask)
+        shown.append(
+            {
+                "id": text_of(ask.get("id")),
+                "ask": budget.text(text_of(ask.get("content"))),
+                "assets": [folders.asset("in", name) for name in [*pictures, *files]],
+                "answer": answer(replies[turn], folders, budget) if turn < len(replies) else None,
+                "seconds": number(call.get("seconds")),
+                "attempts": number(call.get("attempts")),
+            }
+        )
+    return shown
+
+
+def answer(reply: Any, folders: Folders, budget: Budget) -> dict[str, Any]:
+    """Return a reply as its messages and downloaded files; an unknown shape as JSON."""
+    fields = mapped(reply)
+    shown = [
+        {**item._asdict(), **budget.text(item.text)}
+        for item, _ in zip(messages(reply), range(MOST_MESSAGES), strict=False)
+    ]
+    if not shown and not fields.get("contents"):
+        shown = [{"role": "assistant", "kind": "json", **budget.text(pretty(reply))}]
+    return {
+        "messages": shown,
+        "model": model_of(fields),
+        "downloads": [download(item, folders) for item in listed(fields.get("spec_downloads"))],
+    }
+
+
+def model_of(reply: dict[str, Any]) -> str:
+    """Return the model that answered, by its own word."""
+    for item in listed(reply.get("contents")):
+        metadata = mapped(mapped(mapped(item).get("message")).get("metadata"))
+        if metadata.get("model_slug"):
+            return text_of(metadata["model_slug"])[:SNIPPET]
+    return ""
+
+
+def download(item: Any, folders: Folders) -> dict[str, Any]:
+    """Return one downloaded file, or why it is not there."""
+    fields = mapped(item)
+    name = fields.get("local")
+    asset = folders.asset("dl", name) if name else {"name": "", "kind": "missing"}
+    return {
+        **asset,
+        "origin": text_of(fields.get("origin"))[:2048],
+        "error": text_of(fields.get("error"))[:2048],
+    }
+
+
+def error_of(error: Any, budget: Budget) -> dict[str, Any] | None:
+    """Return why a line failed."""
+    if not error:
+        return None
+    fields = mapped(error)
+    return {
+        "code": fields.get("code"),
+        "stage": text_of(fields.get("stage")),
+        "attempts": number(fields.get("attempts")),
+        "message": budget.text(text_of(fields.get("message") if fields else error)),
+    }
+
+
+def more_of(record: dict[str, Any], budget: Budget) -> dict[str, Any] | None:
+    """Return what else a line carries: extra, meta and unknown keys."""
+    shown = {"id", "asks", "answers", "iErr"}
+    rest = {key: value for key, value in record.items() if key not in shown and value is not None}
+    return budget.text(pretty(rest)) if rest else None
+
+
+def pretty(value: Any) -> str:
+    """Return a value as indented JSON."""
+    return jsonl.pretty(value).decode().rstrip()
+
+
+def raw(index: Index, row: int) -> dict[str, Any]:
+    """Return a line's JSON, cut where it is too long to be shown at once.
+
+    It is indented, unless that would change it: long numbers or keys that stand twice.
+    """
+    line = index.read(row).strip()
+    record = parse(line) if len(line) <= 8 * LONGEST_RAW else None
+    is_same = record is not None and jsonl.dumps(record) == line
+    text = pretty(record) if is_same else line[: 4 * LONGEST_RAW].decode(errors="replace")
+    return {"text": text[:LONGEST_RAW], "length": len(text) if is_same else len(line)}
+
+
+def pictures(index: Index, folders: Folders, start: int, count: int) -> list[dict[str, Any]]:
+    """Return some of all pictures, counted over the lines in order."""
+    found: list[dict[str, Any]] = []
+    row, skip = picture_row(index, start)
+    while row < len(index.rows) and len(found) < count:
+        if index.rows.pictures[row]:
+            found += row_pictures(index, folders, row)[skip:]
+            skip = 0
+        row += 1
+    return found[:count]
+
+
+def picture_row(index: Index, start: int, block: int = 4096) -> tuple[int, int]:
+    """Return the row that holds the picture of this number, and how many come before it there."""
+    counts = index.rows.pictures
+    row = 0
+    while row < len(counts) and (held := sum(counts[row : row + block])) <= start:
+        start -= held
+        row += block
+    while row < len(counts) and counts[row] <= start:
+        start -= counts[row]
+        row += 1
+    return row, start
+
+
+def row_pictures(index: Index, folders: Folders, row: int) -> list[dict[str, Any]]:
+    """Return the pictures of one line."""
+    record = parse(index.read(row)) or {}
+    names = picture_names(listed(record.get("asks")), listed(record.get("answers")))
+    found = []
+    for (side, turn, name), _ in zip(names, range(index.rows.pictures[row]), strict=False):
+        asset = folders.asset("in" if side == "ask" else "dl", name)
+        entry = {"row": row, "id": text_of(record.get("id"))[:SNIPPET], "side": side, "turn": turn}
+        found.append({**asset, **entry})
+    return found

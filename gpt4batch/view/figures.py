@@ -1,0 +1,157 @@
+"""The figures of the overview, kept up to date line by line: states, causes, latency, pace."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+from gpt4batch.view.record import Call, Cause, Facts, State
+
+STEPS_PER_DECADE = 25
+FASTEST = 0.001
+MOST_BUCKETS = 2048
+MOST_CAUSES = 500
+NO_CAUSE = 0
+
+
+class Timeline:
+    """How many calls ended when; its step in seconds doubles when the run gets long."""
+
+    def __init__(self) -> None:
+        self.step = 1
+        self.counts: dict[int, int] = {}
+
+    def add(self, moment: float, amount: int) -> None:
+        """Count calls that ended at a Unix time."""
+        bucket = int(moment) // self.step
+        self.counts[bucket] = self.counts.get(bucket, 0) + amount
+        while len(self.counts) > MOST_BUCKETS:
+            self.widen()
+
+    def widen(self) -> None:
+        """Double the step."""
+        self.step *= 2
+        wider: dict[int, int] = {}
+        for bucket, count in self.counts.items():
+            wider[bucket // 2] = wider.get(bucket // 2, 0) + count
+        self.counts = wider
+
+    def public(self) -> dict[str, Any]:
+        """Return the points as they are shown: start of each step and its count."""
+        points = sorted((bucket, count) for bucket, count in self.counts.items() if count > 0)
+        return {
+            "step": self.step,
+            "at": [bucket * self.step for bucket, _ in points],
+            "calls": [count for _, count in points],
+        }
+
+
+class Latency:
+    """How long calls took, in steps of a tenth of their length."""
+
+    def __init__(self) -> None:
+        self.counts: dict[int, int] = {}
+        self.total = 0
+        self.seconds = 0.0
+
+    def add(self, seconds: float, amount: int) -> None:
+        """Count calls that took so many seconds."""
+        step = round(math.log10(max(seconds, FASTEST)) * STEPS_PER_DECADE)
+        self.counts[step] = self.counts.get(step, 0) + amount
+        self.total += amount
+        self.seconds += seconds * amount
+
+    def percentile(self, share: float) -> float:
+        """Return the seconds within which this share of the calls ended."""
+        left = share * self.total
+        last = 0
+        for step in sorted(self.counts):
+            last = step
+            left -= self.counts[step]
+            if left <= 0:
+                break
+        return float(10 ** (last / STEPS_PER_DECADE))
+
+    def public(self) -> dict[str, Any] | None:
+        """Return the histogram and percentiles, or None where nothing was measured."""
+        if not self.total:
+            return None
+        steps = sorted(step for step, count in self.counts.items() if count > 0)
+        return {
+            "calls": self.total,
+            "mean": self.seconds / self.total,
+            **{f"p{share}": self.percentile(share / 100) for share in (50, 90, 99)},
+            "at": [10 ** (step / STEPS_PER_DECADE) for step in steps],
+            "count": [self.counts[step] for step in steps],
+        }
+
+
+class Figures:
+    """All figures of one output."""
+
+    def __init__(self) -> None:
+        self.states = [0] * len(State)
+        self.causes: list[Cause] = [Cause(0, "", "")]
+        self.cause_counts = [0]
+        self.cause_rows = [0]
+        self.cause_numbers: dict[tuple[int, str], int] = {}
+        self.timeline = Timeline()
+        self.latency = Latency()
+        self.attempts = 0
+        self.pictures = 0
+        self.first = self.last = 0.0
+
+    def cause_number(self, cause: Cause | None, row: int) -> int:
+        """Return the number of a cause; the first line that has it becomes its example."""
+        if cause is None:
+            return NO_CAUSE
+        name = (cause.code, cause.stage)
+        if name not in self.cause_numbers and len(self.causes) >= MOST_CAUSES:
+            cause, name = Cause(0, "other", ""), (0, "other")
+        if name not in self.cause_numbers:
+            self.cause_numbers[name] = len(self.causes)
+            self.causes.append(cause)
+            self.cause_counts.append(0)
+            self.cause_rows.append(row)
+        return self.cause_numbers[name]
+
+    def count(self, facts: Facts, cause: int, amount: int) -> None:
+        """Count a line in (1) or out again (-1)."""
+        self.states[facts.state] += amount
+        self.pictures += facts.pictures * amount
+        if cause != NO_CAUSE:
+            self.cause_counts[cause] += amount
+        for call in facts.calls:
+            self.count_call(call, amount)
+
+    def count_call(self, call: Call, amount: int) -> None:
+        """Count one call in or out again."""
+        self.latency.add(call.seconds, amount)
+        self.attempts += call.attempts * amount
+        if call.ended:
+            self.timeline.add(call.ended, amount)
+            self.first = min(self.first or call.ended, call.ended - call.seconds)
+            self.last = max(self.last, call.ended)
+
+    def public(self) -> dict[str, Any]:
+        """Return everything as the page wants it, the most frequent cause first."""
+        order = sorted(range(1, len(self.causes)), key=lambda n: -self.cause_counts[n])
+        return {
+            "states": {state.name.lower(): self.states[state] for state in State},
+            "causes": [
+                {
+                    "number": n,
+                    **self.causes[n]._asdict(),
+                    "count": self.cause_counts[n],
+                    "row": self.cause_rows[n],
+                }
+                for n in order
+                if self.cause_counts[n] > 0
+            ],
+            "timeline": self.timeline.public(),
+            "latency": self.latency.public(),
+            "attempts": self.attempts,
+            "pictures": self.pictures,
+            "first": self.first,
+            "last": self.last,
+        }

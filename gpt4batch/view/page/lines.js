@@ -1,0 +1,290 @@
+// The list of lines beside the conversation of one.
+
+import { fill, h, icon, onIdle } from "./dom.js";
+import { VirtualList } from "./list.js";
+import { source, stateName } from "./source.js";
+import { conversation, rawElement, stateBadge } from "./talk.js";
+import { causeName, say, writeCount, writePercent, writeSeconds } from "./words.js";
+
+const ROW_HEIGHT = 64;
+const FILTER_STATES = ["", "done", "failed", "not_run", "partly"];
+
+export class LinesView {
+  constructor(go) {
+    this.go = go;
+    this.params = {};
+    this.isRaw = false;
+    this.generation = 0;
+    this.openSoon = onIdle((row) => this.go({ row }, true), 60);
+    this.list = new VirtualList({
+      rowHeight: ROW_HEIGHT,
+      label: say("lines"),
+      fetchPage: (from, count) => source.rows(this.params.run, this.filter(), from, count),
+      renderRow: rowElement,
+      onActive: (_, entry, enter) => this.onActive(entry, enter),
+      onAnswer: (answer) => this.onAnswer(answer),
+    });
+    this.status = h("p", { class: "status", role: "status" });
+    this.saves = h("div", { class: "saves" });
+    this.chips = h("div", { class: "chips", role: "group", "aria-label": say("filters") });
+    this.causes = h("select", { "aria-label": say("cause"), onchange: () => this.go({ cause: this.causes.value, row: "" }) });
+    this.search = h("input", { type: "search", placeholder: say("search"), "aria-label": say("search"), oninput: onIdle(() => this.go({ q: this.search.value.trim(), row: "" }), 250) });
+    this.empty = h("p", { class: "empty", hidden: true });
+    this.detail = h("section", { class: "detail", "aria-label": say("conversation"), tabIndex: -1 });
+    this.element = h(
+      "div",
+      { class: "lines" },
+      h(
+        "section",
+        { class: "side", "aria-label": say("lines") },
+        h("div", { class: "filters" }, h("div", { class: "search" }, icon("search"), this.search), this.chips, this.causes),
+        h("div", { class: "status-line" }, this.status, this.saves),
+        this.empty,
+        this.list.element,
+      ),
+      this.detail,
+    );
+  }
+
+  remove() {
+    clearTimeout(this.timer);
+    this.list.remove();
+  }
+
+  filter() {
+    const { state, cause, q, pictures } = this.params;
+    return { state, cause, text: q, pictures: pictures === "1" };
+  }
+
+  update(params, overview) {
+    const before = this.params;
+    this.params = params;
+    this.refresh(overview);
+    const changed = ["run", "state", "cause", "q", "pictures"].some((name) => before[name] !== params[name]);
+    if (this.search.value.trim() !== (params.q || "")) this.search.value = params.q || "";
+    if (changed) this.reset();
+    else if (params.row && params.row !== before.row) this.findActive();
+    if (changed || before.row !== params.row) this.open();
+  }
+
+  async reset() {
+    fill(this.saves, this.saveLinks());
+    await this.list.reset();
+    if (this.params.row) this.findActive();
+  }
+
+  saveLinks() {
+    const { run } = this.params;
+    return [
+      ["save_lines", "jsonl"],
+      ["save_these_csv", "csv"],
+    ].map(([words, format]) => {
+      const address = source.saveAddress(run, this.filter(), format);
+      return address ? h("a", { class: "quiet small", href: address, download: "", title: say(words) }, icon("save"), format.toUpperCase(), h("span", { class: "visually-hidden" }, say(words))) : null;
+    });
+  }
+
+  refresh(overview) {
+    const run = overview.runs[this.params.run];
+    this.overview = run;
+    this.drawChips(run);
+    this.drawCauses(run);
+    if (this.generation && run.generation !== this.generation) this.onReplaced(run);
+    else if (this.generation && run.version !== this.version) this.onGrown();
+    this.generation = run.generation;
+    this.version = run.version;
+  }
+
+  async onGrown() {
+    await this.list.refresh();
+    const entry = this.line && this.lineEntry();
+    if (entry && entry.state !== this.line.state) this.open();
+  }
+
+  lineEntry() {
+    const entry = this.list.entry(this.list.active);
+    return entry && entry.row === this.line.row ? entry : null;
+  }
+
+  async onReplaced() {
+    const key = this.line?.key;
+    this.list.refresh();
+    if (!key) return;
+    const { row } = await source.find(this.params.run, key);
+    if (row !== null && String(row) !== this.params.row) this.go({ row: String(row) }, true);
+    this.open();
+  }
+
+  drawChips(run) {
+    const total = run.rows;
+    fill(
+      this.chips,
+      FILTER_STATES.filter((name) => !name || run.states[name] || this.params.state === name).map((name) => {
+        const chosen = (this.params.state || "") === name;
+        const count = name ? run.states[name] : total;
+        return h(
+          "button",
+          { class: `chip ${name}`, type: "button", "aria-pressed": String(chosen), onclick: () => this.go({ state: name, cause: "", row: "" }) },
+          name ? h("span", { class: `dot ${name}` }) : null,
+          say(name || "all"),
+          h("span", { class: "chip-count" }, writeCount(count)),
+        );
+      }),
+      run.pictures || this.params.pictures
+        ? h(
+            "button",
+            { class: "chip", type: "button", "aria-pressed": String(this.params.pictures === "1"), onclick: () => this.go({ pictures: this.params.pictures === "1" ? "" : "1", row: "" }) },
+            icon("picture"),
+            say("with_pictures"),
+          )
+        : null,
+    );
+  }
+
+  drawCauses(run) {
+    this.causes.hidden = !run.causes.length;
+    const names = run.causes.map((cause) => `${cause.number} ${cause.count}`).join();
+    if (this.causeNames !== names) {
+      this.causeNames = names;
+      fill(
+        this.causes,
+        h("option", { value: "" }, say("any_cause")),
+        run.causes.map((cause) => h("option", { value: String(cause.number) }, `${causeName(cause)} (${writeCount(cause.count)})`)),
+      );
+    }
+    this.causes.value = this.params.cause || "";
+  }
+
+  onAnswer(answer) {
+    const share = answer.of ? answer.scanned / answer.of : 1;
+    const numbers = { total: writeCount(answer.total), of: writeCount(answer.of) };
+    const isAll = answer.total === answer.of;
+    if (answer.scanned < answer.of) this.status.textContent = say("searching", { ...numbers, percent: writePercent(share) });
+    else this.status.textContent = say(isAll ? (answer.total === 1 ? "count_one" : "count_all") : "count_some", numbers);
+    this.empty.hidden = answer.total > 0 || answer.scanned < answer.of;
+    this.empty.textContent = say(answer.of ? "no_lines" : "no_lines_yet");
+    clearTimeout(this.timer);
+    if (answer.scanned < answer.of) this.timer = setTimeout(() => this.list.refresh(), 300);
+  }
+
+  onActive(entry, enter) {
+    if (!entry) return;
+    this.wanted = { row: String(entry.row), key: entry.key };
+    this.openSoon(this.wanted.row);
+    if (enter) this.detail.focus();
+  }
+
+  findActive() {
+    const row = Number(this.params.row);
+    if (this.list.entry(this.list.active)?.row === row) return;
+    if (!this.filtered()) {
+      this.list.mark(row);
+      this.list.reveal(row);
+      return;
+    }
+    const place = [...this.list.pages.entries()].flatMap(([page, rows]) => rows.map((entry, n) => [entry.row, page * 50 + n])).find(([known]) => known === row);
+    this.list.mark(place ? place[1] : -1);
+  }
+
+  filtered() {
+    const { state, cause, q, pictures } = this.params;
+    return Boolean(state || cause || q || pictures);
+  }
+
+  async open() {
+    const { run, row } = this.params;
+    this.element.classList.toggle("reading", Boolean(row));
+    if (!row) {
+      this.line = null;
+      fill(this.detail, h("div", { class: "hint" }, h("p", {}, say("choose_line")), h("p", { class: "faint" }, say("choose_line_keys"))));
+      return;
+    }
+    const line = await source.line(run, Number(row)).catch(() => null);
+    if (this.params.row !== row || this.params.run !== run) return;
+    if (line && (await this.isMoved(line))) return;
+    const isSame = this.line && this.line.key === line?.key;
+    this.line = line;
+    if (line) await this.draw(isSame);
+    else fill(this.detail, h("p", { class: "empty" }, say("gone")));
+  }
+
+  // The file may have been put in order between the list and the line: then the row is another's.
+  async isMoved(line) {
+    const { wanted } = this;
+    if (source.isReport || wanted?.row !== this.params.row || wanted.key === line.key) return false;
+    const { row } = await source.find(this.params.run, wanted.key);
+    this.wanted = null;
+    if (row === null || String(row) === this.params.row) return false;
+    this.go({ row: String(row) }, true);
+    return true;
+  }
+
+  async draw(keepPlace = false) {
+    const { line } = this;
+    const top = this.detail.scrollTop;
+    const body = this.isRaw && this.hasRaw() ? await rawElement(this.params.run, line.row) : conversation(line);
+    fill(this.detail, this.head(line), body);
+    this.detail.scrollTop = keepPlace ? top : 0;
+  }
+
+  head(line) {
+    return h(
+      "header",
+      { class: "detail-head" },
+      iconButton("back", say("back_to_list"), () => this.go({ row: "" }), "only-phone"),
+      h("div", { class: "detail-title" }, h("h2", {}, line.id || say("line_of", { n: writeCount(line.row + 1) })), h("span", { class: "faint" }, say("line_of", { n: writeCount(line.row + 1) }))),
+      stateBadge(line.state),
+      h("span", { class: "spring" }),
+      this.hasRaw()
+        ? h("button", { class: "quiet", type: "button", "aria-pressed": String(this.isRaw), onclick: () => this.toggleRaw() }, icon("braces"), h("span", { class: "wide-only" }, say("raw")), h("span", { class: "visually-hidden phone-words" }, say("raw")))
+        : null,
+      iconButton("up", say("previous"), () => this.list.move(-1)),
+      iconButton("down", say("next"), () => this.list.move(1)),
+    );
+  }
+
+  hasRaw() {
+    return !source.isReport || this.line.has_raw;
+  }
+
+  toggleRaw() {
+    if (!this.line || !this.hasRaw()) return;
+    this.isRaw = !this.isRaw;
+    this.draw();
+  }
+
+  onKey(key) {
+    if (key === "j") this.list.move(1);
+    else if (key === "k") this.list.move(-1);
+    else if (key === "r") this.toggleRaw();
+    else if (key === "Escape") this.go(this.params.row ? { row: "" } : { state: "", cause: "", q: "", pictures: "" });
+    else if ("01234".includes(key)) this.go({ state: FILTER_STATES[Number(key)], cause: "", row: "" });
+    else return false;
+    return true;
+  }
+}
+
+export function iconButton(name, label, action, extra = "") {
+  return h("button", { class: `quiet ${extra}`, type: "button", title: label, "aria-label": label, onclick: action }, icon(name));
+}
+
+export function rowElement(entry) {
+  const name = stateName(entry.state);
+  const second = entry.error && name === "failed" ? h("span", { class: "row-error" }, entry.error) : h("span", { class: "row-answer" }, entry.answer || say(name));
+  return [
+    h("span", { class: `dot ${name}`, title: say(name) }),
+    h("span", { class: "visually-hidden" }, say(name)),
+    h(
+      "span",
+      { class: "row-body" },
+      h("span", { class: "row-first" }, entry.id ? h("span", { class: "row-id" }, entry.id) : null, h("span", { class: "row-ask" }, entry.ask)),
+      second,
+    ),
+    h(
+      "span",
+      { class: "row-facts" },
+      entry.seconds !== null && entry.seconds !== undefined ? writeSeconds(entry.seconds) : null,
+      entry.pictures || entry.asks > 1 ? h("span", { class: "row-marks" }, entry.pictures ? icon("picture") : null, entry.asks > 1 ? `${entry.answers}/${entry.asks}` : null) : null,
+    ),
+  ];
+}

@@ -1,0 +1,146 @@
+// A line as a conversation.
+
+import { codeText, plainText, renderMarkdown } from "./markup.js";
+import { h, icon } from "./dom.js";
+import { showPicture } from "./lightbox.js";
+import { source, stateName } from "./source.js";
+import { say, writeBytes, writeCount, writeSeconds } from "./words.js";
+
+const FOLDED_RESULT = 600;
+const LONG_ASK = 800;
+
+export function stateBadge(state) {
+  const name = stateName(state);
+  return h("span", { class: `badge ${name}` }, say(name));
+}
+
+export function conversation(line) {
+  const article = h("div", { class: "talk" });
+  line.turns.forEach((turn, place) => article.append(turnElement(turn, place, line)));
+  if (line.error) article.append(errorElement(line.error));
+  if (line.more) {
+    article.append(
+      h("details", { class: "more" }, h("summary", {}, say("more")), codeText(line.more.text, "json"), cutNote(line.more)),
+    );
+  }
+  return article;
+}
+
+function turnElement(turn, place, line) {
+  const many = line.turns.length > 1;
+  const unanswered = line.error && !turn.answer ? "no_answer_failed" : "no_answer";
+  return h(
+    "section",
+    { class: "turn" },
+    h(
+      "div",
+      { class: "ask" },
+      h(
+        "div",
+        { class: "label" },
+        h("span", { class: "who" }, many ? say("turn", { n: place + 1, of: line.turns.length }) : say("ask")),
+        turn.id ? h("span", { class: "faint mono" }, turn.id) : null,
+      ),
+      h("div", { class: "ask-text", tabIndex: turn.ask.text.length > LONG_ASK ? 0 : null }, turn.ask.text),
+      cutNote(turn.ask),
+      assets(turn.assets),
+    ),
+    h(
+      "div",
+      { class: "answer" },
+      h("div", { class: "label" }, h("span", { class: "who" }, say("answer")), ...callFacts(turn)),
+      turn.answer ? answerElement(turn.answer) : h("p", { class: "faint" }, say(unanswered)),
+    ),
+  );
+}
+
+function callFacts(turn) {
+  const facts = [];
+  if (turn.seconds !== null) facts.push(writeSeconds(turn.seconds));
+  if (turn.attempts > 1) facts.push(say("attempts", { n: turn.attempts }));
+  if (turn.answer?.model) facts.push(turn.answer.model);
+  return facts.map((fact) => h("span", { class: "faint" }, fact));
+}
+
+function answerElement(answer) {
+  const parts = answer.messages.map(messageElement);
+  if (!parts.length && !answer.downloads.length) parts.push(h("p", { class: "faint" }, say("empty_answer")));
+  return [parts, answer.downloads.length ? assets(answer.downloads) : null];
+}
+
+function messageElement(message) {
+  if (message.kind === "json") return [codeText(message.text, "json"), cutNote(message)];
+  if (message.role === "assistant" && message.recipient === "all" && message.kind !== "code") {
+    return h("div", { class: "said" }, renderMarkdown(message.text), cutNote(message));
+  }
+  const isCall = message.role === "assistant";
+  const name = (isCall ? message.recipient : message.name) || say("tool");
+  const language = message.language === "unknown" ? "python" : message.language;
+  const body = isCall ? codeText(message.text, language) : plainText(message.text);
+  return h(
+    "details",
+    { class: "tool", open: isCall && message.text.length < FOLDED_RESULT },
+    h("summary", {}, say(isCall ? "tool_call" : "tool_result", { name })),
+    body,
+    cutNote(message),
+  );
+}
+
+function cutNote(part) {
+  if (part.length <= part.text.length) return null;
+  return h("p", { class: "note" }, say("cut", { shown: writeCount(part.text.length), length: writeCount(part.length) }));
+}
+
+function errorElement(error) {
+  const facts = [];
+  if (error.code) facts.push(say("error_code", { code: error.code }));
+  if (error.stage) facts.push(say("stage", { stage: error.stage }));
+  if (error.attempts > 1) facts.push(say("attempts", { n: error.attempts }));
+  return h(
+    "div",
+    { class: "failure" },
+    h("div", { class: "failure-head" }, icon("warning"), h("strong", {}, facts.join(" · ") || say("failed"))),
+    h("pre", { class: "failure-text", tabIndex: 0 }, error.message.text),
+    cutNote(error.message),
+  );
+}
+
+function assets(items) {
+  if (!items.length) return null;
+  return h("div", { class: "assets" }, items.map((item) => assetElement(item)));
+}
+
+export function assetElement(asset) {
+  const address = asset.kind === "picture" ? source.pictureAddress(asset) : null;
+  if (address) {
+    const image = h("img", { src: address, alt: asset.name, loading: "lazy", decoding: "async" });
+    image.addEventListener("error", () => image.closest(".thumb")?.classList.add("broken"));
+    return h(
+      "button",
+      { class: "thumb", type: "button", title: asset.name, onclick: () => showPicture([asset], 0) },
+      image,
+      h("span", { class: "thumb-name" }, baseName(asset.name)),
+    );
+  }
+  const file = source.fileAddress(asset);
+  const facts = [h("span", { class: "asset-name" }, asset.name || asset.origin || "?")];
+  if (asset.size !== undefined) facts.push(h("span", { class: "faint" }, writeBytes(asset.size)));
+  if (asset.error) facts.push(h("span", { class: "bad" }, say("download_failed", { error: asset.error })));
+  else if (asset.kind === "missing") facts.push(h("span", { class: "faint" }, say("missing")));
+  else if (!file) facts.push(h("span", { class: "faint" }, say("left_out")));
+  const shown = [icon(asset.kind === "picture" ? "picture" : "file"), facts];
+  return file ? h("a", { class: "file", href: file, download: "" }, shown) : h("span", { class: "file absent" }, shown);
+}
+
+export function baseName(name) {
+  return name.split("/").pop();
+}
+
+export async function rawElement(run, row) {
+  const raw = await source.raw(run, row);
+  const note = raw.length > raw.text.length
+    ? h("p", { class: "note" }, say("cut", { shown: writeCount(raw.text.length), length: writeCount(raw.length) }))
+    : null;
+  return h("div", { class: "raw" }, note, codeText(raw.text, "json"));
+}
+

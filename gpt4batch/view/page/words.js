@@ -1,0 +1,230 @@
+// What the page says, in English and Chinese, and how it writes numbers and times.
+
+const WORDS = {
+  overview: ["Overview", "概览"],
+  lines: ["Lines", "行"],
+  pictures: ["Pictures", "图片"],
+  compare: ["Compare", "对比"],
+  views: ["Views", "视图"],
+  output: ["Output", "输出文件"],
+  done: ["Done", "已完成"],
+  failed: ["Failed", "失败"],
+  not_run: ["Not run", "未运行"],
+  partly: ["Partly answered", "部分回答"],
+  all: ["All", "全部"],
+  theme: ["Theme: {theme}", "主题:{theme}"],
+  theme_auto: ["as the system", "跟随系统"],
+  theme_light: ["light", "浅色"],
+  theme_dark: ["dark", "深色"],
+  switch_language: ["中文", "English"],
+  switch_language_hint: ["Switch to Chinese", "切换到英文"],
+  help: ["Keyboard help", "键盘帮助"],
+  close: ["Close", "关闭"],
+  back_to_list: ["Back to the list", "返回列表"],
+  previous: ["Previous line", "上一行"],
+  next: ["Next line", "下一行"],
+  previous_page: ["Previous page", "上一页"],
+  next_page: ["Next page", "下一页"],
+  previous_picture: ["Previous picture", "上一张"],
+  next_picture: ["Next picture", "下一张"],
+  search: ["Search ids, asks, answers, errors", "搜索编号、提问、回答、错误"],
+  any_cause: ["Any cause", "全部原因"],
+  cause: ["Cause of failure", "失败原因"],
+  with_pictures: ["With pictures", "含图片"],
+  filters: ["Filters", "筛选"],
+  clear_filters: ["Clear filters", "清除筛选"],
+  count_all: ["{total} lines", "共 {total} 行"],
+  count_one: ["1 line", "共 1 行"],
+  count_some: ["{total} of {of} lines", "{of} 行中的 {total} 行"],
+  searching: ["{total} found, searched {percent}", "已找到 {total} 行,已搜索 {percent}"],
+  no_lines: ["No line answers this filter.", "没有符合筛选条件的行."],
+  no_lines_yet: ["No lines yet. They appear here the moment they are answered.", "尚无内容.每行一有回答就会显示在这里."],
+  choose_line: ["Choose a line to read its conversation.", "选择一行以查看对话."],
+  choose_line_keys: ["Arrow keys move, Enter opens, / searches, ? shows all keys.", "方向键移动,回车打开,/ 搜索,? 显示全部按键."],
+  save_failed: ["Failed lines as JSONL", "失败的行(JSONL)"],
+  save_csv: ["Results as CSV", "结果(CSV)"],
+  save_lines: ["These lines as JSONL", "这些行(JSONL)"],
+  save_these_csv: ["These as CSV", "这些行(CSV)"],
+  save_file: ["Save", "保存"],
+  ask: ["Ask", "提问"],
+  answer: ["Answer", "回答"],
+  turn: ["Ask {n} of {of}", "第 {n}/{of} 问"],
+  no_answer: ["No answer yet.", "尚无回答."],
+  no_answer_failed: ["No answer: the line failed here.", "无回答:该行在此失败."],
+  empty_answer: ["The reply holds no text.", "回复中没有文字."],
+  tool_call: ["To {name}", "发往 {name}"],
+  tool_result: ["From {name}", "来自 {name}"],
+  tool: ["tool", "工具"],
+  downloads: ["Downloads", "下载的文件"],
+  attachments: ["Attachments", "附件"],
+  missing: ["not found in the folder", "文件夹中未找到"],
+  download_failed: ["could not be downloaded: {error}", "下载失败:{error}"],
+  attempts: ["{n} attempts", "{n} 次尝试"],
+  raw: ["Raw JSON", "原始JSON"],
+  conversation: ["Conversation", "对话"],
+  copy: ["Copy", "复制"],
+  copied: ["Copied", "已复制"],
+  more: ["Extra, meta and other keys", "extra、meta及其他字段"],
+  cut: ["Shown: the first {shown} of {length} characters.", "仅显示前 {shown} 个字符,共 {length} 个."],
+  plain: ["Too long for Markdown: shown as plain text.", "内容过长,以纯文本显示."],
+  image_blocked: ["picture at {url}, not loaded", "图片 {url},未加载"],
+  link_blocked: ["link removed", "链接已移除"],
+  stage: ["stage {stage}", "阶段 {stage}"],
+  line_of: ["Line {n}", "第 {n} 行"],
+  gone: ["This line is no longer there.", "该行已不存在."],
+  error_code: ["Error {code}", "错误 {code}"],
+  unreadable: ["Not a JSON object", "不是JSON对象"],
+  progress: ["Progress", "进度"],
+  progress_of: ["{done} of {total} lines done", "{total} 行中已完成 {done} 行"],
+  calls: ["Calls", "调用"],
+  attempts_made: ["{n} with retries", "含重试 {n} 次"],
+  pace: ["Calls per second", "每秒调用"],
+  pace_note: ["over the whole run", "全程平均"],
+  pace_now: ["over the last minute", "最近一分钟"],
+  median: ["Median latency", "延迟中位数"],
+  percentiles: ["90 % within {p90}, 99 % within {p99}", "90% 在 {p90} 内,99% 在 {p99} 内"],
+  duration: ["Duration", "用时"],
+  time_left: ["Time left", "剩余时间"],
+  about: ["about {time}", "约 {time}"],
+  latency: ["Latency of a call", "单次调用延迟"],
+  causes: ["Failures by cause", "失败原因"],
+  no_failures: ["Nothing failed.", "没有失败."],
+  no_timings: ["This output carries no timings. Outputs written by gpt4batch hold them in each line's meta; those of the original tool do not.", "此输出没有计时信息.gpt4batch写出的每行meta中带有计时,原工具的输出没有."],
+  message: ["Message", "信息"],
+  lines_count: ["Lines", "行数"],
+  show: ["Show", "查看"],
+  example: ["Example", "示例"],
+  running: ["Running: last written {ago} ago", "运行中:{ago}前写入"],
+  halted: ["Not finished: nothing written for {ago}. Resume with -f if the run was interrupted.", "未结束:已有{ago}未写入.若运行被中断,可用 -f 续跑."],
+  finished: ["Finished {when}", "完成于 {when}"],
+  written: ["Last written {when}", "最后写入 {when}"],
+  indexing: ["Reading the file: {percent}", "正在读取文件:{percent}"],
+  ended: ["viewsvc has ended: this is what was known last.", "viewsvc已结束:显示的是最后的内容."],
+  log_order: ["The run is on: lines stand in the order of their answers until it ends.", "运行中:结束前按回答的先后排列."],
+  picture_ask: ["attached", "附件"],
+  picture_answer: ["downloaded", "下载"],
+  no_pictures: ["No pictures in this output.", "此输出中没有图片."],
+  picture_range: ["{from}–{to} of {total} pictures", "第 {from}–{to} 张,共 {total} 张"],
+  open_line: ["Open its line", "打开所在行"],
+  left_run: ["Left", "左侧"],
+  right_run: ["Right", "右侧"],
+  kind_all: ["All pairs", "全部"],
+  kind_same: ["Same answer", "回答相同"],
+  kind_differ: ["Different answer", "回答不同"],
+  kind_better: ["Done only right", "仅右侧完成"],
+  kind_worse: ["Done only left", "仅左侧完成"],
+  kind_left: ["Only left", "仅左侧有"],
+  kind_right: ["Only right", "仅右侧有"],
+  pairing: ["Matching lines: {percent}", "正在匹配:{percent}"],
+  compare_needs_two: ["Start viewsvc with two outputs of one input to compare them: gpt4batch viewsvc a.jsonl b.jsonl", "以同一输入的两个输出启动viewsvc即可对比:gpt4batch viewsvc a.jsonl b.jsonl"],
+  choose_pair: ["Choose a pair to read both conversations.", "选择一对以查看两个对话."],
+  no_pairs: ["No such pair.", "没有这样的配对."],
+  absent: ["Not in this output.", "此输出中没有."],
+  report_made: ["Report of {when}.", "报告生成于 {when}."],
+  report_whole: ["It holds every line.", "包含全部行."],
+  report_part: ["It holds {shown} of {total} lines: {failed} of {all_failed} failed ones first, then a sample.", "包含 {total} 行中的 {shown} 行:先列失败的({failed}/{all_failed}),再列样本."],
+  report_pictures: ["{shown} of {total} pictures are inside.", "含 {total} 张图片中的 {shown} 张."],
+  report_cut: ["{n} long texts were cut.", "{n} 段长文本被截断."],
+  report_raw: ["Raw JSON and the rest are in the output itself.", "原始JSON及其余内容见输出文件."],
+  left_out: ["left out of the report", "未收入报告"],
+  keys_title: ["Keys", "按键"],
+  key_views: ["overview, lines, pictures, compare", "概览、行、图片、对比"],
+  key_move: ["next and previous line", "下一行、上一行"],
+  key_page: ["a page, the ends", "翻页、首尾"],
+  key_open: ["open the line", "打开该行"],
+  key_close: ["close, back to the list", "关闭,返回列表"],
+  key_search: ["search", "搜索"],
+  key_states: ["all, done, failed, not run, partly answered", "全部、已完成、失败、未运行、部分回答"],
+  key_raw: ["raw JSON or conversation", "原始JSON或对话"],
+  key_theme: ["light or dark", "浅色或深色"],
+  key_language: ["English or Chinese", "中文或英文"],
+  key_help: ["these keys", "本帮助"],
+  failures: ["Failures", "失败"],
+  of_all: ["{percent} of the lines", "占全部行的 {percent}"],
+  loading: ["Loading", "载入中"],
+  calls_axis: ["calls", "次"],
+  outputs: ["Outputs", "输出文件"],
+  save: ["Save", "保存"],
+  skip: ["Skip to the content", "跳到内容"],
+};
+
+const LANGUAGE_KEY = "gpt4batch.language";
+let chosenLanguage = null;
+
+export function remember(key, value) {
+  try {
+    localStorage.setItem(key, value);
+  } catch {
+    // A page opened from a file may have no storage: the choice then lasts as long as the page.
+  }
+}
+
+export function recall(key) {
+  try {
+    return localStorage.getItem(key);
+  } catch {
+    return null;
+  }
+}
+
+export function language() {
+  if (chosenLanguage === null) {
+    const wish = recall(LANGUAGE_KEY) || navigator.language || "en";
+    chosenLanguage = wish.toLowerCase().startsWith("zh") ? "zh" : "en";
+  }
+  return chosenLanguage;
+}
+
+export function switchLanguage() {
+  chosenLanguage = language() === "zh" ? "en" : "zh";
+  remember(LANGUAGE_KEY, chosenLanguage);
+}
+
+export function say(key, values = {}) {
+  const pair = WORDS[key];
+  if (!pair) throw new Error(`no words for ${key}`);
+  return pair[language() === "zh" ? 1 : 0].replace(/\{(\w+)\}/g, (_, name) => values[name] ?? "");
+}
+
+export function writeCount(value) {
+  return new Intl.NumberFormat(language()).format(value);
+}
+
+export function writePercent(share) {
+  // 99.97 % done is not 100 %: round towards what is left.
+  const percent = Math.floor(share * 1000) / 10;
+  const text = percent < 100 && percent > 99 ? percent.toFixed(1) : String(Math.floor(percent));
+  return language() === "zh" ? `${text}%` : `${text} %`;
+}
+
+export function writeSeconds(seconds) {
+  if (seconds === null || seconds === undefined) return "";
+  const zh = language() === "zh";
+  if (seconds < 0.995) return `${Math.max(1, Math.round(seconds * 1000))} ${zh ? "毫秒" : "ms"}`;
+  if (seconds < 10) return `${seconds.toFixed(1)} ${zh ? "秒" : "s"}`;
+  if (seconds < 100) return `${Math.round(seconds)} ${zh ? "秒" : "s"}`;
+  const minutes = Math.round(seconds / 60);
+  if (minutes < 60) return `${minutes} ${zh ? "分钟" : "min"}`;
+  const hours = Math.floor(minutes / 60);
+  if (hours < 48) return zh ? `${hours} 小时 ${minutes % 60} 分` : `${hours} h ${minutes % 60} min`;
+  return zh ? `${Math.round(hours / 24)} 天` : `${Math.round(hours / 24)} days`;
+}
+
+export function writeRate(rate) {
+  return rate >= 100 ? writeCount(Math.round(rate)) : rate >= 10 ? rate.toFixed(1) : rate.toFixed(2);
+}
+
+export function writeBytes(bytes) {
+  if (bytes < 1024) return `${bytes} B`;
+  if (bytes < 1024 * 1024) return `${Math.round(bytes / 1024)} KB`;
+  return `${(bytes / 1024 / 1024).toFixed(1)} MB`;
+}
+
+export function writeMoment(unix, style = { dateStyle: "medium", timeStyle: "short" }) {
+  return new Intl.DateTimeFormat(language() === "zh" ? "zh-CN" : "en-GB", style).format(new Date(unix * 1000));
+}
+
+export function causeName(cause) {
+  if (cause.stage === "unreadable") return say("unreadable");
+  return [cause.code || null, cause.stage].filter(Boolean).join(" · ");
+}

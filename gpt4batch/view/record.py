@@ -1,0 +1,265 @@
+"""What one line of an output says: state, cause of failure, key, calls, pictures and text."""
+
+from __future__ import annotations
+
+import re
+from datetime import datetime
+from enum import IntEnum
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from gpt4batch import jsonl
+from gpt4batch.errors import NOT_READY
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+PICTURE_NAMES = (".png", ".jpg", ".jpeg", ".gif", ".webp")
+MOST_PICTURES = 255
+UNREADABLE = "unreadable"
+_LONE_SURROGATE = re.compile(
+    rb"(?<!\\)((?:\\\\)*)\\u(?:d[89ab]..(?!\\ud[c-f]..)|(?<!\\ud[89ab]..\\u)d[c-f]..)",
+    re.IGNORECASE,
+)
+_VARYING = re.compile(r"[0-9a-fA-F-]{12,}|\d{4,}")
+_KEY_BITS = (1 << 64) - 1
+
+
+class State(IntEnum):
+    """Where a line stands."""
+
+    DONE = 0
+    FAILED = 1
+    NOT_RUN = 2
+    PARTLY = 3
+
+
+class Cause(NamedTuple):
+    """Why a line failed: code and stage tell causes apart, the message is one line's."""
+
+    code: int
+    stage: str
+    message: str
+
+
+class Call(NamedTuple):
+    """One ask's call: when it ended (Unix time, 0 if unknown), its seconds, its attempts."""
+
+    ended: float
+    seconds: float
+    attempts: int
+
+
+class Facts(NamedTuple):
+    """What the index keeps of a line."""
+
+    key: int
+    answer: int
+    state: State
+    cause: Cause | None
+    pictures: int
+    calls: list[Call]
+
+
+def parse(line: bytes) -> dict[str, Any] | None:
+    """Return the line's object, or None where it is none."""
+    line = line.removeprefix(b"\xef\xbb\xbf")
+    if b"\\ud" in line or b"\\uD" in line:
+        line = _LONE_SURROGATE.sub(rb"\1\\ufffd", line)
+    try:
+        value = jsonl.loads(line)
+    except jsonl.JSONError:
+        return None
+    return value if isinstance(value, dict) else None
+
+
+def examine(line: bytes) -> Facts:
+    """Return what the index keeps of a line; one that is no JSON object counts as failed."""
+    record = parse(line)
+    if record is None:
+        cause = Cause(0, UNREADABLE, "not a JSON object")
+        return Facts(hash(line) & _KEY_BITS, 0, State.FAILED, cause, 0, [])
+    asks = listed(record.get("asks"))
+    replies = listed(record.get("answers"))
+    error = record.get("iErr")
+    return Facts(
+        key_of(record.get("id"), asks),
+        hash(tuple(answer_text(reply) for reply in replies)) & 0xFFFFFFFF,
+        state_of(asks, replies, error),
+        cause_of(error) if error and not is_not_ready(error) else None,
+        min(sum(1 for _ in picture_names(asks, replies)), MOST_PICTURES),
+        calls_of(record.get("meta")),
+    )
+
+
+def listed(value: Any) -> list[Any]:
+    """Return the value if it is a list, else an empty one."""
+    return value if isinstance(value, list) else []
+
+
+def mapped(value: Any) -> dict[str, Any]:
+    """Return the value if it is an object, else an empty one."""
+    return value if isinstance(value, dict) else {}
+
+
+def text_of(value: Any) -> str:
+    """Return a text as it is, anything else as JSON, nothing for null."""
+    if isinstance(value, str):
+        return value
+    return "" if value is None else jsonl.dumps(value).decode()
+
+
+def key_of(name: Any, asks: list[Any]) -> int:
+    """Return the number by which equal lines are recognised: same id, same asks."""
+    parts = [
+        [mapped(ask).get("id"), mapped(ask).get("content"), *attached(mapped(ask))] for ask in asks
+    ]
+    return hash(jsonl.dumps([name, parts])) & _KEY_BITS
+
+
+def attached(ask: dict[str, Any]) -> tuple[list[Any], list[Any]]:
+    """Return the pictures and the files of an ask, whichever way they are written."""
+    return (
+        _either(ask.get("images"), ask.get("image")),
+        _either(ask.get("files"), ask.get("file")),
+    )
+
+
+def _either(many: Any, one: Any) -> list[Any]:
+    return [*listed(many), one] if one else listed(many)
+
+
+def state_of(asks: list[Any], replies: list[Any], error: Any) -> State:
+    """Tell where a line stands from its asks, replies and error."""
+    if error and not is_not_ready(error):
+        return State.FAILED
+    if replies and len(replies) >= len(asks) and not error:
+        return State.DONE
+    return State.PARTLY if replies else State.NOT_RUN
+
+
+def is_not_ready(error: Any) -> bool:
+    """Tell whether an iErr only says that the line has not run yet."""
+    fields = mapped(error)
+    return fields.get("code") == NOT_READY and fields.get("message") == "resource is not ready"
+
+
+def cause_of(error: Any) -> Cause:
+    """Return the cause of a failure; without a stage the message, freed of numbers, is one."""
+    fields = mapped(error)
+    code = fields.get("code")
+    message = text_of(fields.get("message") if fields else error)
+    stage = fields.get("stage")
+    if not isinstance(stage, str) or not stage:
+        stage = _VARYING.sub("…", message)[:80]
+    return Cause(code if isinstance(code, int) else 0, stage[:80], message[:500])
+
+
+def calls_of(meta: Any) -> list[Call]:
+    """Return the calls that a line's meta tells of; an end is reckoned back from the line's."""
+    entries = [mapped(item) for item in listed(mapped(meta).get("asks"))]
+    if not entries:
+        return []
+    ended = moment(mapped(meta).get("finished"))
+    calls = []
+    for entry in reversed(entries):
+        seconds = number(entry.get("seconds"))
+        if seconds is None:
+            continue
+        calls.append(Call(ended, seconds, int(number(entry.get("attempts")) or 1)))
+        ended = max(ended - seconds, 0.0)
+    return calls
+
+
+def number(value: Any) -> float | None:
+    """Return a number that is not below zero, else None."""
+    if isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value < 1e12:
+        return float(value)
+    return None
+
+
+def moment(value: Any) -> float:
+    """Return the Unix time of an ISO date, 0 where there is none."""
+    if not isinstance(value, str):
+        return 0.0
+    try:
+        return max(datetime.fromisoformat(value).timestamp(), 0.0)
+    except (ValueError, OverflowError, OSError):
+        return 0.0
+
+
+def picture_names(asks: list[Any], replies: list[Any]) -> Iterator[tuple[str, int, str]]:
+    """Yield where (`ask` or `answer`), at which turn and under which name each picture lies."""
+    for turn, ask in enumerate(asks):
+        for name in attached(mapped(ask))[0]:
+            if isinstance(name, str):
+                yield "ask", turn, name
+    for turn, reply in enumerate(replies):
+        for item in listed(mapped(reply).get("spec_downloads")):
+            name = mapped(item).get("local")
+            if isinstance(name, str) and name.lower().endswith(PICTURE_NAMES):
+                yield "answer", turn, name
+
+
+class Message(NamedTuple):
+    """One message of a reply: who says it to whom, as what, and its text."""
+
+    role: str
+    name: str
+    recipient: str
+    kind: str
+    language: str
+    text: str
+
+
+def messages(reply: Any) -> Iterator[Message]:
+    """Yield the messages of a reply that a person wants to see."""
+    for item in listed(mapped(reply).get("contents")):
+        message = mapped(mapped(item).get("message"))
+        author = mapped(message.get("author"))
+        metadata = mapped(message.get("metadata"))
+        role = text_of(author.get("role")) or "assistant"
+        if role == "user" or metadata.get("is_visually_hidden_from_conversation"):
+            continue
+        content = mapped(message.get("content"))
+        text = content_text(content)
+        if text.strip():
+            yield Message(
+                role,
+                text_of(author.get("name")),
+                text_of(message.get("recipient")) or "all",
+                text_of(content.get("content_type")) or "text",
+                text_of(content.get("language")),
+                text,
+            )
+
+
+def content_text(content: dict[str, Any]) -> str:
+    """Return the text of a message's content, whatever its type."""
+    parts = content.get("parts")
+    if isinstance(parts, list):
+        return "\n\n".join(text_of(part) for part in parts)
+    for field in ("text", "result", "summary"):
+        if content.get(field):
+            return text_of(content[field])
+    return ""
+
+
+def answer_text(reply: Any) -> str:
+    """Return what a reply says to the user, without tool calls and their results."""
+    shown = (item for item in messages(reply) if item.role == "assistant")
+    return "\n\n".join(item.text for item in shown if item.recipient == "all")
+
+
+def shown_text(record: dict[str, Any]) -> str:
+    """Return all that is searched in a line: id, asks, attachments, messages, error."""
+    parts = [text_of(record.get("id"))]
+    for item in listed(record.get("asks")):
+        ask = mapped(item)
+        parts += [text_of(ask.get("id")), text_of(ask.get("content"))]
+        parts += [text_of(name) for names in attached(ask) for name in names]
+    for reply in listed(record.get("answers")):
+        parts += [item.text for item in messages(reply)]
+        for item in listed(mapped(reply).get("spec_downloads")):
+            parts.append(text_of(mapped(item).get("local")))
+    parts.append(text_of(mapped(record.get("iErr")).get("message")))
+    return "\n".join(parts)
