@@ -324,7 +324,7 @@ class Fleet:
             except ValueError as error:
                 self._refuse(error, delivery)
 
-    def _refuse(self, error: ValueError, delivery: Delivery) -> None:
+    def _refuse(self, error: Exception, delivery: Delivery) -> None:
         delivery.finish()
         self._foreign += 1
         if self._foreign == 1:
@@ -409,11 +409,11 @@ class Fleet:
                 report = read(Report, delivery.body)
                 if report.batch != self._book.batch:
                     raise ForeignError(f"it is of batch {report.batch}")
-            except ValueError as error:
+                self._take_report(report, came)
+            except (ValueError, TypeError) as error:
                 self._refuse(error, delivery)
-                continue
-            delivery.finish()
-            self._take_report(report, came)
+            else:
+                delivery.finish()
 
     def _take_report(self, report: Report, came: float) -> None:
         name = report.worker
@@ -522,6 +522,9 @@ class Fleet:
         if self._book.epoch == 1 or (quiet and self._steady >= COLLECTING):
             self._phase = RUN
             self._collected.set()
+            for lease in list(self._leases.values()):
+                if not lease.worker and not lease.ended.is_set():
+                    del self._leases[lease.index]  # given back, or its worker is gone
             gone = [index for index in self._book.begun if self._is_gone(index)]
             self._book.count("begun_again", len(gone))
 

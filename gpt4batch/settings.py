@@ -404,6 +404,10 @@ class Settings:
             raise UsageError(f"-g {self.goroutine}: at least one line must run at a time")
         if self.rdb and self.rdb_interval <= 0:
             raise UsageError(f"-v {self.rdb_interval:g}: minutes between snapshots, more than 0")
+        if self.fleet and self.mock:
+            raise UsageError(
+                "--fleet --mock: the workers make the calls; start mocksvc and give them its -u"
+            )
         if self.timeout <= 0:
             raise UsageError(f"--timeout {self.timeout:g}: must be more than 0 seconds")
         for name in ("url", "upload_url"):

@@ -412,13 +412,14 @@ class Worker:
         path = Path(self.settings.spool_dir) / f"{self.name}.lock"
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
+            Path(self.settings.download_dir).mkdir(parents=True, exist_ok=True)
             stack.enter_context(FileLock(path, timeout=0).acquire())
         except Timeout:
             raise UsageError(
                 f"another worker named {self.name} runs here (it holds {path}); choose a --name"
             ) from None
         except OSError as error:
-            raise UsageError(f"cannot write in {path.parent}: {error.strerror}") from None
+            raise UsageError(f"cannot write {error.filename}: {error.strerror}") from None
 
     async def _try_nsqd(self) -> None:
         place = self._place
@@ -498,14 +499,13 @@ class Worker:
             delivery.finish()
             try:
                 beacon = read(Beacon, delivery.body)
-            except ValueError as error:
+                desk = self._desks.get(beacon.batch)
+                if desk is not None:
+                    desk.hear(beacon)
+                elif beacon.phase != wire.OVER:
+                    self._open(beacon.batch, tasks)
+            except (ValueError, TypeError, LookupError) as error:
                 self._note_foreign(error)
-                continue
-            desk = self._desks.get(beacon.batch)
-            if desk is not None:
-                desk.hear(beacon)
-            elif beacon.phase != wire.OVER:
-                self._open(beacon.batch, tasks)
 
     def _open(self, batch: str, tasks: anyio.abc.TaskGroup) -> None:
         if batch not in self._opening and batch not in self._desks and not self.left:
@@ -620,7 +620,7 @@ class Worker:
             desk.control.halt()
         self._stopping.set()
 
-    def _note_foreign(self, error: ValueError) -> None:
+    def _note_foreign(self, error: Exception) -> None:
         self._foreign += 1
         if self._foreign == 1:
             log.warning("a message that is none of ours is passed over: %s", error)
