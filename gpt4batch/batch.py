@@ -27,7 +27,7 @@ from gpt4batch.nsq import Publisher, message
 from gpt4batch.pacing import Pacer
 from gpt4batch.pool import run_pool
 from gpt4batch.progress import Progress
-from gpt4batch.settings import Settings, endpoints
+from gpt4batch.settings import KIB, Settings, endpoints
 from gpt4batch.source import STDIN, Source
 
 if TYPE_CHECKING:
@@ -212,7 +212,14 @@ class Batch:
         )
         fleet = Fleet(
             Book(path, fix=settings.fix),
-            Plan(manner, settings.qps, settings.max_calls, settings.lease),
+            Plan(
+                manner,
+                settings.qps,
+                settings.max_calls,
+                settings.lease,
+                self.source.folder,
+                settings.inline_files * KIB,
+            ),
             exchange(settings),
             self,
             self.control,

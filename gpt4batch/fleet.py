@@ -19,6 +19,7 @@ from gpt4batch import errors
 from gpt4batch.control import Stopped
 from gpt4batch.errors import BudgetError, CallError, FatalError
 from gpt4batch.nsq import Access, Consumer, Publisher
+from gpt4batch.parcels import packed
 from gpt4batch.shares import Wheel
 from gpt4batch.spool import Backlog
 from gpt4batch.wire import (
@@ -40,6 +41,7 @@ from gpt4batch.wire import (
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
     from types import TracebackType
 
     from gpt4batch.book import Book
@@ -106,12 +108,17 @@ def exchange(settings: Settings | WorkerSettings) -> Exchange:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What the fleet is asked to do; a rate or a number of calls of 0 is no limit."""
+    """What the fleet is asked to do; a rate or a number of calls of 0 is no limit.
+
+    Attachments of a line in `folder` travel with it if they are `inline` bytes at most.
+    """
 
     manner: Manner
     rate: float
     max_calls: int
     lease: float
+    folder: Path
+    inline: int
 
 
 class Lines(Protocol):
@@ -293,6 +300,7 @@ class Fleet:
             key=lease.key,
             number=line.number,
             fresh=not (line.answered or line.error or line.meta),
+            files=packed(self._plan.folder, line, self._plan.inline) if self._plan.inline else [],
             record=line.raw.rstrip(),
         )
         body = written(task)

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 VERSION = "0.1.0"
+KIB = 1024
 MIB = 1024 * 1024
 DEFAULT_URL = "https://beta.gpt4api.plus/standard/all-tools"
 DEFAULT_UPLOAD_URL = "https://beta.gpt4api.plus/standard/uploaded"
@@ -346,6 +347,13 @@ class Settings:
         "lookupd-http-address",
         "nsqlookupd that knows of more nsqds; several are separated by commas.",
         "用于发现更多nsqd的nsqlookupd地址,多个以逗号分隔.",
+        panel=FLEET,
+    )
+    inline_files: int = flag(
+        0,
+        "inline-files",
+        "Send attachments of up to so many KiB a line along with it; 0 never.",
+        "每行附件总计不超过此KiB时随任务发送,0为从不.",
         panel=FLEET,
     )
     lease: float = flag(

@@ -125,6 +125,7 @@ class Task:
         key: What it is recognised by, in hexadecimal.
         number: The line's number in the file.
         fresh: What the record says of an earlier run does not count.
+        files: Attachments that travel with the line.
         record: The line, or its newest record.
     """
 
@@ -135,6 +136,7 @@ class Task:
     key: str
     number: int
     fresh: bool
+    files: list[list[Any]]
     record: bytes = field(default=b"")
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import shutil
 import signal
 import socket
 import time
@@ -21,10 +22,11 @@ from gpt4batch import credentials, service, wire
 from gpt4batch.client import Client
 from gpt4batch.control import Control, Stopped
 from gpt4batch.conversation import Conversation, Manner, Outcome
-from gpt4batch.errors import AttachmentError, CallError, FatalError, UsageError
+from gpt4batch.errors import AttachmentError, CallError, FatalError, OutputError, UsageError
 from gpt4batch.fleet import BEAT, FRESH, Exchange, exchange
 from gpt4batch.nsq import MSG_TIMEOUT, Consumer, Publisher
 from gpt4batch.pacing import Pacer
+from gpt4batch.parcels import unpacked
 from gpt4batch.records import BadLine, parse_line
 from gpt4batch.settings import WorkerSettings, endpoints
 from gpt4batch.shares import Clock, Slots, tolerance
@@ -165,7 +167,7 @@ class Desk:
         """Take in a beacon."""
         before, now = self._beacon, time.monotonic()
         if before is None:
-            self.conversation = self._worker.conversation(self, beacon)
+            self._equip(beacon)
         elif (beacon.epoch, beacon.now) <= (before.epoch, before.now):
             return  # overtaken by a newer one
         if before is None or beacon.epoch != before.epoch:
@@ -179,6 +181,11 @@ class Desk:
             self._look_after_results(beacon)
         self._changed.set()
         self._changed = anyio.Event()
+
+    def _equip(self, beacon: Beacon) -> None:
+        worker, folder = self._worker, self._worker.parcels(self.batch)
+        self.conversation = worker.conversation(self, beacon, Path(worker.settings.files_root))
+        self.with_parcels = worker.conversation(self, beacon, folder)
 
     def _keep_time(self, beacon: Beacon, now: float) -> None:
         me = self._worker.id
@@ -263,14 +270,14 @@ class Desk:
         Raises:
             FatalError: This worker cannot go on; the line is given back.
         """
-        line = _line_of(task)
+        line, conversation = _line_of(task), self._conversation(task)
         go = Go(task.line, task.key, task.seq, token_hex(4))
         GO.set(go)
         self.goes[go.line] = go
         self._news.set()
         outcome: Outcome | None = None
         try:
-            outcome = await self.conversation.hold(line)
+            outcome = await conversation.hold(line)
         except Stopped:
             pass
         finally:
@@ -281,6 +288,17 @@ class Desk:
         if outcome is not None:
             await self._finish(go, outcome)
         await self.results.settled()
+
+    def _conversation(self, task: Task) -> Conversation:
+        """Return what holds a line's conversation, with the files that came along with it."""
+        if not task.files:
+            return self.conversation
+        folder = self._worker.parcels(self.batch)
+        try:
+            unpacked(folder, task.files)
+        except OSError as error:
+            raise OutputError(f"cannot write in {folder}: {error.strerror}") from error
+        return self.with_parcels
 
     async def _finish(self, go: Go, outcome: Outcome) -> None:
         if isinstance(outcome.error, AttachmentError):
@@ -537,13 +555,18 @@ class Worker:
                 self._opened = anyio.Event()
                 await desk.live()
                 del self._desks[batch]
+            shutil.rmtree(self.parcels(batch), ignore_errors=True)
         except UsageError as error:  # nsqd is away; the next beacon tries again
             log.warning("%s", error)
         finally:
             self._opening.discard(batch)
 
-    def conversation(self, desk: Desk, beacon: Beacon) -> Conversation:
-        """Return what holds the conversations of a batch."""
+    def parcels(self, batch: str) -> Path:
+        """Return the folder for attachments that come along with the lines of a batch."""
+        return Path(self.settings.spool_dir) / f"{self.name}.{batch}.files"
+
+    def conversation(self, desk: Desk, beacon: Beacon, root: Path) -> Conversation:
+        """Return what holds the conversations of a batch, with attachments from a folder."""
         settings, manner = self.settings, wire.Manner(**beacon.manner)
         client = Client(
             self._transport,
@@ -561,9 +584,7 @@ class Worker:
             folder = Path(settings.download_dir)
             downloads = service.downloads(folder, settings, self._addresses, client, desk.control)
             downloads.prepare(chosen=True)
-        asked = Manner(
-            Path(settings.files_root), manner.model, manner.gizmo, manner.history_disabled
-        )
+        asked = Manner(root, manner.model, manner.gizmo, manner.history_disabled)
         return Conversation(client, downloads, asked, desk.keep)
 
     # -- lines -------------------------------------------------------------------------------

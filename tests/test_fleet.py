@@ -151,7 +151,7 @@ class Fleet:
             assert len(line["answers"]) == asks
             for ask, answer in zip(line["asks"], line["answers"], strict=True):
                 said = answer["contents"][-1]["message"]["content"]["parts"][0]
-                assert said.endswith(ask["content"]), line["id"]
+                assert said.partition("\n")[0].endswith(ask["content"]), line["id"]
 
     def stop(self) -> None:
         for process in self.processes:
@@ -232,6 +232,22 @@ async def test_missing_attachment_fails_the_line_with_the_workers_name(fleets: A
     (fleet.folder / "alpha" / "there.txt").write_text("here")
     assert await fleet.end(fleet.coordinator("-f")) == 0
     assert fleet.service.stats.uploads_answered == 1
+
+
+async def test_small_attachment_travels_with_its_line(fleets: Any) -> None:
+    fleet = await fleets()
+    asks = [{"id": 0, "content": "see", "files": ["notes/there.txt"]}]
+    lines = [{"id": n, "asks": asks} for n in range(3)]
+    (fleet.folder / "in.jsonl").write_bytes(b"".join(orjson.dumps(line) + b"\n" for line in lines))
+    (fleet.folder / "notes").mkdir()
+    (fleet.folder / "notes" / "there.txt").write_text("here")
+    worker = fleet.worker("a")
+    assert await fleet.end(fleet.coordinator("--inline-files", "1")) == 0
+    assert fleet.service.stats.uploads_answered == 3
+    fleet.check(3)
+    worker.terminate()
+    assert await fleet.end(worker) == 0
+    assert [path.name for path in (fleet.folder / "a").iterdir()] == ["a.lock"]
 
 
 async def test_killed_workers_lines_run_elsewhere(fleets: Any, until: Until) -> None:
@@ -411,7 +427,7 @@ async def test_pace_of_the_fleet_is_the_coordinators(fleets: Any) -> None:
     assert await fleet.end(fleet.coordinator("-q", "20")) == 0
     stats = fleet.service.stats
     assert stats.worst_window <= 1.02 * 20 + 1
-    assert stats.arrivals / (stats.last_arrival - stats.first_arrival) >= 0.9 * 20
+    assert stats.arrivals / (stats.last_arrival - stats.first_arrival) >= 0.95 * 20
 
 
 async def test_interrupted_coordinator_leaves_what_is_not_begun(fleets: Any, until: Until) -> None:
