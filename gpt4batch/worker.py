@@ -23,7 +23,7 @@ from gpt4batch.client import Client
 from gpt4batch.control import Control, Stopped
 from gpt4batch.conversation import Conversation, Manner, Outcome
 from gpt4batch.errors import AttachmentError, CallError, FatalError, OutputError, UsageError
-from gpt4batch.fleet import BEAT, FRESH, Exchange, exchange
+from gpt4batch.fleet import BEAT, FRESH, Exchange, exchange, failed
 from gpt4batch.nsq import MSG_TIMEOUT, Consumer, Publisher
 from gpt4batch.pacing import Pacer
 from gpt4batch.parcels import unpacked
@@ -270,14 +270,16 @@ class Desk:
         Raises:
             FatalError: This worker cannot go on; the line is given back.
         """
-        line, conversation = _line_of(task), self._conversation(task)
+        line = _line_of(task)
         go = Go(task.line, task.key, task.seq, token_hex(4))
         GO.set(go)
         self.goes[go.line] = go
         self._news.set()
         outcome: Outcome | None = None
         try:
-            outcome = await conversation.hold(line)
+            outcome = await self._conversation(task).hold(line)
+        except AttachmentError as error:
+            outcome = failed(line, error)
         except Stopped:
             pass
         finally:
@@ -298,6 +300,8 @@ class Desk:
             unpacked(folder, task.files)
         except OSError as error:
             raise OutputError(f"cannot write in {folder}: {error.strerror}") from error
+        except (ValueError, TypeError) as error:
+            raise AttachmentError(f"an attachment that came along is none: {error}") from error
         return self.with_parcels
 
     async def _finish(self, go: Go, outcome: Outcome) -> None:
