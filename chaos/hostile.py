@@ -16,7 +16,7 @@ CASES = 1100
 def cases(lab: Lab) -> None:
     """Throw whatever can be drawn at every property."""
     for number, (property_, _, share, _) in enumerate(PROPERTIES):
-        thrown = check(number, share * lab.size(CASES, 12), lab.seed)
+        thrown = check(number, share * lab.size(CASES, 5), lab.seed)
         lab.counts.note(cases=thrown, properties=1)
         demand(thrown, property_.__name__)
 

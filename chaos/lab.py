@@ -135,6 +135,9 @@ def environment(home: Path, **more: str) -> dict[str, str]:
         "LANG": "C.UTF-8",
         "GPT4BATCH_TOKEN": TOKEN,
         **more,
+        "PYTHONPATH": os.pathsep.join(
+            filter(None, [more.get("PYTHONPATH"), str(HOOKS.parents[1])])
+        ),
     }
 
 

@@ -34,8 +34,8 @@ MIXED = (
 def mixed(lab: Lab) -> None:
     """Fail calls in six ways together, and downloads in two."""
     service = lab.service(*MIXED, "--latency=0.02", "--jitter=0.9")
-    bench = lab.bench("mixed", service, "-g=32", "--timeout=2", "--retries=9", "-q=300")
-    lines = lines_of(bench.folder, lab.size(800, 60), lab.rand)
+    bench = lab.bench("mixed", service, "-g=32", "--timeout=2", "--retries=12", "-q=300")
+    lines = lines_of(bench.folder, lab.size(800, 25), lab.rand)
     save_lines(bench.input, lines)
     bench.run("-f", patience=400).expect(0)
     verify(bench, lines, lab.counts)

@@ -12,9 +12,10 @@ from typing import TYPE_CHECKING, Any
 from gpt4batch.settings import VERSION
 
 if TYPE_CHECKING:
-    from gpt4batch.batch import Summary, run
+    from gpt4batch.batch import run
     from gpt4batch.errors import FatalError, Gpt4BatchError, InputError, UsageError
     from gpt4batch.settings import Settings
+    from gpt4batch.summary import Summary
 
 __version__ = VERSION
 
@@ -29,7 +30,7 @@ __all__ = [
     "run",
 ]
 
-_HOME = {"run": "batch", "Summary": "batch", "Settings": "settings"}
+_HOME = {"run": "batch", "Summary": "summary", "Settings": "settings"}
 
 
 def __getattr__(name: str) -> Any:

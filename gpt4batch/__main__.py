@@ -1,5 +1,16 @@
-"""Run the command line by `python -m gpt4batch`."""
+"""Run the command line by `python -m gpt4batch`, and as the command."""
 
-from gpt4batch.cli import main
+import signal
 
-main()
+
+def main() -> None:
+    """Run the command line; Ctrl-C while it is loading ends it quietly."""
+    ours = signal.signal(signal.SIGINT, signal.SIG_DFL)
+    from gpt4batch.cli import main as run
+
+    signal.signal(signal.SIGINT, ours)
+    run()
+
+
+if __name__ == "__main__":
+    main()

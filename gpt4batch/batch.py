@@ -6,8 +6,8 @@ import logging
 import signal
 import sys
 from contextlib import AsyncExitStack, suppress
-from dataclasses import asdict, dataclass, field
-from datetime import datetime
+from dataclasses import asdict
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -16,6 +16,7 @@ import anyio.to_thread
 
 from gpt4batch import credentials, jsonl, service, wire
 from gpt4batch.book import Book
+from gpt4batch.check import publisher_for, refuse_bad_lines
 from gpt4batch.client import Client
 from gpt4batch.control import Control, Stopped
 from gpt4batch.conversation import Conversation, Manner, Outcome
@@ -29,6 +30,7 @@ from gpt4batch.pool import run_pool
 from gpt4batch.progress import Progress
 from gpt4batch.settings import KIB, Settings, endpoints
 from gpt4batch.source import STDIN, Source
+from gpt4batch.summary import Summary
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Iterator
@@ -41,37 +43,6 @@ log = logging.getLogger(__name__)
 SYNC_INTERVAL = 1.0
 NSQ_PATIENCE = 5.0
 """Seconds that messages which nsqd has not taken yet get at the end."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Summary:
-    """What came of a run; times are in seconds.
-
-    `done` counts all lines that are done, `done_before` those that were before the run. `stopped`
-    says why a run ended early.
-    """
-
-    version: int = 1
-    lines: int
-    done: int
-    failed: int
-    not_run: int
-    done_before: int
-    chats: int
-    retries: int
-    downloads: int
-    download_bytes: int
-    seconds: float
-    latency: dict[str, float]
-    failures: list[dict[str, Any]] = field(default_factory=list)
-    stopped: str = ""
-    exit_code: int = 0
-    out: str = ""
-    moved_to: str = ""
-    download_dir: str = ""
-    nsq_sent: int = 0
-    nsq_left: int = 0
-    fleet: dict[str, int] = field(default_factory=dict)
 
 
 async def run(
@@ -112,12 +83,13 @@ class Batch:
         self.progress = Progress()
         self.signal = 0
         self._stack = stack
-        self._snapshot: Path | None = None
+        self.snapshot: Path | None = None
         self._failed: set[int] = set()
         self.publisher: Publisher | None = None
         self.downloads: Downloads | None = None
         self.fleet: Fleet | None = None
         self.executor: Executor
+        self.client: Client | Fleet
         out = None if settings.out == STDIN else Path(settings.out).resolve()
         self.journal = Journal(out, fsync=settings.fsync)
         self.pacer = Pacer(settings.qps, self.control)
@@ -146,7 +118,7 @@ class Batch:
         self.source = Source(settings.input, spool=spool)
         self._stack.callback(self.source.close)
         self.journal.open(self.source, fix=settings.fix)
-        self._refuse_bad_lines()
+        refuse_bad_lines(self.source, skip=settings.skip_bad_lines)
         if settings.fleet:
             await self._gather_fleet()
         else:
@@ -157,18 +129,6 @@ class Batch:
             self.downloads.prepare(chosen=bool(self.settings.download_dir))
         self.journal.start(fix=settings.fix)
         self._count()
-
-    def _refuse_bad_lines(self) -> None:
-        bad = self.source.bad
-        if not bad or self.settings.skip_bad_lines:
-            for error in bad:
-                log.warning("skipped: %s", error)
-            return
-        listed = "\n".join(f"  {error}" for error in bad)
-        raise UsageError(
-            f"{len(bad)} bad line(s) in the input; nothing was called:\n{listed}\n"
-            "mend them, or run the good ones with --skip-bad-lines"
-        )
 
     def _connect(self, token: str) -> None:
         settings = self.settings
@@ -196,6 +156,7 @@ class Batch:
             settings.model,
             settings.gizmo_id,
             settings.history_and_training_disabled,
+            self.source.path,
         )
         self.executor = Conversation(self.client, self.downloads, manner, self.keep)
 
@@ -225,17 +186,10 @@ class Batch:
             self.control,
             self.progress,
         )
-        self.executor = self.fleet = await self._stack.enter_async_context(fleet)
+        self.client = self.executor = self.fleet = await self._stack.enter_async_context(fleet)
 
     async def _connect_nsq(self) -> None:
-        settings = self.settings
-        spool = Path("gpt4batch") if self.journal.streaming else self.journal.out
-        publisher = Publisher(
-            settings.nsqd_tcp_address.split(","),
-            settings.nsq_topic,
-            spool.with_name(f"{spool.name}.nsq-spool"),
-            access=exchange(settings).access,
-        )
+        publisher = publisher_for(self.settings, self.journal)
         self.publisher = await self._stack.enter_async_context(publisher)
 
     def _count(self) -> None:
@@ -417,20 +371,21 @@ class Batch:
         except OSError as error:
             log.warning("no snapshot: cannot write %s: %s", path, error.strerror)
             return
-        if self._snapshot not in (None, path):
+        if self.snapshot not in (None, path):
             self._remove_snapshot()
-        self._snapshot = path
+        self.snapshot = path
         log.info("snapshot: %s", path)
 
     def _remove_snapshot(self) -> None:
-        if self._snapshot is not None:
+        if self.snapshot is not None:
             with suppress(OSError):
-                self._snapshot.unlink()
+                self.snapshot.unlink()
 
     # -- the end -----------------------------------------------------------------------------
 
     async def _finish(self) -> None:
         """Write the output in order; what cannot be written goes to standard error."""
+        self.progress.finishing = True
         with anyio.CancelScope(shield=True):
             try:
                 await anyio.to_thread.run_sync(self.journal.finish)
@@ -447,15 +402,19 @@ class Batch:
         ledger, progress = self.journal.ledger, self.progress
         done, failed = ledger.count(State.DONE), ledger.count(State.FAILED)
         failed += self.source.bad_count
-        files = self.downloads
+        files, nsq = self.downloads, self.publisher
         return Summary(
+            started=progress.started.isoformat(timespec="seconds"),
+            finished=datetime.now(UTC).isoformat(timespec="seconds"),
             lines=len(ledger),
             done=done,
             failed=failed,
             not_run=len(ledger) - done - failed,
             done_before=progress.done_before,
             chats=progress.chats,
+            chats_in_all=self._chats_in_all(),
             retries=progress.retries,
+            uploads=self.client.calls - progress.chats,
             downloads=files.count if files else 0,
             download_bytes=files.bytes if files else 0,
             seconds=round(progress.elapsed, 3),
@@ -463,13 +422,21 @@ class Batch:
             failures=[asdict(group) for group in progress.failures.values()],
             stopped=self._why_stopped(),
             exit_code=self._exit_code(failed, len(ledger) - done),
+            input=self.source.path,
             out=str(self.journal.out),
             moved_to=str(self.journal.moved_to or ""),
             download_dir=str(files.folder) if files else "",
-            nsq_sent=self.publisher.sent if self.publisher else 0,
-            nsq_left=self.publisher.left if self.publisher else 0,
+            nsq_sent=nsq.sent if nsq else 0,
+            nsq_left=nsq.left if nsq else 0,
+            nsq_lost=nsq.dropped if nsq else 0,
+            nsq_spool=str(nsq.path) if nsq else "",
             fleet=self.fleet.totals() if self.fleet else {},
         )
+
+    def _chats_in_all(self) -> int | None:
+        """Return the chats of every run of this output, as far as its lines tell of them."""
+        noted, made = self.journal.calls, self.progress.chats
+        return made if not self.settings.fix else None if noted is None else max(noted, made)
 
     def _why_stopped(self) -> str:
         if self.control.error is not None:
@@ -483,20 +450,3 @@ class Batch:
             return 128 + self.signal
         unfinished = self.progress.done + self.progress.failed < self.progress.to_run
         return 1 if failed or unfinished else 0
-
-
-def check_summary(path: str) -> None:
-    """Refuse a path that no summary can be written to, before anything is paid for."""
-    try:
-        with Path(path).open("ab"):
-            pass
-    except OSError as error:
-        raise UsageError(f"--summary {path}: {error.strerror}") from None
-
-
-def save_summary(summary: Summary, path: str) -> None:
-    """Write a summary as JSON."""
-    try:
-        Path(path).write_bytes(jsonl.pretty(asdict(summary)))
-    except OSError as error:
-        log.warning("the summary is lost: cannot write %s: %s", path, error.strerror)

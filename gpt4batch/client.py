@@ -11,7 +11,7 @@ import re
 import time
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 from urllib.parse import urljoin
 
 import anyio
@@ -61,6 +61,18 @@ REDIRECTS = (301, 302, 303, 307, 308)
 REDIRECTS_FOLLOWED = 5
 PASSING = (408, 425)
 TOKEN_TIMEOUT = 60.0
+
+
+class Where(NamedTuple):
+    """The ask that a call is made for, as the log names it."""
+
+    file: str = ""
+    line: int = 0
+    id: str | int | None = None
+    ask: str | int | None = None
+
+
+NOWHERE = Where()
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,11 +131,23 @@ class Client:
         self._chat_url = httpx.URL(endpoints.chat)
         self._gizmos_url = httpx.URL(endpoints.gizmos)
         self._upload_url = httpx.URL(endpoints.upload)
-        self._open: dict[str, int] = {}
-        self.in_flight = 0
+        self._sent: dict[int, float] = {}
         self.calls = 0
 
-    async def chat(self, body: dict[str, Any], *, new: bool = False) -> Reply:
+    @property
+    def in_flight(self) -> int:
+        """Return how many calls have no reply yet."""
+        return len(self._sent)
+
+    @property
+    def longest(self) -> float:
+        """Return how long the oldest call in flight has been waiting; 0 where there is none."""
+        oldest = next(iter(self._sent.values()), None)
+        return 0.0 if oldest is None else time.monotonic() - oldest
+
+    async def chat(
+        self, body: dict[str, Any], where: Where = NOWHERE, *, new: bool = False
+    ) -> Reply:
         """Ask once and return the answer; `new` says that it is the first call of a line.
 
         Raises:
@@ -138,15 +162,25 @@ class Client:
             headers["content-type"] = "application/json"
             return httpx.Request("POST", url, headers=headers, stream=content)
 
+        attempts = 0
         try:
-            reply = await self._call("chat", request, new=new)
+            reply = await self._call("chat", request, where, new=new)
+            attempts = reply.attempts
             _check_answer(reply)
         except ReplyError as error:
-            raise ReplyError(self._scrub(str(error)), self.scrubbed(error.reply)) from None
+            shown = ReplyError(self._scrub(str(error)), self.scrubbed(error.reply))
+            shown.attempts = error.attempts or attempts
+            raise shown from None
         return reply
 
     async def upload(
-        self, path: Path, kind: str, conversation_id: str, *, new: bool = False
+        self,
+        path: Path,
+        kind: str,
+        conversation_id: str,
+        where: Where = NOWHERE,
+        *,
+        new: bool = False,
     ) -> Reply:
         """Send a file, streamed from disk; `kind` is `multimodal` or `my_files`.
 
@@ -165,12 +199,17 @@ class Client:
                         "POST", self._upload_url, headers=headers, data=fields, files=files
                     )
 
-                return await self._call("upload", request, new=new)
+                return await self._call("upload", request, where, new=new)
         except OSError as error:
             raise CallError(f"cannot read {path}: {error.strerror}", stage="attachment") from error
 
     async def _call(
-        self, stage: str, request: Callable[[dict[str, str]], httpx.Request], *, new: bool
+        self,
+        stage: str,
+        request: Callable[[dict[str, str]], httpx.Request],
+        where: Where,
+        *,
+        new: bool,
     ) -> Reply:
         """Make a call, again where that may help; waiting is never counted as trying."""
         attempt = 0
@@ -183,7 +222,7 @@ class Client:
             message = request({"authorization": f"Bearer {token}", "user-agent": USER_AGENT})
             attempt += 1
             try:
-                reply = await self._attempt(stage, message, attempt)
+                reply = await self._attempt(stage, message, attempt, where)
             except AuthError:
                 await self._tokens.renew(token)
                 attempt -= 1  # a refused token is no failure of the call
@@ -213,12 +252,18 @@ class Client:
         with self._control.waiting():
             await anyio.sleep(delay)
 
-    async def _attempt(self, stage: str, request: httpx.Request, attempt: int) -> Reply:
+    async def _attempt(
+        self, stage: str, request: httpx.Request, attempt: int, where: Where
+    ) -> Reply:
         began = time.monotonic()
-        response = await self._exchange(stage, request)
+        try:
+            response = await self._exchange(stage, request)
+        except NetworkError:
+            _log_call(where, stage, None, time.monotonic() - began, attempt)
+            raise
         body = body_of(response)
         seconds = time.monotonic() - began
-        log.debug("%s: %d in %.2f s, %d bytes", stage, response.status_code, seconds, len(body))
+        _log_call(where, stage, response.status_code, seconds, attempt)
         if not response.is_success:
             raise self._refusal(response, body, stage)
         try:
@@ -233,8 +278,9 @@ class Client:
 
     async def _exchange(self, stage: str, request: httpx.Request) -> httpx.Response:
         """Send a request and read the whole reply."""
-        self.in_flight += 1
         self.calls += 1
+        number = self.calls
+        self._sent[number] = time.monotonic()
         request.extensions["timeout"] = self._timeout
         try:
             return await self._transport.handle_async_request(request)
@@ -243,7 +289,7 @@ class Client:
         except httpx.HTTPError as error:
             raise NetworkError(self._scrub(str(error) or repr(error)), stage=stage) from error
         finally:
-            self.in_flight -= 1
+            del self._sent[number]
 
     def _refusal(self, response: httpx.Response, body: bytes, stage: str) -> Gpt4BatchError:
         """Turn a status that is no success into the error that says how it is treated."""
@@ -355,6 +401,27 @@ def _like(error: RetryableError, text: str) -> RetryableError:
     other = type(error)(text, code=error.code, stage=error.stage, after=error.after)
     other.attempts = error.attempts
     return other
+
+
+def _log_call(where: Where, stage: str, status: int | None, seconds: float, attempt: int) -> None:
+    if not log.isEnabledFor(logging.DEBUG):
+        return
+    call = {
+        "file": where.file,
+        "line": where.line,
+        "id": where.id,
+        "ask": where.ask,
+        "stage": stage,
+        "status": status,
+        "seconds": round(seconds, 3),
+        "attempt": attempt,
+    }
+    log.debug(
+        "%(file)s:%(line)d: %(stage)s of id %(id)s, ask %(ask)s: %(status)s in %(seconds).2f s,"
+        " attempt %(attempt)d",
+        call,
+        extra={"call": call},
+    )
 
 
 def _check_answer(reply: Reply) -> None:

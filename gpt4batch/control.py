@@ -47,6 +47,13 @@ class Control:
         for scope in list(self._starts):
             scope.cancel()
 
+    @property
+    def grace_left(self) -> float:
+        """Return the seconds that lines in flight still have; infinite where nobody stops them."""
+        if self._scope is None:
+            return float("inf")
+        return max(0.0, self._scope.deadline - anyio.current_time())
+
     def halt(self, error: FatalError | None = None, grace: float = float("inf")) -> None:
         """Make no more calls: waits are given up, calls in flight have `grace` seconds."""
         self.error = self.error or error

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import logging
 import re
-import stat
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from gpt4batch import jsonl
+from gpt4batch.attachments import measure
+from gpt4batch.client import Where
 from gpt4batch.control import Stopped
 from gpt4batch.errors import (
-    AttachmentError,
     CallError,
     DownloadError,
     FatalError,
@@ -22,12 +22,12 @@ from gpt4batch.errors import (
 )
 from gpt4batch.records import (
     NOT_DOWNLOADED,
+    calls_before,
     downloads_of,
     error_record,
     render,
     with_downloads,
 )
-from gpt4batch.settings import MAX_ATTACHMENT_SIZE
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -54,7 +54,8 @@ LOST = re.compile(
 class Outcome:
     """How far a line came: its answers so far, its error, and what `meta` tells of it.
 
-    `ran` names the worker of a fleet that ran the line, and which of its goes it was.
+    `ran` names the worker of a fleet that ran the line, and which of its goes it was. `calls`
+    counts the chat calls made for the line, those of earlier runs included.
     """
 
     line: Line
@@ -67,6 +68,7 @@ class Outcome:
     begun: bool = False
     published: int = 0
     ran: dict[str, str] = field(default_factory=dict)
+    calls: int = 0
     started: datetime = field(default_factory=lambda: datetime.now(UTC))
     _forgotten: tuple[list[bytes], list[dict[str, Any]], list[Any], int] | None = None
 
@@ -95,7 +97,7 @@ class Outcome:
 
     def record(self, *, finished: bool = True) -> bytes:
         """Return the line of output that tells how far the line came."""
-        meta: dict[str, Any] = {"started": self.started}
+        meta: dict[str, Any] = {"started": self.started, "calls": self.calls}
         error = error_record(self.error) if self.error else None
         if finished:
             meta["finished"] = datetime.now(UTC)
@@ -118,6 +120,7 @@ class Manner:
     model: str
     gizmo_id: str = ""
     history_disabled: bool = True
+    input: str = ""
 
 
 class Conversation:
@@ -152,6 +155,7 @@ class Conversation:
         outcome.timings = _list(line.meta.get("asks"))[: line.answered]
         outcome.uploads = _list(line.meta.get("uploads"))
         outcome.superseded = _list(line.meta.get("superseded"))
+        outcome.calls = calls_before(line.meta)
         try:
             for place in range(len(outcome.answers)):
                 await self._download(outcome, place)
@@ -205,7 +209,17 @@ class Conversation:
         if gizmo_id := line.gizmo_id or self._manner.gizmo_id:
             body["gizmo_id"] = gizmo_id
         body["history_and_training_disabled"] = self._manner.history_disabled
-        return await self._client.chat(body, new=outcome.first())
+        try:
+            where = self._where(line, place)
+            reply = await self._client.chat(body, where, new=outcome.first())
+        except CallError as error:
+            outcome.calls += error.attempts
+            raise
+        outcome.calls += reply.attempts
+        return reply
+
+    def _where(self, line: Line, place: int) -> Where:
+        return Where(self._manner.input, line.number, line.id, line.asks[place].id)
 
     async def _attach(
         self, outcome: Outcome, ask: Ask, conversation: str
@@ -213,7 +227,7 @@ class Conversation:
         """Upload what an ask needs; return the conversation it is in and what it became."""
         paths = [("part", path) for path in ask.images]
         paths += [("attachment", path) for path in ask.files]
-        versions = [self._measure(path) for _, path in paths]
+        versions = [measure(self._manner.folder, path) for _, path in paths]
         sent: dict[str, list[Any]] = {"parts": [], "attachments": []}
         for number, ((kind, path), version) in enumerate(zip(paths, versions, strict=True)):
             if not _is_up(outcome.uploads[number : number + 1], path, version):
@@ -229,35 +243,15 @@ class Conversation:
     async def _upload(
         self, outcome: Outcome, kind: str, path: str, conversation: str
     ) -> dict[str, Any]:
+        where = self._where(outcome.line, len(outcome.answers))
         reply = await self._client.upload(
-            self._manner.folder / path, KINDS[kind], conversation, new=outcome.first()
+            self._manner.folder / path, KINDS[kind], conversation, where, new=outcome.first()
         )
         sent = reply.doc.get(kind)
         if not sent:
             text = f"the reply to the upload of {path} has no {kind}"
             raise ReplyError(text, self._client.scrubbed(reply.raw))
         return {"conversation_id": reply.doc.get("conversation_id"), "sent": sent}
-
-    def _measure(self, path: str) -> list[int]:
-        """Return size and time of change of an attachment that can be sent."""
-        try:
-            found = (self._manner.folder / path).stat()
-            if not stat.S_ISREG(found.st_mode):
-                raise AttachmentError(f"the attachment {path} is no file")
-            with (self._manner.folder / path).open("rb"):
-                pass
-        except (OSError, ValueError) as error:
-            reason = error.strerror if isinstance(error, OSError) else error
-            where = self._manner.folder
-            raise AttachmentError(
-                f"cannot read the attachment {path}: {reason} (looked in {where})"
-            ) from error
-        if found.st_size > MAX_ATTACHMENT_SIZE:
-            raise AttachmentError(
-                f"the attachment {path} has {found.st_size} bytes, more than the 100 MiB "
-                "that the service takes"
-            )
-        return [found.st_size, found.st_mtime_ns]
 
     # -- downloads ---------------------------------------------------------------------------
 
@@ -317,7 +311,7 @@ def _thread(answers: list[bytes]) -> tuple[str, str]:
 def _is_unknown(error: RejectedError) -> bool:
     """Tell whether a refusal may mean that the service has forgotten the conversation."""
     text = str(error)
-    return error.code in (404, 410) or bool(THREAD.search(text) and LOST.search(text))
+    return error.code in (404, 409, 410) or bool(THREAD.search(text) and LOST.search(text))
 
 
 def _forget(outcome: Outcome) -> None:

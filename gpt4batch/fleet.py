@@ -513,7 +513,7 @@ class Fleet:
             self._phase = OVER
         elif self._plan.max_calls:
             self._grant()
-        self._limit.total_tokens = max(LEAST_OUT, math.ceil(AHEAD * self._places()))
+        self._limit.total_tokens = max(LEAST_OUT, math.ceil(AHEAD * self.places))
         if self._control.draining:
             self._withdraw()
         for name in list(self.members):
@@ -541,7 +541,9 @@ class Fleet:
         known = index in self._leases or index >= len(self._lines)
         return not known and not self._lines.ended(index)
 
-    def _places(self) -> int:
+    @property
+    def places(self) -> int:
+        """Return the lines that the workers can run at a time."""
         return sum(member.report.places for member in self.members.values())
 
     def _lost(self) -> Iterator[Lease]:
@@ -609,7 +611,22 @@ class Fleet:
             now=time.monotonic(),
         )
 
-    # -- what is told ------------------------------------------------------------------------
+    # -- what is told: as a client tells it, where the calls are made here -------------------
+
+    @property
+    def in_flight(self) -> int:
+        """Return the lines that workers are at."""
+        return sum(member.report.places - member.report.free for member in self.members.values())
+
+    @property
+    def calls(self) -> int:
+        """Return the calls that are known of."""
+        return self._progress.chats
+
+    @property
+    def longest(self) -> float:
+        """Return 0: how long calls take elsewhere is not known."""
+        return 0.0
 
     def totals(self) -> dict[str, int]:
         """Return what the summary says of the fleet."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import logging
 import os
 from array import array
@@ -17,8 +18,17 @@ from filelock import FileLock, Timeout
 from gpt4batch import jsonl
 from gpt4batch.errors import OutputError, UsageError
 from gpt4batch.ledger import Ledger, State
-from gpt4batch.records import LOG_MARK, NOT_RUN, Line, in_key_order, parse_line, render, render_bad
-from gpt4batch.resume import Resume, repair
+from gpt4batch.records import (
+    LOG_MARK,
+    NOT_RUN,
+    Line,
+    calls_noted,
+    in_key_order,
+    parse_line,
+    render,
+    render_bad,
+)
+from gpt4batch.resume import Resume, repaired, whole
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -45,6 +55,7 @@ class Journal:
         self.out = Path("<stdout>") if out is None else out
         self.ledger = Ledger()
         self.moved_to: Path | None = None
+        self.calls: int | None = None
         self._unsaved: list[tuple[int, State, bytes]] = []
         self._orphans = array("Q")
         self._fsync = fsync
@@ -71,15 +82,42 @@ class Journal:
             self.out.parent.mkdir(parents=True, exist_ok=True)
             self._lock.acquire()
         except Timeout:
-            raise UsageError(
-                f"another run is writing {self.out} (it holds {self._lock.lock_file}); "
-                "wait for it to end, or choose another output with -o"
-            ) from None
+            raise self._taken() from None
         except OSError as error:
             raise OutputError(f"cannot write beside {self.out}: {error.strerror}") from None
 
-    def open(self, source: Source, *, fix: bool) -> None:
+    def look_at_lock(self) -> None:
+        """Refuse what `lock` would refuse, without making a file.
+
+        Raises:
+            UsageError: Another run writes this output.
+        """
+        if self.streaming:
+            return
+        try:
+            descriptor = os.open(self._lock.lock_file, os.O_RDONLY)
+        except OSError:
+            return
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except OSError:
+            raise self._taken() from None
+        finally:
+            os.close(descriptor)
+
+    def _taken(self) -> UsageError:
+        return UsageError(
+            f"another run is writing {self.out} (it holds {self._lock.lock_file}); "
+            "wait for it to end, or choose another output with -o"
+        )
+
+    def open(self, source: Source, *, fix: bool, repair: bool = True) -> None:
         """Read the input, and find what is done already if `fix`.
+
+        Args:
+            source: The input.
+            fix: Whether results that are there count.
+            repair: Cut a torn last line off the output; else it is only left out.
 
         Raises:
             OutputError: The output cannot be read or repaired.
@@ -89,11 +127,12 @@ class Journal:
         resume = Resume(source, fix=fix)
         try:
             if same and fix:
-                source.size = repair(self.out)
+                source.size = (repaired if repair else whole)(self.out)
             resume.read_input()
             if fix and not same and not self.streaming and self.out.exists():
-                repair(self.out)
-                resume.read_output(self.out)
+                resume.read_output(self.out, (repaired if repair else whole)(self.out))
+            if fix and not repair and self.out.is_file():
+                self._fd = os.open(self.out, os.O_RDONLY)
         except OSError as error:
             raise OutputError(f"cannot read {self.out}: {error.strerror}") from None
         self.ledger, self._orphans = resume.ledger, resume.orphans
@@ -272,7 +311,7 @@ class Journal:
             if self._in_order and self._end == self._run_start:
                 return  # nothing was added to an output that is in order already
             self._keep_orphans()
-            self._write_ordered(self.out, self.ledger)
+            self.calls = self._write_ordered(self.out, self.ledger)
         except OSError as error:
             raise OutputError(
                 f"cannot write {self.out}: {error.strerror}; the answers so far are in it, "
@@ -310,12 +349,16 @@ class Journal:
         """Return where an ordered file is written at first; the lock makes it this run's own."""
         return self.out.with_name(f".{self.out.name}{kind}.tmp")
 
-    def _write_ordered(self, path: Path, ledger: Ledger, kind: str = ORDERED) -> None:
+    def _write_ordered(self, path: Path, ledger: Ledger, kind: str = ORDERED) -> int:
+        """Write every line to a file, atomically; return the chat calls that they tell of."""
+        calls = 0
         temporary = self._temporary(kind)
         try:
             with temporary.open("wb", buffering=BUFFER) as file:
                 for index in range(len(ledger)):
-                    file.write(self._ordered_line(index, ledger))
+                    text = self._ordered_line(index, ledger)
+                    calls += calls_noted(text)
+                    file.write(text)
                 file.flush()
                 os.fsync(file.fileno())
             if path.exists():
@@ -330,6 +373,7 @@ class Journal:
             os.fsync(folder)
         finally:
             os.close(folder)
+        return calls
 
     def _ordered_line(self, index: int, ledger: Ledger) -> bytes:
         assert self._source is not None

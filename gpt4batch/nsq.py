@@ -133,7 +133,7 @@ class Publisher:
         self._drained = asyncio.Event()
         self._stack = AsyncExitStack()
         self._open = False
-        self._trouble = ""
+        self.trouble = ""
         self._handed = self._settled = 0
         self._progress = anyio.Event()
         self.limit = DEFAULT_LIMIT
@@ -142,6 +142,11 @@ class Publisher:
         """Messages that nsqd took over."""
         self.dropped = 0
         """Messages that found no room in the spool."""
+
+    @property
+    def path(self) -> Path | str:
+        """Return where messages wait."""
+        return "memory" if isinstance(self._kept, Backlog) else self._kept
 
     @property
     def left(self) -> int:
@@ -181,6 +186,15 @@ class Publisher:
     ) -> None:
         await self.aclose()
 
+    async def reach(self) -> None:
+        """Connect to an nsqd and leave again; nothing is published and no file is made.
+
+        Raises:
+            UsageError: No nsqd answers, or one refuses us.
+        """
+        with _quiet():
+            (await self._first_link()).close()
+
     def publish(self, body: bytes) -> bool:
         """Hand over one message and tell whether there was room; never waits and never fails."""
         if self._spool.append(body):
@@ -189,8 +203,9 @@ class Publisher:
             return True
         self.dropped += 1
         if self.dropped == 1:
-            where = self._spool.path
-            self._say(f"no room for messages in {where}: those from now on are in the output only")
+            self._say(
+                f"no room for messages in {self.path}: those from now on are in the output only"
+            )
         return False
 
     async def settled(self) -> None:
@@ -229,8 +244,7 @@ class Publisher:
         self._big.rewind()
         if self._spool.waiting:
             self._handed += self._spool.waiting
-            where = self._spool.path
-            self._say(f"{self._spool.waiting} messages of an earlier run in {where} go first")
+            self._say(f"{self._spool.waiting} messages of an earlier run in {self.path} go first")
             self._wake.set()
 
     async def _first_link(self) -> _Link:
@@ -285,23 +299,21 @@ class Publisher:
                     await anyio.sleep(RECONNECT)
                 link = await self._reconnect()
         except OSError as error:
-            where = self._spool.path
-            self._say(f"{where} cannot be used: {error.strerror}; nothing is sent any more")
+            self._say(f"{self.path} cannot be used: {error.strerror}; nothing is sent any more")
         finally:
             link.close()
 
     def _tell_lost(self, link: _Link, why: str) -> None:
-        if why != self._trouble:
-            where = self._spool.path
-            self._say(f"nsqd at {shown(link.place)} is lost: {why}; messages wait in {where}")
-        self._trouble = why
+        if why != self.trouble:
+            self._say(f"nsqd at {shown(link.place)} is lost: {why}; messages wait in {self.path}")
+        self.trouble = why
 
     def _tell_back(self, link: _Link) -> None:
         # Not when it connects: an nsqd with a full disk does that, and takes nothing.
-        if self._trouble and (link.proven or self._spool.waiting == 0):
+        if self.trouble and (link.proven or self._spool.waiting == 0):
             count = self._spool.waiting
             self._say(f"nsqd at {shown(link.place)} is back: {count} more messages to send")
-            self._trouble = ""
+            self.trouble = ""
 
     async def _reconnect(self) -> _Link:
         while True:

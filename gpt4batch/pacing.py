@@ -136,7 +136,9 @@ class Pacer:
             self._paced = True
             self.set_rate(max(FIRST_GUESS, _per_second(self._sent, now, 1.0)))
         if answered := _per_second(self._answered, now, 5.0):
-            self._ceiling = min(self._rate, max(1.0, 4 * answered))
+            # Few answers may also mean few lines left, which says nothing of the service.
+            least = max(1.0, self._rate * SLOWEST)
+            self._ceiling = min(self._rate, max(least, 4 * answered))
         self._pace = max(self._ceiling * SLOWEST, min(self._pace, self._ceiling) / 2)
 
     def speed_up(self) -> None:

@@ -2,21 +2,28 @@
 
 from __future__ import annotations
 
+import re
 import time
-from array import array
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
+
+from gpt4batch.histogram import Histogram
 
 if TYPE_CHECKING:
     from gpt4batch.errors import CallError
 
 GROUPS = 50
 EXAMPLES = 5
+OTHER = "other causes"
+
+PARTICULAR = re.compile(r"\S*[\d/]\S*|\S+\.\w+")
+"""The words of a message that differ from line to line: numbers, ids, paths and file names."""
 
 
 @dataclass(slots=True)
 class Failures:
-    """Lines that failed for one cause."""
+    """Lines that failed for one cause, with the message of the first and the ids of a few."""
 
     stage: str
     code: int
@@ -30,6 +37,7 @@ class Progress:
 
     def __init__(self) -> None:
         self.began = time.monotonic()
+        self.started = datetime.now(UTC)
         self.total = 0
         self.done_before = 0
         self.to_run = 0
@@ -38,10 +46,12 @@ class Progress:
         self.running = 0
         self.chats = 0
         self.retries = 0
+        self.finishing = False
         self.last_error = ""
+        self.last_error_at = 0.0
         self.in_a_row = 0
         self.failures: dict[tuple[str, int, str], Failures] = {}
-        self.seconds = array("f")
+        self.seconds = Histogram()
 
     def chat_sent(self) -> None:
         """Count an attempt of a chat: a call that may cost money."""
@@ -50,11 +60,11 @@ class Progress:
     def retrying(self, error: CallError) -> None:
         """Count a failed attempt that will be tried again."""
         self.retries += 1
-        self.last_error = str(error)
+        self._remember(error)
 
     def answered(self, seconds: float) -> None:
         """Count an answer."""
-        self.seconds.append(seconds)
+        self.seconds.add(seconds)
 
     def line_done(self) -> None:
         """Count a line that is done."""
@@ -64,13 +74,16 @@ class Progress:
     def line_failed(self, line_id: Any, error: CallError) -> None:
         """Count a line that failed, by its cause."""
         self.failed += 1
-        self.last_error = str(error)
+        self._remember(error)
         if error.stage != "attachment":  # that is no failure of the service
             self.in_a_row += 1
-        key = (error.stage, error.code, str(error)[:100])
+        message = str(error)[:300]
+        key = (error.stage, error.code, cause_of(message))
         if key not in self.failures and len(self.failures) >= GROUPS:
-            key = (error.stage, error.code, "other causes")
-        group = self.failures.setdefault(key, Failures(*key))
+            key, message = (error.stage, error.code, OTHER), OTHER
+        group = self.failures.get(key)
+        if group is None:
+            group = self.failures[key] = Failures(error.stage, error.code, message)
         group.count += 1
         if len(group.examples) < EXAMPLES:
             group.examples.append(line_id)
@@ -82,8 +95,15 @@ class Progress:
 
     def percentiles(self) -> dict[str, float]:
         """Return how long the answers took: 50, 90 and 99 of 100 were faster, in seconds."""
-        if not self.seconds:
+        if not self.seconds.count:
             return {}
-        ordered = sorted(self.seconds)
-        last = len(ordered) - 1
-        return {f"p{share}": round(ordered[last * share // 100], 3) for share in (50, 90, 99)}
+        return {f"p{share}": round(self.seconds.percentile(share), 3) for share in (50, 90, 99)}
+
+    def _remember(self, error: CallError) -> None:
+        self.last_error = str(error)
+        self.last_error_at = time.monotonic()
+
+
+def cause_of(message: str) -> str:
+    """Return what messages of one cause have in common."""
+    return PARTICULAR.sub("…", message)[:100]

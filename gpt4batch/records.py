@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field
 from hashlib import blake2b
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
@@ -27,6 +28,10 @@ NOT_DOWNLOADED = {**NOT_RUN, "stage": "download"}
 ORDER = (b"id", b"asks", b"answers", b"iErr", b"extra", b"meta")
 OWN_KEYS = frozenset({"id", "asks", "answers", "iErr", "extra", "meta"})
 BAD_LINE = "input"
+
+META = b',"meta":{"started":'
+CALLS = re.compile(rb'"calls":(\d+)')
+ATTEMPTS = re.compile(rb'"attempts":(\d+)')
 
 
 class BadLine(ValueError):
@@ -290,6 +295,28 @@ def is_bad_record(raw: bytes) -> bool:
         return False
     error = doc.get("iErr") if isinstance(doc, dict) else None
     return isinstance(error, dict) and error.get("stage") == BAD_LINE and "line" in error
+
+
+def calls_before(meta: dict[str, Any]) -> int:
+    """Return how many chat calls earlier runs made for a line, as far as its `meta` tells."""
+    calls = meta.get("calls")
+    if isinstance(calls, int):
+        return calls
+    asks = meta.get("asks")
+    attempts = [ask.get("attempts") for ask in asks if isinstance(ask, dict)] if asks else []
+    return sum(number for number in attempts if isinstance(number, int))
+
+
+def calls_noted(record: bytes) -> int:
+    """Return how many chat calls a line of output tells of; at least one where it has an answer.
+
+    Read from the text: decoding a million lines for it would take longer than writing them.
+    """
+    start = record.rfind(META)
+    if start < 0:
+        return b'"answers":[{' in record
+    found = CALLS.search(record, start)
+    return int(found[1]) if found else sum(map(int, ATTEMPTS.findall(record, start)))
 
 
 def error_record(error: CallError) -> dict[str, Any]:

@@ -50,8 +50,8 @@ class Resume:
             self.ledger = Ledger()
         self.ledger.grow(len(self._source))
 
-    def read_output(self, out: Path) -> None:
-        """Read the results that the output holds.
+    def read_output(self, out: Path, size: int) -> None:
+        """Read the results that the first `size` bytes of the output hold.
 
         `in_order` then tells whether it holds one line per input line in their order, `orphans`
         where the answers begin that belong to no line of the input.
@@ -60,6 +60,8 @@ class Resume:
             self._output = file.fileno()
             self.in_order, start = True, 0
             for raw in file:
+                if start >= size:
+                    break
                 self._take_record(start, raw)
                 start += len(raw)
         self.in_order = self.in_order and self._next == len(self.ledger)
@@ -195,22 +197,32 @@ def state_of(line: Line) -> State:
     return State.PARTIAL if line.answered or line.meta.get("uploads") else State.NEW
 
 
-def repair(out: Path) -> int:
+def repaired(out: Path) -> int:
     """Cut a torn last line off an output and return its size."""
+    good = whole(out)
+    if not out.exists() or (torn := out.stat().st_size - good) == 0:
+        return good
+    with out.open("r+b") as file:
+        file.seek(good)
+        if file.read(torn).strip():
+            log.warning("%s: a torn last line (%d bytes) is dropped", out, torn)
+        file.truncate(good)
+    return good
+
+
+def whole(out: Path) -> int:
+    """Return the size of an output without a torn last line."""
     if not out.exists():
         return 0
-    with out.open("r+b") as file:
+    with out.open("rb") as file:
         size = file.seek(0, os.SEEK_END)
         tail = _last_line(file, size)
-        if tail.endswith(b"\n"):
+    if not tail.endswith(b"\n"):
+        with contextlib.suppress(jsonl.JSONError):
+            jsonl.loads(tail)
             return size
-        if tail.strip():
-            with contextlib.suppress(jsonl.JSONError):
-                jsonl.loads(tail)
-                return size
-            log.warning("%s: a torn last line (%d bytes) is dropped", out, len(tail))
-        file.truncate(size - len(tail))
         return size - len(tail)
+    return size
 
 
 def _bare(answer: bytes) -> Any:

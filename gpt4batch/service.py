@@ -12,6 +12,7 @@ import httpx
 
 from gpt4batch import credentials
 from gpt4batch.assets import Downloads, guard
+from gpt4batch.check import certificates
 from gpt4batch.client import Client, fetch_token
 from gpt4batch.settings import MIB, AuthSettings, Endpoints, Settings, WorkerSettings
 from gpt4batch.tokens import Tokens
@@ -25,15 +26,7 @@ log = logging.getLogger(__name__)
 
 def sockets(addresses: Endpoints, proxy: str) -> AiohttpTransport:
     """Return the transport for some addresses."""
-    verify = httpx.create_ssl_context() if _needs_tls(addresses) else None
-    return AiohttpTransport(proxy=proxy, verify=verify)
-
-
-def _needs_tls(addresses: Endpoints) -> bool:
-    """Tell whether certificates are needed; reading them costs the start-up a tenth of a second."""
-    return any(
-        url.startswith("https") for url in (addresses.chat, addresses.upload, addresses.gizmos)
-    )
+    return AiohttpTransport(proxy=proxy, verify=certificates(addresses))
 
 
 def tokens(token: str, transport: AiohttpTransport, origin: str = "") -> Tokens:

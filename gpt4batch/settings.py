@@ -402,6 +402,21 @@ class Settings:
         panel=LOGGING,
     )
 
+    metrics_port: int = flag(
+        0,
+        "metrics-port",
+        "Serve the run's counters to Prometheus on this port; 0 is off.",
+        "在此端口为Prometheus提供运行指标,0为关闭.",
+        panel=LOGGING,
+    )
+    metrics_address: str = flag(
+        "127.0.0.1",
+        "metrics-address",
+        "Address for --metrics-port; 0.0.0.0 lets other machines read them.",
+        "--metrics-port监听的地址,0.0.0.0允许其他机器读取.",
+        panel=LOGGING,
+    )
+
     origin: str = ""
     """Scheme and host that replace those of every address: where `--mock` listens."""
 

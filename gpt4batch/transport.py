@@ -280,3 +280,12 @@ def _checked(proxy: str) -> str:
         shown = URL(proxy).with_user(None) if "://" in proxy else proxy
         raise UsageError(f"proxy {shown}: only http:// and https:// proxies are supported")
     return proxy
+
+
+def proxy_of(url: str, given: str = "") -> str:
+    """Return the proxy that a run would reach an address by.
+
+    Raises:
+        UsageError: It is of a kind that is not supported.
+    """
+    return Proxies(given).of(URL(url, encoded=True))

@@ -243,6 +243,7 @@ def packed(outcome: Outcome) -> tuple[dict[str, Any], list[bytes]]:
         "superseded": len(superseded),
         "uploads": outcome.uploads,
         "timings": outcome.timings,
+        "calls": outcome.calls,
         "started": outcome.started.isoformat(),
         "anew": outcome.line.answered < 0,
     }
@@ -276,6 +277,7 @@ def unpacked(line: Line, doc: dict[str, Any], texts: Sequence[bytes]) -> Outcome
         outcome = Outcome(line, list(texts[:answers]), published=line.answered)
         outcome.superseded = [jsonl.Fragment(text) for text in texts[answers:][:superseded]]
         outcome.uploads, outcome.timings = list(doc["uploads"]), list(doc["timings"])
+        outcome.calls = int(doc["calls"])
         outcome.started = datetime.fromisoformat(doc["started"])
         if doc["anew"]:
             line.answered, outcome.published = -1, 0

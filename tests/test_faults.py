@@ -207,3 +207,21 @@ def test_what_was_not_written_survives_a_folder_that_is_gone(tmp_path: Path) -> 
     journal.close()
     source.close()
     assert [line["asks"][0]["content"] for line in kept] == ["one", "two"]
+
+
+async def test_a_conversation_that_went_on_without_us_is_begun_anew(tmp_path: Path) -> None:
+    line = {"asks": [{"content": "one"}, {"content": "two"}], "answers": [reply_of()]}
+    write(tmp_path / "in.jsonl", line)
+
+    async def ahead(request: BaseRequest) -> web.StreamResponse:
+        body = jsonl.loads(await request.read())
+        if body.get("conversation_id") == "c":
+            return web.json_response({"error": "another message is the last one"}, status=409)
+        return web.json_response(reply_of(conversation_id="fresh"))
+
+    async with serving(ahead) as origin:
+        summary = await gpt4batch.run(settings(tmp_path, origin, fix=True))
+    assert summary.done == 1
+    (found,) = read(tmp_path / "out.jsonl")
+    assert [answer["conversation_id"] for answer in found["answers"]] == ["fresh", "fresh"]
+    assert found["meta"]["superseded"] == [reply_of()]

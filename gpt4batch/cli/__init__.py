@@ -9,8 +9,8 @@ from typing import Any, NoReturn
 import typer
 
 from gpt4batch import __version__
-from gpt4batch.cli import authsvc, batchsvc, mocksvc, viewsvc, worksvc
-from gpt4batch.cli.flags import command_of, rewrite, say
+from gpt4batch.cli import authsvc, batchsvc, check, mocksvc, viewsvc, worksvc
+from gpt4batch.cli.flags import Command, Group, command_of, rewrite, say
 from gpt4batch.cli.logs import printable
 from gpt4batch.errors import Gpt4BatchError
 from gpt4batch.settings import flags_of
@@ -18,6 +18,7 @@ from gpt4batch.settings import flags_of
 COMMANDS = {
     "authsvc": authsvc,
     "batchsvc": batchsvc,
+    "check": check,
     "mocksvc": mocksvc,
     "viewsvc": viewsvc,
     "worksvc": worksvc,
@@ -29,6 +30,7 @@ def application() -> typer.Typer:
     """Return the typer application with every command."""
     app = typer.Typer(
         name="gpt4batch",
+        cls=Group,
         help=say(
             "Run a JSONL file of prompts, pictures and files against a ChatGPT-like service.",
             "批量调用对话服务:逐行运行JSONL文件中的提问、图片和文件.",
@@ -39,7 +41,8 @@ def application() -> typer.Typer:
     )
     app.callback()(top)
     for name, module in COMMANDS.items():
-        app.command(name, help=say(*module.HELP))(command_of(module.SETTINGS, module.action))
+        command = command_of(module.SETTINGS, module.action)
+        app.command(name, cls=Command, help=say(*module.HELP))(command)
     return app
 
 

@@ -2,22 +2,28 @@
 
 from __future__ import annotations
 
-import re
-import shlex
 import signal
 import sys
 from contextlib import ExitStack
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from gpt4batch.settings import Settings, flags_of
+from gpt4batch.settings import Settings
 
 if TYPE_CHECKING:
-    from gpt4batch.batch import Summary
+    from collections.abc import Callable, Coroutine
+
+    from rich.console import Console
+
+    from gpt4batch.batch import Batch
+    from gpt4batch.cli.metrics import Metrics
     from gpt4batch.mock.settings import MockSettings
+    from gpt4batch.progress import Progress
+    from gpt4batch.summary import Summary
+
+    Show = Callable[[Progress, Batch], Coroutine[Any, Any, None]]
 
 SETTINGS = Settings
-USER_INFO = re.compile(r"//[^/@]*@")
 HELP = (
     "Run a batch: ask what each line of the input asks and append the answers to the output.",
     "批量调用脚本:逐行提问,并将应答写入输出文件.",
@@ -29,7 +35,9 @@ def action(settings: Settings) -> None:
     import anyio
 
     from gpt4batch.cli import display, logs
+    from gpt4batch.cli.farewell import farewell
 
+    signal.signal(signal.SIGINT, signal.SIG_DFL)  # until the run listens: nothing is begun yet
     for number in (signal.SIGINT, signal.SIGTERM):  # the run itself takes them over
         signal.signal(number, _leave)
     with ExitStack() as stack:
@@ -38,29 +46,52 @@ def action(settings: Settings) -> None:
         stack.callback(logs.tear_down, handler)
         summary = anyio.run(_run, settings, console, backend_options={"use_uvloop": _has_uvloop()})
         if not settings.quiet:
-            print(display.farewell(summary, next_command(settings)), file=sys.stderr)  # noqa: T201
+            print(farewell(summary), file=sys.stderr)  # noqa: T201
     sys.exit(summary.exit_code)
 
 
-async def _run(settings: Settings, console: object) -> Summary:
+async def _run(settings: Settings, console: Console | None) -> Summary:
     from contextlib import AsyncExitStack
 
-    from gpt4batch.batch import check_summary, run, save_summary
+    from gpt4batch.batch import run
     from gpt4batch.cli.display import Display
+    from gpt4batch.cli.next_command import next_command
+    from gpt4batch.source import STDIN
+    from gpt4batch.summary import check_path, save
 
+    given = settings
     if settings.summary:
-        check_summary(settings.summary)
+        check_path(settings.summary)
     async with AsyncExitStack() as stack:
         if settings.mock:
             from gpt4batch.mock.server import MockService
 
             service = await stack.enter_async_context(MockService(rehearsal()))
             settings = replace(settings, origin=service.origin, token=service.token)
-        display = Display(console, settings.progress_interval)  # type: ignore[arg-type]
-        summary = await run(settings, show=None if settings.quiet else display.show, signals=True)
+        show: Show | None
+        show = None if settings.quiet else Display(console, settings.progress_interval).show
+        if settings.metrics_port:
+            from gpt4batch.cli.metrics import served
+
+            metrics = stack.enter_context(served(settings.metrics_port, settings.metrics_address))
+            show = _watched(metrics, show)
+        summary = await run(settings, show=show, signals=True)
+    if summary.done < summary.lines and settings.out != STDIN:
+        summary = replace(summary, next=next_command(given))
     if settings.summary:
-        save_summary(summary, settings.summary)
+        save(summary, settings.summary)
     return summary
+
+
+def _watched(metrics: Metrics, show: Show | None) -> Show:
+    """Return the display of a run with its metrics beside it."""
+
+    async def watch(progress: Progress, batch: Batch) -> None:
+        metrics.watch(progress, batch)
+        if show is not None:
+            await show(progress, batch)
+
+    return watch
 
 
 def _leave(number: int, _frame: object) -> None:
@@ -77,25 +108,6 @@ def rehearsal() -> MockSettings:
     return MockSettings(
         **{"asset_rate": 0.5, "latency": 0.5, "jitter": 0.5} | from_environment(MockSettings)
     )
-
-
-def next_command(settings: Settings) -> str:
-    """Return the command line that goes on with a run: what was set, and `-f`."""
-    words = ["gpt4batch", "batchsvc"]
-    for name, default, spec in flags_of(Settings):
-        value = getattr(settings, name)
-        if value == default or spec.secret or name == "fix":
-            continue
-        text = (
-            str(value).lower()
-            if spec.kind is bool
-            else f"{value:g}"
-            if isinstance(value, float)
-            else str(value)
-        )
-        text = USER_INFO.sub("//***@", text)
-        words.append(f"-{spec.short}={text}" if spec.short else f"--{spec.long}={text}")
-    return shlex.join([*words, "-f=true"])
 
 
 def _has_uvloop() -> bool:

@@ -9,16 +9,18 @@ from __future__ import annotations
 import inspect
 import os
 import sys
+from contextlib import contextmanager
 from functools import lru_cache
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from typer.core import TyperCommand, TyperGroup
 
 from gpt4batch.errors import UsageError
 from gpt4batch.settings import Flag, flags_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Iterator
 
 TRUE = {"1", "t", "true"}
 FALSE = {"0", "f", "false"}
@@ -45,6 +47,45 @@ def chinese() -> bool:
 def say(en: str, zh: str) -> str:
     """Return the text in the language of the locale."""
     return zh if chinese() else en
+
+
+@contextmanager
+def folded_help() -> Iterator[None]:
+    """Let help texts go on in the next line wherever one ends: Chinese has no spaces to break at.
+
+    Rich would cut a word that is longer than its column, and to it a Chinese sentence is a word.
+    """
+    from rich import table
+
+    class Folding(table.Column):
+        def __init__(self, *given: Any, **values: Any) -> None:
+            super().__init__(*given, **values | {"overflow": "fold"})
+
+    plain = table.Column
+    # typer has no setting for it, and every table of its help is made of these.
+    table.Column = Folding  # type: ignore[misc]
+    try:
+        yield
+    finally:
+        table.Column = plain  # type: ignore[misc]
+
+
+class Command(TyperCommand):
+    """A command whose help is whole in every language and width."""
+
+    def format_help(self, *given: Any) -> None:
+        """Write the help."""
+        with folded_help():
+            super().format_help(*given)
+
+
+class Group(TyperGroup):
+    """The commands together, with the same help."""
+
+    def format_help(self, *given: Any) -> None:
+        """Write the help."""
+        with folded_help():
+            super().format_help(*given)
 
 
 class Parsed:

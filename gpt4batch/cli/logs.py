@@ -35,7 +35,7 @@ class TextFormatter(logging.Formatter):
 
 
 class JsonFormatter(logging.Formatter):
-    """`{"time", "level", "logger", "message"}`, a line a record."""
+    """`{"time", "level", "logger", "message"}`, a line a record; a call adds its own keys."""
 
     def format(self, record: logging.LogRecord) -> str:
         """Return the line of a record."""
@@ -47,6 +47,7 @@ class JsonFormatter(logging.Formatter):
             "logger": record.name,
             "message": record.getMessage(),
         }
+        entry |= getattr(record, "call", {})
         if record.exc_info:
             entry["traceback"] = self.formatException(record.exc_info)
         return jsonl.escaped_controls(jsonl.dumps(entry)).decode()

@@ -1,0 +1,59 @@
+"""The pictures and files of a line: whether they can be sent, and what they are."""
+
+from __future__ import annotations
+
+import stat
+from typing import TYPE_CHECKING
+
+from gpt4batch.errors import AttachmentError
+from gpt4batch.settings import MAX_ATTACHMENT_SIZE
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+SIGNATURES = (
+    (0, b"\x89PNG\r\n\x1a\n", "PNG"),
+    (0, b"\xff\xd8\xff", "JPEG"),
+    (0, b"GIF8", "GIF"),
+    (8, b"WEBP", "WebP"),
+    (0, b"BM", "BMP"),
+    (0, b"II*\x00", "TIFF"),
+    (0, b"MM\x00*", "TIFF"),
+    (4, b"ftypheic", "HEIC"),
+    (4, b"ftypmif1", "HEIF"),
+    (4, b"ftypavif", "AVIF"),
+)
+"""Where a picture's first bytes stand, what they are, and its format."""
+
+
+def measure(folder: Path, path: str) -> list[int]:
+    """Return size and time of change of an attachment that can be sent.
+
+    Raises:
+        AttachmentError: It is not there, cannot be read or is too large.
+    """
+    try:
+        found = (folder / path).stat()
+        if not stat.S_ISREG(found.st_mode):
+            raise AttachmentError(f"the attachment {path} is no file")
+        with (folder / path).open("rb"):
+            pass
+    except (OSError, ValueError) as error:
+        reason = error.strerror if isinstance(error, OSError) else error
+        raise AttachmentError(
+            f"cannot read the attachment {path}: {reason} (looked in {folder})"
+        ) from error
+    if found.st_size > MAX_ATTACHMENT_SIZE:
+        raise AttachmentError(
+            f"the attachment {path} has {found.st_size} bytes, more than the 100 MiB "
+            "that the service takes"
+        )
+    return [found.st_size, found.st_mtime_ns]
+
+
+def picture_format(path: Path) -> str:
+    """Return the format of a picture by its first bytes, or an empty string for what is none."""
+    with path.open("rb") as file:
+        head = file.read(16)
+    formats = (name for at, mark, name in SIGNATURES if head[at : at + len(mark)] == mark)
+    return next(formats, "")

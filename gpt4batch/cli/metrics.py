@@ -1,0 +1,111 @@
+"""The counters of a run for Prometheus: read when they are asked for, so that they cost nothing."""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+from gpt4batch.errors import UsageError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from gpt4batch.batch import Batch
+    from gpt4batch.histogram import Histogram
+    from gpt4batch.progress import Progress
+
+EDGES = (0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 25.0, 50.0, 100.0, 250.0, 500.0)
+"""Seconds up to which answers are counted together."""
+
+
+class Metrics:
+    """A collector: what the display shows, under names for Prometheus.
+
+    It has nothing to tell until `watch` has given it a run.
+    """
+
+    def __init__(self, library: Any) -> None:
+        self._library = library
+        self._run: tuple[Progress, Batch] | None = None
+
+    def watch(self, progress: Progress, batch: Batch) -> None:
+        """Tell of a run from here on."""
+        self._run = (progress, batch)
+
+    def collect(self) -> Iterator[Any]:
+        """Yield every figure as it is at this moment."""
+        if self._run is not None:
+            yield from self._figures(*self._run)
+
+    def _figures(self, progress: Progress, batch: Batch) -> Iterator[Any]:
+        core = self._library
+        gauges = {
+            "lines": ("Lines of the input.", progress.total),
+            "lines_left": (
+                "Lines of this run that are not finished.",
+                progress.to_run - progress.done - progress.failed,
+            ),
+            "calls_in_flight": ("Calls without a reply yet.", batch.client.in_flight),
+            "longest_call_seconds": ("Age of the oldest call in flight.", batch.client.longest),
+            "rate_limit": ("Calls a second that may leave now; 0: no limit.", batch.pacer.pace),
+            "cooling_seconds": ("How long the service asked to wait.", batch.pacer.cooling),
+        }
+        counters = {
+            "lines_done": (
+                "Lines done, those of earlier runs too.",
+                progress.done_before + progress.done,
+            ),
+            "lines_failed": ("Lines that failed.", progress.failed),
+            "chats": ("Chat calls, tries again included.", progress.chats),
+            "retries": ("Calls that were tried again.", progress.retries),
+            "calls": ("Calls to the service, uploads included.", batch.client.calls),
+        }
+        if batch.downloads is not None:
+            counters["downloads"] = ("Files downloaded.", batch.downloads.count)
+        if batch.publisher is not None:
+            counters["nsq_published"] = ("Messages that nsqd took.", batch.publisher.sent)
+            gauges["nsq_waiting"] = ("Messages that wait for nsqd.", batch.publisher.left)
+        for name, (text, value) in gauges.items():
+            yield core.GaugeMetricFamily(f"gpt4batch_{name}", text, value=value)
+        for name, (text, value) in counters.items():
+            yield core.CounterMetricFamily(f"gpt4batch_{name}", text, value=value)
+        yield self._answers(progress.seconds)
+
+    def _answers(self, times: Histogram) -> Any:
+        buckets = [(f"{edge:g}", count) for edge, count in times.up_to(EDGES)]
+        return self._library.HistogramMetricFamily(
+            "gpt4batch_answer_seconds",
+            "How long answers took.",
+            buckets=[*buckets, ("+Inf", times.count)],
+            sum_value=times.total,
+        )
+
+
+@contextmanager
+def served(port: int, address: str) -> Iterator[Metrics]:
+    """Serve figures on a port; yield what collects them.
+
+    Raises:
+        UsageError: The library is missing, or the port cannot be had.
+    """
+    try:
+        import prometheus_client
+        from prometheus_client import core
+    except ImportError:
+        raise UsageError(
+            "--metrics-port needs the Prometheus client: pip install 'gpt4batch[metrics]'"
+        ) from None
+    registry = prometheus_client.CollectorRegistry()
+    metrics = Metrics(core)
+    registry.register(metrics)
+    try:
+        server, thread = prometheus_client.start_http_server(port, address, registry)
+    except OSError as error:
+        reason = error.strerror or error
+        raise UsageError(f"--metrics-port {port} on {address}: {reason}") from None
+    try:
+        yield metrics
+    finally:
+        server.shutdown()
+        server.server_close()
+        thread.join()

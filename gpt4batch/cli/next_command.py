@@ -1,0 +1,55 @@
+"""The command line that goes on with a run."""
+
+from __future__ import annotations
+
+import os
+import shlex
+from typing import Any
+from urllib.parse import urlsplit
+
+from gpt4batch.cli.flags import environment_name, say
+from gpt4batch.settings import LOGGING, Flag, Settings, flags_of
+from gpt4batch.source import STDIN
+
+ADDRESSES = ("url", "upload_url", "proxy")
+
+
+def next_command(settings: Settings) -> str:
+    """Return what to type to go on: what was set, but for the log, and `-f`; never a secret.
+
+    What the environment set is left out where it is still set there. An input that came through
+    a pipe is gone: the output has all its lines.
+    """
+    words, hidden = ["gpt4batch", "batchsvc"], []
+    for name, default, spec in flags_of(Settings):
+        value = getattr(settings, name)
+        if name == "input" and value == STDIN:
+            value = settings.out
+        if value == default or name == "fix" or spec.panel == LOGGING:
+            continue
+        if spec.secret or (name in ADDRESSES and _has_password(value)):
+            hidden += [] if environment_name(spec) in os.environ else [f"--{spec.long}"]
+        elif not _in_environment(spec, value):
+            words += _words(spec, value)
+    command = shlex.join([*words, "-f=true"])
+    if hidden:
+        again = " ".join(hidden)
+        command += say(f"   (and {again} as before)", f"   (另加与之前相同的 {again})")
+    return command
+
+
+def _words(spec: Flag, value: Any) -> list[str]:
+    name = f"-{spec.short}" if spec.short else f"--{spec.long}"
+    if isinstance(value, bool):
+        return [name if value else f"{name}=false"]
+    return [name, f"{value:g}" if isinstance(value, float) else str(value)]
+
+
+def _in_environment(spec: Flag, value: Any) -> bool:
+    """Tell whether the environment sets a flag to this very value."""
+    text = os.environ.get(environment_name(spec))
+    return text is not None and text == str(value)
+
+
+def _has_password(address: str) -> bool:
+    return "@" in urlsplit(address).netloc
