@@ -8,7 +8,7 @@ BENCH := .venv/bench
 MEASURED := .venv/measured
 BENCH_STAMP := $(BENCH)/.ready
 
-.PHONY: setup demo test nsqd check format bench bench-short chaos chaos-short lock clean
+.PHONY: setup demo test nsqd chaos-fleet check format bench bench-short chaos chaos-short lock clean
 .PHONY: reference pictures docs packages single-file vendor test-browser
 
 setup: $(STAMP)
@@ -31,6 +31,10 @@ nsqd: .tools/bin/nsqd
 
 .tools/bin/nsqd: tests/broker/go.mod tests/broker/go.sum
 	cd tests/broker && GOBIN=$(CURDIR)/.tools/bin go install tool
+
+# 5,000 lines on a fleet in which everything is killed again and again; minutes.
+chaos-fleet: $(STAMP) nsqd
+	GPT4BATCH_REQUIRE_NSQ=1 $(BIN)/pytest -m chaos -s tests/test_fleet.py tests/test_fleet_hosts.py
 
 # The viewer in a real Chromium, which the system must have.
 test-browser: $(STAMP)

@@ -14,13 +14,19 @@ from pathlib import Path
 
 import orjson
 
-from benchmarks import rows_cost, rows_files, rows_pace, rows_scale
+from benchmarks import rows_cost, rows_files, rows_fleet, rows_pace, rows_scale
 from benchmarks.bench import ROWS, Bench, Figure, why_not
 from benchmarks.contenders import HERE, Product
 from benchmarks.measure import CommandError
 from benchmarks.targets import TARGETS
 
-__all__ = ["rows_cost", "rows_files", "rows_pace", "rows_scale"]  # they register their rows
+__all__ = [
+    "rows_cost",
+    "rows_files",
+    "rows_fleet",
+    "rows_pace",
+    "rows_scale",
+]  # they register their rows
 
 
 def parsed() -> argparse.Namespace:

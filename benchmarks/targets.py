@@ -60,6 +60,8 @@ TARGETS = {
     "growth.cpu": Target(high=1.15, short_high=1.4),
     # Peak memory with four times the lines
     "big.flat": Target(high=1.15),
+    # Lines a second of several workers, over as many times those of one
+    "fleet.linear": Target(low=0.95),
     # Longest silence at the service in seconds while a snapshot of 2 GB is written, at q = 100;
     # most disk that was taken, over the size of the log: the log, the last snapshot and the next.
     # Where there is room for two only, the last one goes first

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
 import shutil
 import signal
 import sys
@@ -11,34 +10,34 @@ from contextlib import AsyncExitStack, suppress
 from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
-from urllib.parse import urlsplit
+from typing import TYPE_CHECKING, Any, Protocol
 
 import anyio
 import anyio.to_thread
-import httpx
 
-from gpt4batch import credentials, jsonl
-from gpt4batch.assets import Downloads, guard
-from gpt4batch.check import certificates, publisher_for, refuse_bad_lines
-from gpt4batch.client import Client, fetch_token
+from gpt4batch import credentials, jsonl, service, wire
+from gpt4batch.book import Book
+from gpt4batch.check import publisher_for, refuse_bad_lines
+from gpt4batch.client import Client
 from gpt4batch.control import Control, Stopped
 from gpt4batch.conversation import Conversation, Manner, Outcome
 from gpt4batch.errors import BudgetError, FatalError, OutputError, ServiceError, UsageError
+from gpt4batch.fleet import MOST_OUT, Fleet, Plan, exchange
 from gpt4batch.journal import Journal
 from gpt4batch.ledger import State
 from gpt4batch.nsq import Publisher, message
 from gpt4batch.pacing import Pacer
 from gpt4batch.pool import run_pool
 from gpt4batch.progress import Progress
-from gpt4batch.settings import MIB, AuthSettings, Endpoints, Settings, endpoints
+from gpt4batch.settings import KIB, Settings, endpoints
 from gpt4batch.source import STDIN, Source
 from gpt4batch.summary import Summary
-from gpt4batch.tokens import Tokens
-from gpt4batch.transport import AiohttpTransport
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Iterator
+
+    from gpt4batch.assets import Downloads
+    from gpt4batch.records import Line
 
 log = logging.getLogger(__name__)
 
@@ -69,6 +68,13 @@ async def run(
         return await batch.run(show, signals=signals)
 
 
+class Executor(Protocol):
+    """What brings the answers of a line: this process, or a fleet of workers."""
+
+    async def hold(self, line: Line) -> Outcome:
+        """Return what came of a line; `Stopped` is raised where it is left as it is."""
+
+
 class Batch:
     """The parts of one run and their lives."""
 
@@ -79,7 +85,12 @@ class Batch:
         self.signal = 0
         self._stack = stack
         self.snapshot: Path | None = None
+        self._failed: set[int] = set()
         self.publisher: Publisher | None = None
+        self.downloads: Downloads | None = None
+        self.fleet: Fleet | None = None
+        self.executor: Executor
+        self.client: Client | Fleet
         out = None if settings.out == STDIN else Path(settings.out).resolve()
         self.journal = Journal(out, fsync=settings.fsync)
         self.pacer = Pacer(settings.qps, self.control)
@@ -99,7 +110,9 @@ class Batch:
                 "mock=True: nothing listens; start gpt4batch.mock.server.MockService and pass its "
                 "origin and token, as examples/python_api.py does"
             )
-        token = credentials.read_token(settings.token, settings.token_file)
+        # The workers of a fleet have tokens of their own.
+        read = credentials.read_token
+        token = "" if settings.fleet else read(settings.token, settings.token_file)
         self.journal.lock()
         self._stack.callback(self.journal.close)
         spool = None if self.journal.streaming else self.journal.out.parent
@@ -107,7 +120,10 @@ class Batch:
         self._stack.callback(self.source.close)
         self.journal.open(self.source, fix=settings.fix)
         refuse_bad_lines(self.source, skip=settings.skip_bad_lines)
-        self._connect(token)
+        if settings.fleet:
+            await self._gather_fleet()
+        else:
+            self._connect(token)
         if settings.enable_nsq:
             await self._connect_nsq()
         if self.downloads is not None:
@@ -118,13 +134,12 @@ class Batch:
     def _connect(self, token: str) -> None:
         settings = self.settings
         addresses = endpoints(settings)
-        verify = certificates(addresses)
-        transport = AiohttpTransport(proxy=settings.proxy, verify=verify)
+        transport = service.sockets(addresses, settings.proxy)
         self._stack.push_async_callback(transport.aclose)
         self.client = Client(
             transport,
             addresses,
-            self._tokens(token, transport),
+            service.tokens(token, transport, settings.origin),
             self.pacer,
             self.control,
             retries=settings.retries,
@@ -132,7 +147,11 @@ class Batch:
             before_chat=self._spend,
             on_retry=lambda error, _delay: self.progress.retrying(error),
         )
-        self.downloads = self._downloads(addresses) if settings.enable_download else None
+        if settings.enable_download:
+            folder = Path(settings.download_dir) if settings.download_dir else self.source.folder
+            self.downloads = service.downloads(
+                folder, settings, addresses, self.client, self.control
+            )
         manner = Manner(
             self.source.folder,
             settings.model,
@@ -140,45 +159,39 @@ class Batch:
             settings.history_and_training_disabled,
             self.source.path,
         )
-        self.conversation = Conversation(self.client, self.downloads, manner, self._keep)
+        self.executor = Conversation(self.client, self.downloads, manner, self.keep)
+
+    async def _gather_fleet(self) -> None:
+        settings, streaming = self.settings, self.journal.streaming
+        path = None if streaming else self.journal.out.with_name(f"{self.journal.out.name}.fleet")
+        manner = wire.Manner(
+            model=settings.model,
+            gizmo=settings.gizmo_id,
+            history_disabled=settings.history_and_training_disabled,
+            retries=settings.retries,
+            timeout=settings.timeout,
+            downloads=settings.enable_download,
+        )
+        fleet = Fleet(
+            Book(path, fix=settings.fix),
+            Plan(
+                manner,
+                settings.qps,
+                settings.max_calls,
+                settings.lease,
+                self.source.folder,
+                settings.inline_files * KIB,
+            ),
+            exchange(settings),
+            self,
+            self.control,
+            self.progress,
+        )
+        self.client = self.executor = self.fleet = await self._stack.enter_async_context(fleet)
 
     async def _connect_nsq(self) -> None:
         publisher = publisher_for(self.settings, self.journal)
         self.publisher = await self._stack.enter_async_context(publisher)
-
-    def _tokens(self, token: str, transport: AiohttpTransport) -> Tokens:
-        email = os.environ.get("GPT4BATCH_EMAIL", "")
-        password = os.environ.get("GPT4BATCH_PASSWORD", "")
-        if not email or not password:
-            return Tokens(token, secrets=(password,))
-        url = os.environ.get("GPT4BATCH_TOKEN_URL", "") or AuthSettings().url
-        if self.settings.origin:
-            url = self.settings.origin + urlsplit(url).path
-
-        async def fetch() -> str:
-            found = await fetch_token(transport, url, email, password, AuthSettings().ttl)
-            if self.settings.origin:
-                return found.access_token  # a rehearsal's, which must not replace the real one
-            try:
-                credentials.store(found)
-            except OSError as error:
-                log.warning("the new token could not be stored: %s", error.strerror)
-            return found.access_token
-
-        return Tokens(token, fetch, secrets=(password,))
-
-    def _downloads(self, addresses: Endpoints) -> Downloads:
-        settings = self.settings
-        hosts = {httpx.URL(url).host for url in (addresses.chat, addresses.upload)}
-        return Downloads(
-            Path(settings.download_dir) if settings.download_dir else self.source.folder,
-            settings.download_prefix,
-            self.client.open_url,
-            guard(frozenset(hosts), allow_private=settings.allow_private_downloads),
-            self.control,
-            retries=settings.retries,
-            max_size=settings.max_download_size * MIB,
-        )
 
     def _count(self) -> None:
         ledger, progress = self.journal.ledger, self.progress
@@ -200,6 +213,8 @@ class Batch:
             if show is not None:
                 aside.start_soon(show, self.progress, self)
             aside.start_soon(self._sync_each_second)
+            if self.fleet is not None:
+                aside.start_soon(self.fleet.serve)
             async with anyio.create_task_group() as snapshots:
                 if self.settings.rdb and not self.journal.streaming:
                     snapshots.start_soon(self._snapshot_each_interval)
@@ -213,7 +228,8 @@ class Batch:
         return self._summary()
 
     def _workers(self) -> int:
-        return max(1, min(self.settings.goroutine, self.progress.to_run))
+        most = self.settings.goroutine if self.fleet is None else MOST_OUT
+        return max(1, min(most, self.progress.to_run))
 
     def _lines(self) -> Iterator[int]:
         """Yield the index of each line that is to be run, until the run is told to stop."""
@@ -230,13 +246,17 @@ class Batch:
         """Run one line and append what came of it."""
         self.progress.running += 1
         try:
-            outcome = await self.conversation.hold(self.journal.line(index))
+            outcome = await self.executor.hold(self.journal.line(index))
             self._note(outcome)
+            if not outcome.done:
+                self._failed.add(index)
             self.journal.append(
                 index, State.DONE if outcome.done else State.FAILED, outcome.record()
             )
             self._publish(outcome)
             await self.journal.durable()
+            if self.fleet is not None:
+                self.fleet.safe(index)
         except Stopped:
             pass
         except FatalError as error:
@@ -247,11 +267,27 @@ class Batch:
         finally:
             self.progress.running -= 1
 
-    async def _keep(self, outcome: Outcome) -> None:
+    async def keep(self, outcome: Outcome) -> None:
         """Append a line that is half-way."""
         self.journal.append(outcome.line.index, State.PARTIAL, outcome.record(finished=False))
         self._publish(outcome)
         await self.journal.durable()
+
+    def line(self, index: int) -> Line:
+        """Return a line with what was answered of it before."""
+        return self.journal.line(index)
+
+    def settled(self, index: int) -> bool:
+        """Tell whether a line has come to its end, as far as this run is concerned."""
+        return self.journal.state(index) == State.DONE or index in self._failed
+
+    def ended(self, index: int) -> bool:
+        """Tell whether a line has come to its end, in this run or before."""
+        return self.journal.state(index) in (State.DONE, State.FAILED)
+
+    def __len__(self) -> int:
+        """Return the number of lines."""
+        return len(self.journal.ledger)
 
     def _publish(self, outcome: Outcome) -> None:
         """Hand the new answers of a line, which the journal has by now, to NSQ."""
@@ -405,6 +441,7 @@ class Batch:
             nsq_left=nsq.left if nsq else 0,
             nsq_lost=nsq.dropped if nsq else 0,
             nsq_spool=str(nsq.path) if nsq else "",
+            fleet=self.fleet.totals() if self.fleet else {},
         )
 
     def _chats_in_all(self) -> int | None:

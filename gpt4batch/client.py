@@ -41,7 +41,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from gpt4batch.control import Control
-    from gpt4batch.pacing import Pacer
+    from gpt4batch.pacing import Pace
     from gpt4batch.settings import Endpoints
     from gpt4batch.tokens import Tokens
 
@@ -111,7 +111,7 @@ class Client:
         transport: httpx.AsyncBaseTransport,
         endpoints: Endpoints,
         tokens: Tokens,
-        pacer: Pacer,
+        pacer: Pace,
         control: Control,
         *,
         retries: int = 5,

@@ -54,7 +54,8 @@ LOST = re.compile(
 class Outcome:
     """How far a line came: its answers so far, its error, and what `meta` tells of it.
 
-    `calls` counts the chat calls made for the line, those of earlier runs included.
+    `ran` names the worker of a fleet that ran the line, and which of its goes it was. `calls`
+    counts the chat calls made for the line, those of earlier runs included.
     """
 
     line: Line
@@ -66,6 +67,7 @@ class Outcome:
     superseded: list[Any] = field(default_factory=list)
     begun: bool = False
     published: int = 0
+    ran: dict[str, str] = field(default_factory=dict)
     calls: int = 0
     started: datetime = field(default_factory=lambda: datetime.now(UTC))
     _forgotten: tuple[list[bytes], list[dict[str, Any]], list[Any], int] | None = None
@@ -101,6 +103,7 @@ class Outcome:
             meta["finished"] = datetime.now(UTC)
         elif len(self.answers) == len(self.line.asks):
             error = NOT_DOWNLOADED  # every ask is answered, and the line is not done for all that
+        meta |= self.ran
         meta["asks"] = self.timings
         if self.uploads:
             meta["uploads"] = self.uploads

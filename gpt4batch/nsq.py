@@ -1,6 +1,6 @@
-"""Answers to NSQ, through a spool on disk; the only user of the NSQ library.
+"""Messages to and from NSQ; the only user of the NSQ library.
 
-A message is in the spool before `publish` returns and leaves it when nsqd has said OK, so that
+A message is in its spool before `publish` returns and leaves it when nsqd has said OK, so that
 each one is delivered at least once, in order, whatever happens to nsqd, the link or this process.
 Those in flight when a link is lost are sent again and may arrive twice. A message over nsqd's limit
 goes out as gzip, which a consumer knows by its first bytes, 1f 8b: JSON starts with a brace.
@@ -15,21 +15,25 @@ import os
 import re
 import socket
 import struct
+import time
+import urllib.request
+import zlib
 from collections import deque
 from contextlib import AsyncExitStack, contextmanager
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any, Self
+from urllib.parse import quote
 
 import anyio
 import anyio.to_thread
 
 from gpt4batch import jsonl
 from gpt4batch.errors import UsageError
-from gpt4batch.spool import Spool
+from gpt4batch.spool import Backlog, Spool
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import AsyncIterator, Callable, Iterator, Sequence
     from pathlib import Path
     from types import TracebackType
 
@@ -44,6 +48,17 @@ WINDOW = 256
 WINDOW_BYTES = 4 * 1024 * 1024
 DEFAULT_LIMIT = 1024 * 1024
 """nsqd's own default for the size of a message, where it does not tell."""
+
+MSG_TIMEOUT = 60
+"""Seconds without a word after which nsqd hands a message to another consumer."""
+HEARTBEAT = 15
+"""Seconds between nsqd's signs of life; it hangs up when two of ours are missing."""
+SILENCE = 3 * HEARTBEAT
+"""Seconds without a sign of life after which a connection counts as lost."""
+LOOKUP_INTERVAL = 5.0
+HARMLESS = (b"E_FIN_FAILED", b"E_REQ_FAILED", b"E_TOUCH_FAILED")
+"""What nsqd says of a message that it has handed to another by now; the connection stays."""
+GZIP = b"\x1f\x8b"
 
 TOO_BIG = re.compile(r"too big \d+ > (\d+)")
 NOISY = ("nsq.conn", "tornado.general", "tornado.application")
@@ -88,7 +103,8 @@ class Publisher:
     Args:
         addresses: `host:port` of each nsqd; one is used at a time, another when it is lost.
         topic: The topic.
-        spool: The file where messages wait; one beside it keeps those too big for nsqd.
+        spool: The file where messages wait; one beside it keeps those too big for nsqd. Or a
+            backlog in memory, for what is worth nothing after this process.
         access: TLS and the secret.
         on_state: Told in a sentence when nsqd is lost or back, or a message cannot be taken.
 
@@ -100,7 +116,7 @@ class Publisher:
         self,
         addresses: Sequence[str],
         topic: str,
-        spool: Path,
+        spool: Path | Backlog,
         *,
         access: Access | None = None,
         on_state: Callable[[str], None] | None = None,
@@ -110,7 +126,7 @@ class Publisher:
             raise UsageError(f"--nsq-topic {topic!r}: 1 to 64 of the characters A-Z a-z 0-9 . _ -")
         self._addresses = deque(parse_address(address) for address in addresses)
         self._topic = topic
-        self.path = spool
+        self._kept = spool
         self._access = access or Access()
         self._say = on_state or logger.warning
         self._wake = asyncio.Event()
@@ -118,10 +134,19 @@ class Publisher:
         self._stack = AsyncExitStack()
         self._open = False
         self.trouble = ""
+        self._handed = self._settled = 0
+        self._progress = anyio.Event()
+        self.limit = DEFAULT_LIMIT
+        """The size of a message that nsqd takes, as it was told last."""
         self.sent = 0
         """Messages that nsqd took over."""
         self.dropped = 0
         """Messages that found no room in the spool."""
+
+    @property
+    def path(self) -> Path | str:
+        """Return where messages wait."""
+        return "memory" if isinstance(self._kept, Backlog) else self._kept
 
     @property
     def left(self) -> int:
@@ -133,10 +158,7 @@ class Publisher:
             stack.enter_context(_quiet())
             link = await self._first_link()
             stack.callback(link.close)
-            self._spool = Spool(self.path)
-            stack.callback(self._spool.close)
-            self._big = Spool(self.path.with_name(self.path.name + "-too-big"))
-            stack.callback(self._big.close)
+            self._open_spools(stack)
             self._take_over()
             tasks = await stack.enter_async_context(anyio.create_task_group())
             stack.callback(tasks.cancel_scope.cancel)
@@ -144,6 +166,17 @@ class Publisher:
             self._stack = stack.pop_all()
         self._open = True
         return self
+
+    def _open_spools(self, stack: AsyncExitStack) -> None:
+        self._spool: Spool | Backlog
+        self._big: Spool | Backlog
+        if isinstance(self._kept, Backlog):
+            self._spool, self._big = self._kept, Backlog()
+        else:
+            self._spool = Spool(self._kept)
+            stack.callback(self._spool.close)
+            self._big = Spool(self._kept.with_name(self._kept.name + "-too-big"))
+            stack.callback(self._big.close)
 
     async def __aexit__(
         self,
@@ -162,16 +195,30 @@ class Publisher:
         with _quiet():
             (await self._first_link()).close()
 
-    def publish(self, body: bytes) -> None:
-        """Hand over one message; never waits and never fails."""
+    def publish(self, body: bytes) -> bool:
+        """Hand over one message and tell whether there was room; never waits and never fails."""
         if self._spool.append(body):
+            self._handed += 1
             self._wake.set()
-            return
+            return True
         self.dropped += 1
         if self.dropped == 1:
             self._say(
                 f"no room for messages in {self.path}: those from now on are in the output only"
             )
+        return False
+
+    async def settled(self) -> None:
+        """Wait until nsqd has taken what was handed over so far, or it was put aside as too big."""
+        mark = self._handed
+        while self._settled < mark:
+            await self._progress.wait()
+
+    async def fits(self, body: bytes) -> bool:
+        """Tell whether nsqd takes a message of this size, compressed where that is needed."""
+        if len(body) <= self.limit:
+            return True
+        return len(await anyio.to_thread.run_sync(_compressed, body)) <= self.limit
 
     async def aclose(self, patience: float = PATIENCE) -> int:
         """Send what can be sent within `patience` seconds and return how many messages are left."""
@@ -196,6 +243,7 @@ class Publisher:
             self._big.acknowledge(1)
         self._big.rewind()
         if self._spool.waiting:
+            self._handed += self._spool.waiting
             self._say(f"{self._spool.waiting} messages of an earlier run in {self.path} go first")
             self._wake.set()
 
@@ -206,7 +254,7 @@ class Publisher:
                 return await self._connect(place)
             except _LostError as error:
                 reasons.append(f"nsqd at {shown(place)} does not answer: {error}")
-        advice = "start it (nsqd --data-path FOLDER), set --nsqd-tcp-address, or leave out -n"
+        advice = "start it (nsqd --data-path FOLDER) or set --nsqd-tcp-address"
         raise UsageError(f"{'; '.join(reasons)}; {advice}")
 
     async def _connect(self, place: tuple[str, int]) -> _Link:
@@ -214,7 +262,7 @@ class Publisher:
         limit = await self._probe(place)
         link = _Link(self._library, self._wake)
         await link.open(place, self._access)
-        link.limit = limit
+        link.limit = self.limit = limit
         return link
 
     async def _probe(self, place: tuple[str, int]) -> int:
@@ -297,6 +345,10 @@ class Publisher:
         messages, records = link.settled()
         self.sent += messages
         self._spool.acknowledge(records)
+        if records:
+            self._settled += records
+            self._progress.set()
+            self._progress = anyio.Event()
         if self._spool.waiting == 0:
             self._drained.set()
 
@@ -346,12 +398,12 @@ class _Link:
         self._bytes = 0
         self._conn: Any = None
 
-    async def open(self, place: tuple[str, int], access: Access) -> None:
-        """Connect, and go through TLS and authorisation."""
+    async def open(self, place: tuple[str, int], access: Access, **options: Any) -> None:
+        """Connect, and go through TLS and authorisation; options are the library's."""
         self.place = place
         try:
             with anyio.fail_after(PATIENCE):
-                await self._open(access)
+                await self._open(access, options)
         except TimeoutError:
             self._lose(f"no reply within {PATIENCE:g} s")
         except OSError as error:
@@ -365,7 +417,7 @@ class _Link:
         # Only now: what nsqd says before is for the library.
         self._conn.on("response", self._on_response)
 
-    async def _open(self, access: Access) -> None:
+    async def _open(self, access: Access, options: dict[str, Any]) -> None:
         host, port = self.place
         found = await anyio.getaddrinfo(host, port, type=socket.SOCK_STREAM)
         self._conn = self._nsq.AsyncConn(
@@ -375,7 +427,11 @@ class _Link:
             tls_options=_tls_options(access) if access.tls else None,
             auth_secret=access.auth_secret or None,
             user_agent="gpt4batch",
+            **options,
         )
+        # Unbuffered, which the library's own check does not know: nsqd would hold what it sends
+        # back for a quarter of a second.
+        self._conn.output_buffer_size = -1
         self._conn.on("identify_response", partial(self._on_identify, access))
         self._conn.on("error", self._on_error)
         self._conn.on("close", self._on_close)
@@ -384,6 +440,29 @@ class _Link:
         # The socket has its address; from here on the name is what the certificate must carry.
         self._conn.host = host
         await self._ready.wait()
+
+    def subscribe(self, topic: str, channel: str, take: Callable[[Delivery], None]) -> None:
+        """Ask for the messages of a topic."""
+        self._conn.on("message", lambda message, **_: take(Delivery(self, message)))
+        self.send(self._nsq.subscribe(topic, channel))
+
+    def make_ready(self, room: int) -> None:
+        """Tell nsqd how many messages may be out here, unsettled."""
+        self.send(self._nsq.ready(min(room, self._conn.max_rdy_count)))
+
+    def settle(self, command: str, *arguments: Any) -> None:
+        """Send FIN, REQ or TOUCH for a message, unless nsqd has it back already."""
+        if not self.lost:
+            self.send(getattr(self._nsq, command)(*arguments))
+
+    async def until_lost(self) -> str:
+        """Wait until the link is lost and return why."""
+        while not self.lost:
+            with anyio.move_on_after(HEARTBEAT):
+                await self._gone.wait()
+            if time.time() - self._conn.last_recv_timestamp > SILENCE:
+                self._lose(f"no sign of life for {SILENCE} s")
+        return self.lost
 
     async def loss(self) -> str:
         """Wait until the link is lost and return why."""
@@ -455,7 +534,9 @@ class _Link:
 
     def _on_error(self, error: Exception, **_: Any) -> None:
         told = error.args[0] if error.args else ""
-        if isinstance(told, bytes):
+        if isinstance(told, bytes) and told.startswith(HARMLESS):
+            logger.debug("nsqd at %s: %s", shown(self.place), told.decode(errors="replace"))
+        elif isinstance(told, bytes):
             self._lose(told.decode(errors="replace"))
         else:
             cause = getattr(error, "error", None)
@@ -466,12 +547,168 @@ class _Link:
             self._lose(_reason(self._conn.stream.error))
 
 
+class Delivery:
+    """A message that nsqd waits to hear of: it is finished, given back, or still worked on."""
+
+    def __init__(self, link: _Link, message: Any) -> None:
+        self.attempts = int(message.attempts)
+        self.since = time.monotonic()
+        self._packed: bytes = message.body
+        self._id = message.id
+        self._link = link
+
+    @property
+    def body(self) -> bytes:
+        """Return what was published.
+
+        Raises:
+            ValueError: It claims to be compressed and is not.
+        """
+        if not self._packed.startswith(GZIP):
+            return self._packed
+        try:
+            return gzip.decompress(self._packed)
+        except (OSError, EOFError, zlib.error) as error:
+            raise ValueError(f"not gzip: {error}") from None
+
+    def finish(self) -> None:
+        """Let nsqd forget the message."""
+        self._link.settle("finish", self._id)
+
+    def give_back(self, delay: float = 0.0) -> None:
+        """Let nsqd hand the message out again, after some seconds."""
+        self._link.settle("requeue", self._id, round(delay * 1000))
+
+    def touch(self) -> None:
+        """Let nsqd wait longer: the message is being worked on."""
+        self._link.settle("touch", self._id)
+
+
+class Consumer:
+    """Take the messages of a topic from every nsqd, for as long as the `async with` lasts.
+
+    Args:
+        addresses: `host:port` of each nsqd.
+        topic: The topic; it and the channel are made if need be.
+        channel: The channel: each message goes to one consumer of each.
+        room: How many messages may be out here, unsettled.
+        access: TLS and the secret.
+        lookup: `host:port` of each nsqlookupd that may know more of them.
+    """
+
+    def __init__(
+        self,
+        addresses: Sequence[str],
+        topic: str,
+        channel: str,
+        *,
+        room: int,
+        access: Access | None = None,
+        lookup: Sequence[str] = (),
+    ) -> None:
+        self._library = library()
+        self._places = [parse_address(address) for address in addresses]
+        self._topic = topic
+        self._channel = channel
+        self._room = room
+        self._access = access or Access()
+        self._lookup = lookup
+        self._links: dict[tuple[str, int], _Link | None] = {}
+        self._send, self._receive = anyio.create_memory_object_stream[Delivery](float("inf"))
+        self._stack = AsyncExitStack()
+
+    async def __aenter__(self) -> Self:
+        async with AsyncExitStack() as stack:
+            stack.enter_context(_quiet())
+            stack.callback(self._receive.close)
+            stack.callback(self._send.close)
+            self._tasks = await stack.enter_async_context(anyio.create_task_group())
+            stack.callback(self._tasks.cancel_scope.cancel)
+            for place in self._places:
+                self._follow(place)
+            for address in self._lookup:
+                self._tasks.start_soon(self._discover, address)
+            self._stack = stack.pop_all()
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        await self._stack.aclose()
+
+    async def __aiter__(self) -> AsyncIterator[Delivery]:
+        async for delivery in self._receive:
+            yield delivery
+
+    @property
+    def connected(self) -> bool:
+        """Tell whether some nsqd is connected."""
+        return any(self._links.values())
+
+    def make_room(self, room: int) -> None:
+        """Change how many messages may be out here, unsettled; 0 stops new ones."""
+        self._room = room
+        for link in self._links.values():
+            if link is not None:
+                link.make_ready(self._share())
+
+    def _share(self) -> int:
+        """Return the part of the room that each nsqd may fill."""
+        return max(1, self._room // max(1, len(self._links))) if self._room else 0
+
+    def _follow(self, place: tuple[str, int]) -> None:
+        if place not in self._links:
+            self._links[place] = None
+            self._tasks.start_soon(self._serve, place)
+
+    async def _serve(self, place: tuple[str, int]) -> None:
+        while True:
+            link = _Link(self._library, asyncio.Event())
+            try:
+                await link.open(
+                    place, self._access, msg_timeout=MSG_TIMEOUT, heartbeat_interval=HEARTBEAT
+                )
+                link.subscribe(self._topic, self._channel, self._send.send_nowait)
+                self._links[place] = link
+                self.make_room(self._room)
+                logger.debug("%s at %s is lost: %s", self._topic, place, await link.until_lost())
+            except _LostError as error:
+                logger.debug("nsqd at %s: %s", shown(place), error)
+            finally:
+                self._links[place] = None
+                link.close()
+            await anyio.sleep(RECONNECT)
+
+    async def _discover(self, address: str) -> None:
+        """Ask an nsqlookupd now and then which nsqds have the topic."""
+        while True:
+            for place in await anyio.to_thread.run_sync(_looked_up, address, self._topic):
+                self._follow(place)
+            await anyio.sleep(LOOKUP_INTERVAL)
+
+
+def _looked_up(address: str, topic: str) -> list[tuple[str, int]]:
+    host, port = parse_address(address)
+    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+    url = f"http://{shown((host, port))}/lookup?topic={quote(topic)}"
+    try:
+        with opener.open(url, timeout=PATIENCE) as reply:
+            found = jsonl.loads(reply.read())["producers"]
+            return [(str(one["broadcast_address"]), int(one["tcp_port"])) for one in found]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        logger.debug("nsqlookupd at %s: %s", address, error)
+        return []
+
+
 def library() -> Any:
     """Return the NSQ library, imported only here."""
     try:
         import nsq
     except ImportError:
-        raise UsageError("-n needs the NSQ client: pip install 'gpt4batch[nsq]'") from None
+        raise UsageError("NSQ needs its client: pip install 'gpt4batch[nsq]'") from None
     return nsq
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 import anyio
 from aiolimiter import AsyncLimiter
@@ -41,6 +41,19 @@ SLOWEST = 1 / 16
 
 ROOM = 8
 """How many times what the service answers the pace is taken to be able to reach."""
+
+
+class Pace(Protocol):
+    """What a client asks before each call, and tells what came of it."""
+
+    async def wait(self, *, new: bool = False) -> float:
+        """Wait for the turn of one call, `new` if a line's first; return when it may leave."""
+
+    def slow_down(self, sent: float, after: float | None) -> None:
+        """Take note of a 429 to a call sent at a moment, with its Retry-After in seconds."""
+
+    def speed_up(self) -> None:
+        """Take note of a success."""
 
 
 class Pacer:

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 VERSION = "0.1.0"
+KIB = 1024
 MIB = 1024 * 1024
 DEFAULT_URL = "https://beta.gpt4api.plus/standard/all-tools"
 DEFAULT_UPLOAD_URL = "https://beta.gpt4api.plus/standard/uploaded"
@@ -69,6 +70,7 @@ def flags_of(settings: type) -> Iterator[tuple[str, Any, Flag]]:
 
 
 ORIGINAL, RUN, NETWORK, LOGGING = "original", "run", "network", "logging"
+FLEET = "fleet"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -333,6 +335,35 @@ class Settings:
         secret=True,
     )
 
+    fleet: bool = flag(
+        False,
+        "fleet",
+        "Let workers (gpt4batch worksvc) run the lines, by way of nsqd.",
+        "由集群中的worker(gpt4batch worksvc)经nsqd运行各行.",
+        panel=FLEET,
+    )
+    lookupd_http_address: str = flag(
+        "",
+        "lookupd-http-address",
+        "nsqlookupd that knows of more nsqds; several are separated by commas.",
+        "用于发现更多nsqd的nsqlookupd地址,多个以逗号分隔.",
+        panel=FLEET,
+    )
+    inline_files: int = flag(
+        0,
+        "inline-files",
+        "Send attachments of up to so many KiB a line along with it; 0 never.",
+        "每行附件总计不超过此KiB时随任务发送,0为从不.",
+        panel=FLEET,
+    )
+    lease: float = flag(
+        30.0,
+        "lease",
+        "Seconds without a word after which a worker's lines run elsewhere.",
+        "worker失联多少秒后,其行由其他worker运行.",
+        panel=FLEET,
+    )
+
     progress_interval: float = flag(
         10.0,
         "progress-interval",
@@ -396,10 +427,90 @@ class Settings:
             raise UsageError(f"-g {self.goroutine}: at least one line must run at a time")
         if self.rdb and self.rdb_interval <= 0:
             raise UsageError(f"-v {self.rdb_interval:g}: minutes between snapshots, more than 0")
+        if self.fleet and self.mock:
+            raise UsageError(
+                "--fleet --mock: the workers make the calls; start mocksvc and give them its -u"
+            )
         if self.timeout <= 0:
             raise UsageError(f"--timeout {self.timeout:g}: must be more than 0 seconds")
         for name in ("url", "upload_url"):
             address(getattr(self, name), name)
+
+
+def same(name: str) -> Any:
+    """Declare a field that is the same flag as one of a batch run."""
+    item = Settings.__dataclass_fields__[name]
+    return field(default=item.default, metadata=item.metadata)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WorkerSettings:
+    """A worker of a fleet: what it may use of this machine and account."""
+
+    goroutine: int = same("goroutine")
+    qps: float = flag(
+        0.0,
+        "qps/q",
+        "Calls a second of this worker at most, whatever the fleet's pace; 0 is no limit.",
+        "本worker每秒调用次数上限(与集群总QPS无关),0为不限.",
+        panel=ORIGINAL,
+    )
+    download_dir: str = flag(
+        ".", "download-dir/d", "Folder for downloads.", "下载文件夹.", panel=ORIGINAL
+    )
+    download_prefix: str = same("download_prefix")
+    upload_url: str = same("upload_url")
+    url: str = same("url")
+
+    name: str = flag(
+        "",
+        "name",
+        "Name of this worker. Left empty: the host's.",
+        "本worker的名称,默认为主机名.",
+        panel=FLEET,
+    )
+    files_root: str = flag(
+        ".",
+        "files-root",
+        "Folder that the paths of attachments start from.",
+        "附件相对路径的根目录.",
+        panel=FLEET,
+    )
+    spool_dir: str = flag(
+        ".",
+        "spool-dir",
+        "Folder for results that nsqd has not taken yet.",
+        "尚未送达nsqd的结果的暂存目录.",
+        panel=FLEET,
+    )
+    nsqd_tcp_address: str = same("nsqd_tcp_address")
+    lookupd_http_address: str = same("lookupd_http_address")
+    nsq_topic: str = same("nsq_topic")
+    nsq_tls: bool = same("nsq_tls")
+    nsq_ca: str = same("nsq_ca")
+    nsq_auth_secret: str = same("nsq_auth_secret")
+    grace: float = same("grace")
+
+    token: str = same("token")
+    token_file: str = same("token_file")
+    proxy: str = same("proxy")
+    allow_private_downloads: bool = same("allow_private_downloads")
+    max_download_size: int = same("max_download_size")
+    retries: int = same("retries")
+
+    log_level: str = same("log_level")
+    log_format: str = same("log_format")
+    log_file: str = same("log_file")
+
+    origin: str = ""
+
+    def __post_init__(self) -> None:
+        """Refuse values that no worker can work with."""
+        check(self)
+        if self.name.strip("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-"):
+            raise UsageError(f"--name {self.name!r}: of the characters A-Z a-z 0-9 . _ - only")
+        if self.goroutine < 1:
+            raise UsageError(f"-g {self.goroutine}: at least one line must run at a time")
 
 
 @dataclass(frozen=True, slots=True)
@@ -433,7 +544,7 @@ def address(url: str, name: str) -> str:
     return url
 
 
-def endpoints(settings: Settings) -> Endpoints:
+def endpoints(settings: Settings | WorkerSettings) -> Endpoints:
     """Work out the addresses to call; one that was left alone lies beside `-u`."""
     chat = settings.url
     upload = settings.upload_url

@@ -25,6 +25,52 @@ SHRINK = MIB
 COMPACT = 16 * MIB
 
 
+class Backlog:
+    """A queue in memory with the ways of a spool, for what nobody needs after this process.
+
+    Args:
+        newest: Keep only so many messages that were not read yet, the newest; 0 keeps all.
+    """
+
+    def __init__(self, newest: int = 0) -> None:
+        self.path = "memory"
+        self.cut = 0
+        self._newest = newest
+        self._unread: deque[bytes] = deque()
+        self._read: deque[bytes] = deque()
+
+    @property
+    def waiting(self) -> int:
+        """Return the messages that were not acknowledged yet."""
+        return len(self._unread) + len(self._read)
+
+    def append(self, body: bytes) -> bool:
+        """Add a message."""
+        self._unread.append(body)
+        while self._newest and len(self._unread) > self._newest:
+            self._unread.popleft()
+        return True
+
+    def next(self) -> bytes | None:
+        """Return the first message that was not read yet, if there is one."""
+        if not self._unread:
+            return None
+        self._read.append(self._unread.popleft())
+        return self._read[-1]
+
+    def acknowledge(self, count: int) -> None:
+        """Forget the first `count` messages that were read."""
+        for _ in range(count):
+            self._read.popleft()
+
+    def rewind(self) -> None:
+        """Go back to the first message that was not acknowledged."""
+        self._unread.extendleft(reversed(self._read))
+        self._read.clear()
+        while self._newest and len(self._unread) > self._newest:
+            self._unread.popleft()
+
+
 class Spool:
     """A queue that outlives its process.
 

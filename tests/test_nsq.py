@@ -23,6 +23,7 @@ from aiohttp import web
 
 from gpt4batch.errors import UsageError
 from gpt4batch.nsq import WINDOW, Access, Publisher, message, parse_address
+from gpt4batch.spool import Spool
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterator
@@ -401,6 +402,7 @@ async def test_full_spool_drops_counts_and_says_so_once(nsqd: Nsqd, tmp_path: Pa
     spool = tmp_path / "spool"
     async with Publisher([nsqd.address], TOPIC, spool, on_state=told.append) as publisher:
         nsqd.stop()
+        assert isinstance(publisher._spool, Spool)
         publisher._spool._limit = 1000
         for _ in range(20):
             publisher.publish(b"x" * 100)

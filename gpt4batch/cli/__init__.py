@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import typer
 
 from gpt4batch import __version__
-from gpt4batch.cli import authsvc, batchsvc, check, mocksvc, viewsvc
+from gpt4batch.cli import authsvc, batchsvc, check, mocksvc, viewsvc, worksvc
 from gpt4batch.cli.flags import Command, Group, command_of, rewrite, say
 from gpt4batch.cli.logs import printable
 from gpt4batch.errors import Gpt4BatchError
@@ -24,6 +24,7 @@ COMMANDS = {
     "check": check,
     "mocksvc": mocksvc,
     "viewsvc": viewsvc,
+    "worksvc": worksvc,
 }
 """Each command's module: its `SETTINGS`, its `action` and its `HELP` in English and Chinese."""
 

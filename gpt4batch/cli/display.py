@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from gpt4batch.batch import Batch
+    from gpt4batch.fleet import Fleet
     from gpt4batch.progress import Progress
 
 LONG_CALL = 10.0
@@ -65,7 +66,8 @@ class View:
             facts.append((f"{progress.failed:,} " + say("failed", "失败"), BAD))
         facts.append((f"{self.left:,} " + say("left", "剩余"), ""))
         # Several asks of a line follow each other: a line has one call in flight at most.
-        running = f"{batch.client.in_flight:,}/{batch.settings.goroutine:,}"
+        places = batch.settings.goroutine if batch.fleet is None else batch.fleet.places
+        running = f"{batch.client.in_flight:,}/{places:,}"
         facts.append((running + say(" in flight", " 进行中"), ""))
         return facts
 
@@ -117,7 +119,8 @@ class View:
 
     def files(self) -> list[tuple[str, str]]:
         """Return facts about the downloads, the snapshot and NSQ."""
-        batch, facts = self._batch, []
+        batch = self._batch
+        facts = [] if batch.fleet is None else [(_workers(batch.fleet), "")]
         if batch.downloads is not None and batch.downloads.count:
             facts.append(
                 (f"{batch.downloads.count:,} " + say("files downloaded", "个文件已下载"), "")
@@ -170,6 +173,19 @@ class Display:
                 waited = 0.0
                 sys.stderr.write(plain(view) + "\n")
                 sys.stderr.flush()
+
+
+def _workers(fleet: Fleet) -> str:
+    """Return what each worker is at: lines of its places, and its errors by kind."""
+    rows = []
+    for name, member in sorted(fleet.members.items()):
+        report = member.report
+        row = f"{name} {report.places - report.free}/{report.places}"
+        if errors := ", ".join(f"{kind} {count}" for kind, count in report.errors.items()):
+            row += f" ({errors})"
+        rows.append(row)
+    count = f"{len(rows)} " + say("workers", "个worker")
+    return printable(count + (": " + "; ".join(rows) if rows else ""))
 
 
 def plain(view: View) -> str:

@@ -17,6 +17,7 @@ SHOWN_GROUPS = 10
 def farewell(summary: Summary) -> str:
     """Return what came of a run, what failed and why, where the files are, and what to run next."""
     rows = [_lines(summary), *_calls(summary), *_failures(summary), *_files(summary)]
+    rows += _fleet(summary.fleet)
     rows += [
         f"{name}{value}"
         for name, value in (
@@ -121,3 +122,25 @@ def _nsq(summary: Summary) -> str:
             f"; {lost:,} found no room and are in the output only", f"; {lost:,}条仅在输出中"
         )
     return text
+
+
+def _fleet(fleet: dict[str, int]) -> list[str]:
+    """Return what a fleet may have paid for twice, and why."""
+    rows = []
+    if again := fleet.get("begun_again"):
+        rows.append(
+            say(
+                f"{again:,} lines were begun again after their worker fell silent: "
+                "a call that was on its way then is paid twice",
+                f"{again:,} 行因worker失联而重新运行:当时进行中的调用会被重复计费",
+            )
+        )
+    if twice := fleet.get("paid_twice"):
+        rows.append(
+            say(
+                f"{twice:,} lines came back from two workers: the first answer counts, "
+                "both are paid",
+                f"{twice:,} 行由两个worker返回:以先到者为准,两次均计费",
+            )
+        )
+    return rows

@@ -1,0 +1,72 @@
+"""What it takes to call the service: sockets, token and downloads, from the settings."""
+
+from __future__ import annotations
+
+import logging
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
+
+import httpx
+
+from gpt4batch import credentials
+from gpt4batch.assets import Downloads, guard
+from gpt4batch.check import certificates
+from gpt4batch.client import Client, fetch_token
+from gpt4batch.settings import MIB, AuthSettings, Endpoints, Settings, WorkerSettings
+from gpt4batch.tokens import Tokens
+from gpt4batch.transport import AiohttpTransport
+
+if TYPE_CHECKING:
+    from gpt4batch.control import Control
+
+log = logging.getLogger(__name__)
+
+
+def sockets(addresses: Endpoints, proxy: str) -> AiohttpTransport:
+    """Return the transport for some addresses."""
+    return AiohttpTransport(proxy=proxy, verify=certificates(addresses))
+
+
+def tokens(token: str, transport: AiohttpTransport, origin: str = "") -> Tokens:
+    """Return the token, which renews itself where the environment holds the credentials."""
+    email = os.environ.get("GPT4BATCH_EMAIL", "")
+    password = os.environ.get("GPT4BATCH_PASSWORD", "")
+    if not email or not password:
+        return Tokens(token, secrets=(password,))
+    url = os.environ.get("GPT4BATCH_TOKEN_URL", "") or AuthSettings().url
+    if origin:
+        url = origin + urlsplit(url).path
+
+    async def fetch() -> str:
+        found = await fetch_token(transport, url, email, password, AuthSettings().ttl)
+        if origin:
+            return found.access_token  # a rehearsal's, which must not replace the real one
+        try:
+            credentials.store(found)
+        except OSError as error:
+            log.warning("the new token could not be stored: %s", error.strerror)
+        return found.access_token
+
+    return Tokens(token, fetch, secrets=(password,))
+
+
+def downloads(
+    folder: Path,
+    settings: Settings | WorkerSettings,
+    addresses: Endpoints,
+    client: Client,
+    control: Control,
+) -> Downloads:
+    """Return what fetches the files that answers link to into a folder."""
+    hosts = {httpx.URL(url).host for url in (addresses.chat, addresses.upload)}
+    return Downloads(
+        folder,
+        settings.download_prefix,
+        client.open_url,
+        guard(frozenset(hosts), allow_private=settings.allow_private_downloads),
+        control,
+        retries=settings.retries,
+        max_size=settings.max_download_size * MIB,
+    )
