@@ -36,7 +36,7 @@ def parsed() -> argparse.Namespace:
     parser.add_argument(
         "--full", action="store_true", help="25 GB where 2 GB would do: lines of 5 MB"
     )
-    parser.add_argument("--rounds", type=int, help="how often each contender runs (5)")
+    parser.add_argument("--rounds", type=int, help="how often each contender runs (5; short 3)")
     parser.add_argument("--folder", help="where to work: 10 GB free, 80 GB with --full")
     program = Path(sys.executable).with_name("gpt4batch")
     parser.add_argument("--program", type=Path, default=program, help="the gpt4batch to measure")
@@ -144,7 +144,7 @@ def main() -> int:
     signal.signal(
         signal.SIGTERM, lambda *_: sys.exit(143)
     )  # so that services and files are removed
-    rounds = options.rounds or 5
+    rounds = options.rounds or (3 if options.short else 5)
     with tempfile.TemporaryDirectory(prefix="gpt4batch-bench-", dir=options.folder) as folder:
         bench = Bench(
             product=Product(options.program),

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import heapq
+import signal
+import subprocess
+import time
 from bisect import bisect_left
 from collections.abc import Iterator
 from pathlib import Path
 
 from benchmarks import services
-from benchmarks.bench import Bench, Figure, row
-from benchmarks.measure import interleaved, median
+from benchmarks.bench import Bench, Figure, expect, row
+from benchmarks.measure import environment, interleaved, median
 from benchmarks.target import latencies
 
 
@@ -46,10 +49,39 @@ def pace(bench: Bench) -> Iterator[Figure]:
         yield Figure("pace", f"{name}: first second", first, "calls")
 
 
+@row("pause")
+def pause(bench: Bench) -> Iterator[Figure]:
+    """The process stopped for three seconds at -q 100: what it missed must not leave at once."""
+    qps, lines = 100, 1_500
+    with services.target() as service, bench.place() as folder:
+        out = folder / "out.jsonl"
+        command = bench.product.batch(bench.questions(lines), out, service, qps=qps)
+        with subprocess.Popen([str(word) for word in command], env=environment()) as process:
+            try:
+                while len(service.arrivals()) < 4 * qps:
+                    time.sleep(0.1)
+                process.send_signal(signal.SIGSTOP)
+                time.sleep(3)
+            finally:
+                process.send_signal(signal.SIGCONT)
+        expect(out, lines)
+        arrivals = sorted(service.arrivals())
+    gap = max(range(1, lines), key=lambda k: arrivals[k] - arrivals[k - 1])
+    after = arrivals[gap:]
+    allowed = 1.02 * qps + 1
+    first = bisect_left(after, after[0] + 1.0)
+    tenth = bisect_left(after, after[0] + 0.1)
+    worst = worst_second(arrivals)
+    note = f"{worst} calls of {allowed:g} allowed"
+    yield Figure("pause", "worst second", worst / allowed, "×", "pace.worst", note)
+    yield Figure("pause", "first second after it", first, "calls")
+    yield Figure("pause", "first tenth of a second after it", tenth, "calls")
+
+
 @row("makespan", short=True)
 def makespan(bench: Bench) -> Iterator[Figure]:
     """A run bound by latency, 1 s ± 50 % and 60 at a time, over list scheduling of it."""
-    lines, mean = (600, 0.5) if bench.short else (1_200, 1.0)
+    lines, mean = (600, 0.5) if bench.short else (2_400, 1.0)
     best = ideal(latencies(lines, mean, 0.5, 1), 60)
     source = bench.questions(lines)
     with services.target(latency=mean, spread=0.5) as service:

@@ -9,6 +9,7 @@ from chaos.lab import (
     HOOKS,
     Bench,
     Lab,
+    Run,
     Service,
     answers_in,
     demand,
@@ -125,6 +126,9 @@ def _stopped(  # type: ignore[no-untyped-def]
     lab, bench, process, sent, lines, before, service, *, twice
 ) -> None:
     run = bench.end(process)
+    loading = b"Fatal Python error: init" in run.errors or b"KeyboardInterrupt" in run.errors
+    if loading and not bench.out.exists():  # none of our code ran yet: Python's own words
+        run = Run(-sent, b"", b"")
     # Before the run handles signals, Python's own way ends it: no call was made then.
     run.expect(128 + sent, 0, -sent)
     kept = answers_in(read_lines(bench.out)) if bench.out.exists() and run.code != -sent else 0

@@ -301,16 +301,14 @@ class Downloads:
             raise DownloadError(f"{size} bytes are more than --max-download-size allows")
 
     async def _receive(self, response: httpx.Response, part: _Part) -> None:
-        chunks = aiter(cast("AsyncIterable[bytes]", response.stream))
+        chunks = cast("AsyncIterable[bytes]", response.stream)
         try:
-            while True:
-                with anyio.fail_after(IDLE):
-                    chunk = await anext(chunks, None)
-                if chunk is None:
-                    break
-                part.file.write(chunk)
-                part.size += len(chunk)
-                self._check_size(part.size)
+            with anyio.fail_after(IDLE) as idle:
+                async for chunk in chunks:
+                    part.file.write(chunk)
+                    part.size += len(chunk)
+                    self._check_size(part.size)
+                    idle.deadline = anyio.current_time() + IDLE
         except TimeoutError:
             raise NetworkError(f"no byte for {IDLE:.0f} s", stage="download") from None
         except httpx.HTTPError as error:
@@ -328,8 +326,9 @@ def _range_start(response: httpx.Response) -> int:
 
 
 def _start_over(part: _Part) -> None:
-    part.file.seek(0)
-    part.file.truncate()
+    if part.size:  # ext4 writes a file that was truncated to the disk when it is closed
+        part.file.seek(0)
+        part.file.truncate()
     part.size, part.total, part.version = 0, None, ""
 
 

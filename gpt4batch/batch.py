@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+import os
+import shutil
 import signal
 import sys
 from contextlib import AsyncExitStack, suppress
@@ -366,6 +368,7 @@ class Batch:
         moment = datetime.now().astimezone()
         name = f".{moment:%Y%m%d-%H%M}-{self.source.stem}.jsonl"
         path = self.journal.out.with_name(name)
+        self._make_room()
         try:
             await self.journal.snapshot(path)
         except OSError as error:
@@ -375,6 +378,14 @@ class Batch:
             self._remove_snapshot()
         self.snapshot = path
         log.info("snapshot: %s", path)
+
+    def _make_room(self) -> None:
+        """Drop the last snapshot where the disk has no room for one more copy of the log."""
+        if self._snapshot is None:
+            return
+        with suppress(OSError):
+            if shutil.disk_usage(self.journal.out.parent).free < self.journal.out.stat().st_size:
+                self._remove_snapshot()
 
     def _remove_snapshot(self) -> None:
         if self.snapshot is not None:
@@ -387,6 +398,7 @@ class Batch:
         """Write the output in order; what cannot be written goes to standard error."""
         self.progress.finishing = True
         with anyio.CancelScope(shield=True):
+            self._make_room()
             try:
                 await anyio.to_thread.run_sync(self.journal.finish)
             except OutputError as error:

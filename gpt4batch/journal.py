@@ -128,9 +128,10 @@ class Journal:
         try:
             if same and fix:
                 source.size = (repaired if repair else whole)(self.out)
-            resume.read_input()
-            if fix and not same and not self.streaming and self.out.exists():
-                resume.read_output(self.out, (repaired if repair else whole)(self.out))
+            if not fix or same or self.streaming or not self.out.exists():
+                resume.read(None)
+            else:
+                resume.read(self.out, (repaired if repair else whole)(self.out))
             if fix and not repair and self.out.is_file():
                 self._fd = os.open(self.out, os.O_RDONLY)
         except OSError as error:

@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from gpt4batch.records import Line
+
 KEY_SIZE = 16
 
 
@@ -22,6 +24,15 @@ class State(IntEnum):
     PARTIAL = 1  # some asks are answered or some files are up, and nothing failed
     FAILED = 2
     DONE = 3
+
+
+def state_of(line: Line) -> State:
+    """Return how far a line says it is."""
+    if line.done:
+        return State.DONE
+    if line.error and not line.waiting:
+        return State.FAILED
+    return State.PARTIAL if line.answered or line.meta.get("uploads") else State.NEW
 
 
 class Ledger:
@@ -45,6 +56,12 @@ class Ledger:
             self.states.extend(bytes(more))
             self._places.extend(array("q", [-1]) * more)
             self._sizes.extend(array("I", [0]) * more)
+
+    def add(self, state: State, offset: int, size: int) -> None:
+        """Take in one more line, whose record lies in the log."""
+        self.states.append(state)
+        self._places.append(offset << 1)
+        self._sizes.append(size)
 
     def put(self, index: int, state: State, offset: int, size: int, *, in_input: bool) -> None:
         """Note that the latest record of a line lies at an offset."""

@@ -7,7 +7,6 @@ from collections import deque
 from typing import TYPE_CHECKING, Protocol
 
 import anyio
-from aiolimiter import AsyncLimiter
 
 from gpt4batch.control import Stopped
 
@@ -17,11 +16,15 @@ if TYPE_CHECKING:
 STEPS = 50
 """Successes that would bring the pace from nothing to where it was."""
 
-CATCHING_UP = 1.01
-"""How much faster than the full rate calls leave while the schedule is behind."""
+WINDOW, MARGIN = 1.01, 1.015
+"""In so many seconds no more calls leave than rate x `MARGIN` + 1. That is less than the promised
+rate x 1.02 + 1 in a second: calls that are held up on their way arrive nearer to the next ones."""
 
-LONGEST_LAG = 1.0
-"""Seconds by which the schedule is ever behind: what a pause missed is not made up for."""
+LONGEST_LAG = 0.2
+"""Seconds by which the schedule may be behind; what a longer pause missed is not made up for."""
+
+GRAIN = 0.001
+"""Seconds by which a call may leave early: timers are no finer."""
 
 REMEMBERED = 256
 """Calls by which the rate of what is sent and answered is measured."""
@@ -63,7 +66,6 @@ class Pacer:
         self._turn = anyio.Lock(fast_acquire=True)
         self._unlimited = rate == 0
         self._paced = rate > 0
-        self._debt = 0.0
         self._held_until = 0.0
         self._slowed_at = 0.0
         self._sent: deque[float] = deque(maxlen=REMEMBERED)
@@ -72,11 +74,9 @@ class Pacer:
 
     def set_rate(self, rate: float) -> None:
         """Change the full rate, in calls a second."""
-        # A bucket that holds a second's calls lets 2 q through in the first second; this one holds
-        # 5 ms of them, about what a timer is late.
-        burst = max(1.0, rate / 200)
-        self._limiter = AsyncLimiter(burst, burst / (rate * CATCHING_UP))
-        self._due = time.monotonic()
+        self._most = int(rate * MARGIN) + 1
+        self._sent = deque(self._sent, maxlen=max(REMEMBERED, self._most))
+        self._due = 0.0
         self._rate = self._ceiling = self._pace = rate
 
     @property
@@ -101,28 +101,31 @@ class Pacer:
         if self._paced or self.cooling:
             with self._control.waiting(new=new):
                 async with self._turn:
-                    await self._pass()
-        elif self._control.halted:
+                    return await self._pass()
+        if self._control.halted:
             raise Stopped
-        now = time.monotonic()
-        self._sent.append(now)
-        return now
+        return self._leave()
 
-    async def _pass(self) -> None:
+    async def _pass(self) -> float:
         while (held := self.cooling) > 0:  # noqa: ASYNC110 - a later 429 may prolong it
             await anyio.sleep(held)
-        self._debt += self._rate / self._pace
-        while self._debt >= 1 and self._paced:
-            await self._step()
-            self._debt -= 1
+        while self._paced and (early := self._turn_at() - time.monotonic()) > GRAIN:  # noqa: ASYNC110
+            await anyio.sleep(early)
+        return self._leave()
 
-    async def _step(self) -> None:
-        """Wait for one place in the schedule, which is absolute: a late call makes none later."""
+    def _turn_at(self) -> float:
+        """Return when the next call may leave."""
+        if len(self._sent) < self._most:
+            return self._due
+        return max(self._due, self._sent[-self._most] + WINDOW)
+
+    def _leave(self) -> float:
+        """Note that a call leaves; the schedule is absolute: a late call makes none later."""
         now = time.monotonic()
-        if self._due > now:
-            await anyio.sleep(self._due - now)
-        await self._limiter.acquire()
-        self._due = max(self._due + 1 / self._rate, time.monotonic() - LONGEST_LAG)
+        self._sent.append(now)
+        due = self._due if now - self._due < LONGEST_LAG else now
+        self._due = due + 1 / self._pace
+        return now
 
     def slow_down(self, sent: float, after: float | None) -> None:
         """Take note of a 429 to a call sent at a moment, with its Retry-After in seconds."""

@@ -26,6 +26,7 @@ record has it too.
 NOT_RUN = {"code": NOT_READY, "message": "resource is not ready"}
 NOT_DOWNLOADED = {**NOT_RUN, "stage": "download"}
 ORDER = (b"id", b"asks", b"answers", b"iErr", b"extra", b"meta")
+OPTIONAL = frozenset({"model", "gizmo_id", "answers", "iErr", "meta"})
 OWN_KEYS = frozenset({"id", "asks", "answers", "iErr", "extra", "meta"})
 BAD_LINE = "input"
 
@@ -81,8 +82,8 @@ class Line:
 
     @property
     def key(self) -> bytes:
-        """Return the 16 bytes by which a line is recognised: a digest of its id and asks."""
-        return _key(self.id, self.asks)
+        """Return the 16 bytes by which the line is recognised."""
+        return key_of(self.id, self.asks)
 
     def answers(self) -> list[bytes]:
         """Return the text of the answers that the line has."""
@@ -111,53 +112,56 @@ def parse_line(raw: bytes, index: int = 0, number: int = 0) -> Line:
     asks = doc["asks"]
     if not isinstance(asks, list) or not asks:
         raise BadLine("asks must be a list of at least one ask")
-    failure = doc.get("iErr")
+    items = tuple([_ask(ask, place) for place, ask in enumerate(asks)])
+    line = Line(raw, items, _id(doc.get("id"), "id"), index=index, number=number)
+    if not OPTIONAL.isdisjoint(doc):
+        _take_optional(line, doc)
+    return line
+
+
+def _take_optional(line: Line, doc: dict[str, Any]) -> None:
+    """Take in what only some lines of an input have."""
+    failure, meta = doc.get("iErr"), doc.get("meta")
     if failure is not None and not isinstance(failure, dict):
         raise BadLine(f"iErr must be an object, not {_kind(failure)}")
-    meta = doc.get("meta")
-    return Line(
-        raw,
-        tuple([_ask(ask, place) for place, ask in enumerate(asks)]),
-        _id(doc.get("id"), "id"),
-        _text(doc.get("model"), "model"),
-        _text(doc.get("gizmo_id"), "gizmo_id"),
-        _answered(doc.get("answers"), len(asks)),
-        failure or None,
-        meta if isinstance(meta, dict) else {},
-        index,
-        number,
-    )
+    line.model = _text(doc.get("model"), "model")
+    line.gizmo_id = _text(doc.get("gizmo_id"), "gizmo_id")
+    line.answered = _answered(doc.get("answers"), len(line.asks))
+    line.error = failure or None
+    line.meta = meta if isinstance(meta, dict) else {}
 
 
-class Glance(NamedTuple):
-    """What the beginning of a line of output tells."""
+def glance(raw: bytes) -> bytes | None:
+    """Return the beginning of a line of output that is done, up to its answers.
 
-    key: bytes
-    done: bool
-
-
-def glance(raw: bytes) -> Glance | None:
-    """Return the key of a line of output and whether it is done, from its beginning alone.
-
-    Reading the answers takes three quarters of the time of looking through an output. A line of
-    several asks, or one whose answers do not follow its asks, has to be read whole: None.
+    Reading the answers takes three quarters of the time of looking through an output. A line whose
+    answers do not follow its asks has to be read whole: None.
     """
     # Outside of a string only: in a string the quote would be escaped, or end it.
     head, separator, tail = raw.partition(b',"answers":')
-    if not separator:
-        return None
+    return head if separator and tail.startswith(b"[{") and b'"iErr"' not in tail else None
+
+
+def asked_in(head: bytes) -> tuple[Id, Ask] | None:
+    """Return id and ask of a line from its beginning; None for several asks or none."""
     try:
         doc = jsonl.loads(head + b"}")
-        asks = doc["asks"]
-        if len(asks) != 1:
-            return None
-        key = _key(_id(doc.get("id"), "id"), (_ask(asks[0], 0),))
-    except (jsonl.JSONError, KeyError, TypeError, BadLine):
+        (ask,) = doc["asks"]
+        return _id(doc.get("id"), "id"), _ask(ask, 0)
+    except (jsonl.JSONError, KeyError, TypeError, ValueError):
         return None
-    return Glance(key, b'"iErr"' not in tail and tail.startswith(b"[{"))
 
 
-def _key(line_id: Id, asks: tuple[Ask, ...]) -> bytes:
+def begins_alike(raw: bytes, head: bytes) -> bool:
+    """Tell whether a line of input has the very text of id and asks that a line of output has."""
+    rest = raw[len(head) :]
+    if not raw.startswith(head) or rest[:1] not in (b",", b"}"):
+        return False
+    return b'"asks"' not in rest and b'"id"' not in rest  # of equal keys the last one counts
+
+
+def key_of(line_id: Id, asks: tuple[Ask, ...]) -> bytes:
+    """Return the 16 bytes by which lines are recognised: a digest of id and asks."""
     return blake2b(jsonl.dumps((line_id, [tuple(ask) for ask in asks])), digest_size=16).digest()
 
 

@@ -9,8 +9,18 @@ from array import array
 from typing import IO, TYPE_CHECKING, Any
 
 from gpt4batch import jsonl
-from gpt4batch.ledger import Equals, KeyIndex, Ledger, State
-from gpt4batch.records import LOG_MARK, BadLine, Line, glance, is_bad_record, parse_line
+from gpt4batch.beside import Beside
+from gpt4batch.ledger import Equals, KeyIndex, Ledger, State, state_of
+from gpt4batch.records import (
+    LOG_MARK,
+    BadLine,
+    Line,
+    asked_in,
+    glance,
+    is_bad_record,
+    key_of,
+    parse_line,
+)
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -37,34 +47,84 @@ class Resume:
         self._source = source
         self._fix = fix
         self._keys: KeyIndex | None = KeyIndex() if fix else None
+        self._beside: Beside | None = None
         self._output = -1
         self._next = 0
 
-    def read_input(self) -> None:
-        """Read the input, and the results that its lines carry."""
+    def read(self, out: Path | None, size: int = 0) -> None:
+        """Read the input with its own results, and those in the first `size` bytes of an output.
+
+        `in_order` then tells whether the output holds one line per input line in their order,
+        `orphans` where the answers begin that belong to no line of the input.
+        """
+        if out is None:
+            self._read_input()
+            return
+        with Beside(out, size) as self._beside:
+            self._read_input()
+        self._read_output(out, size, self._beside)
+
+    def _read_input(self) -> None:
         self._source.scan(self._see)
         self.ledger.grow(len(self._source))
         if self._source.is_log:
+            self._leave()
             self._take_log()
         if not self._fix:
             self.ledger = Ledger()
         self.ledger.grow(len(self._source))
 
-    def read_output(self, out: Path, size: int) -> None:
-        """Read the results that the first `size` bytes of the output hold.
+    def _see(self, line: Line) -> None:
+        """Take in a line of the input."""
+        if self._keys is None:
+            return
+        if line.answered or line.error or line.meta:
+            self._take_carried(line)
+        if self._beside is not None and self._beside.follows:
+            if self._beside.take(line):
+                return
+            self._add_keys(line.index)
+        self._keys.add(line.key, line.index)
 
-        `in_order` then tells whether it holds one line per input line in their order, `orphans`
-        where the answers begin that belong to no line of the input.
-        """
+    def _take_carried(self, line: Line) -> None:
+        """Note the result that a line of the input carries."""
+        state = state_of(line)
+        if state is not State.NEW:
+            self.ledger.grow(line.index + 1)
+            start = self._source.start(line.index)
+            self.ledger.put(line.index, state, start, len(line.raw), in_input=True)
+
+    def _leave(self) -> None:
+        """Take the output in after the log that the input is, and not beside it."""
+        if self._beside is not None:
+            if self._beside.follows:
+                self._add_keys(len(self._source))
+            self._beside.forget()
+
+    def _add_keys(self, end: int) -> None:
+        """Add the keys of the lines before `end`, none of which was added so far."""
+        assert self._keys is not None
+        for index in range(end):
+            if self._source.bad_reason(index) is None:
+                self._keys.add(self._source.line(index).key, index)
+
+    def _read_output(self, out: Path, size: int, beside: Beside) -> None:
+        """Read what the output holds from where it no longer followed the input."""
+        assert self._keys is not None
         with out.open("rb", buffering=BUFFER) as file:
             self._output = file.fileno()
-            self.in_order, start = True, 0
+            start = file.seek(beside.end)
+            if start < size and beside.follows:
+                self._add_keys(len(self._source))
+            whole = start == size and len(beside.found) == len(self._source)
+            self.in_order = whole and not self._source.bad_count
+            self._next = self._keys.after(len(beside.found) - 1) if beside.found else 0
+            self._take_found(beside.found)
             for raw in file:
                 if start >= size:
                     break
                 self._take_record(start, raw)
                 start += len(raw)
-        self.in_order = self.in_order and self._next == len(self.ledger)
         if self.orphans:
             log.warning(
                 "%s: %d results are of no line of this input; they are kept aside at the end",
@@ -72,27 +132,23 @@ class Resume:
                 len(self.orphans),
             )
 
-    def _see(self, line: Line) -> None:
-        """Take in a line of the input."""
-        if self._keys is None:
+    def _take_found(self, found: Ledger) -> None:
+        """Note what was found beside the input."""
+        if self.ledger.count(State.NEW) == len(self.ledger):
+            found.grow(len(self.ledger))
+            self.ledger = found
             return
-        self._keys.add(line.key, line.index)
-        if not (line.answered or line.error or line.meta):
-            return
-        state = state_of(line)
-        if state is not State.NEW:
-            self.ledger.grow(line.index + 1)
-            start = self._source.start(line.index)
-            self.ledger.put(line.index, state, start, len(line.raw), in_input=True)
+        for index in range(len(found)):
+            if place := found.place(index):
+                offset, size, _ = place
+                self._put(index, State(found.states[index]), offset, size, in_input=False)
 
     def _take_log(self) -> None:
         """Read an input that is the log of a run that was killed."""
         source = self._source
         if self._keys is None:
             self._keys = KeyIndex()
-            for index in range(len(source)):
-                if source.bad_reason(index) is None:
-                    self._keys.add(source.line(index).key, index)
+            self._add_keys(len(source))
         for start, number, raw in source.log_records():
             self._take_log_record(start, number, raw)
 
@@ -112,21 +168,20 @@ class Resume:
             self.in_order = False
             return
         marked = raw.startswith(LOG_MARK)
-        seen = None if marked else glance(raw)
-        if seen is not None and seen.done and self._is_next(seen.key):
+        head = None if marked else glance(raw)
+        seen = asked_in(head) if head else None
+        if seen is not None and self._is_next(key_of(seen[0], (seen[1],))):
             self._note_next(State.DONE, start, len(raw))
             return
         try:
             line = parse_line(raw)
         except BadLine:
-            self.in_order = False
             if not is_bad_record(raw):
                 self.orphans.append(start)
             return
         if not marked and self._is_next(line.key):
             self._note_next(state_of(line), start, len(raw))
             return
-        self.in_order = False
         if not self._assign(line, start, in_input=False) and line.answered:
             self.orphans.append(start)
 
@@ -186,15 +241,6 @@ class Resume:
         if state is State.DONE:
             return equals.claim_done(done=done, continues=continues)
         return equals.claim(begun=line.answered > 0, done=done, continues=continues)
-
-
-def state_of(line: Line) -> State:
-    """Return how far a line says it is."""
-    if line.done:
-        return State.DONE
-    if line.error and not line.waiting:
-        return State.FAILED
-    return State.PARTIAL if line.answered or line.meta.get("uploads") else State.NEW
 
 
 def repaired(out: Path) -> int:

@@ -91,7 +91,8 @@ class Source:
             if not is_bad_record(raw):
                 self.bad.append(InputError(self.path, number, str(error)))
             return
-        self._note(start, number)
+        self._starts.append(start)
+        self._numbers.append(number)
         see(line)
 
     @property

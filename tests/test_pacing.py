@@ -93,6 +93,25 @@ async def test_halved_pace_is_kept() -> None:
     assert moments[-1] - moments[0] >= 30 / 100 * 0.9
 
 
+async def test_short_pause_makes_no_later_call_late() -> None:
+    pacer = Pacer(100.0, Control())
+    moments = []
+    for number in range(41):
+        moments.append(await pacer.wait())
+        if number == 10:
+            time.sleep(0.1)  # the whole process is held up
+    assert moments[-1] - moments[0] < 0.4 + 0.09
+
+
+async def test_what_a_long_pause_missed_is_not_made_up_for() -> None:
+    pacer = Pacer(100.0, Control())
+    for _ in range(10):
+        await pacer.wait()
+    time.sleep(0.5)  # the whole process is suspended
+    moments = [await pacer.wait() for _ in range(21)]
+    assert moments[-1] - moments[0] >= 0.19
+
+
 async def test_wait_ends_when_the_run_is_halted() -> None:
     control = Control()
     pacer = Pacer(0.01, control)

@@ -7,12 +7,14 @@ import sys
 from functools import partial
 from hashlib import sha256
 from pathlib import Path
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import anyio
 import pytest
 
 from gpt4batch import jsonl
+from gpt4batch.journal import Journal
 from gpt4batch.mock.assets import asset_bytes
 from gpt4batch.mock.replies import answer_text
 
@@ -408,6 +410,31 @@ async def test_snapshot_is_whole_in_order_usable_and_removed_at_the_end(
     assert snapshots() == []
     summary = await bench.run(service.origin, input="kept.jsonl", out="end.jsonl", fix=True)
     assert (summary.done, summary.done_before, summary.chats) == (3, 2, 1)
+
+
+async def test_last_snapshot_gives_way_where_the_disk_has_no_room_for_two(
+    bench: Bench, service: MockService, until: Until, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The log has all that a snapshot has: a disk with room for one more copy is enough."""
+    bench.write(bench.line(1, "one [[mock:hang*1]]"), bench.line(2, "two"))
+    written: list[list[str]] = []
+    snapshot = Journal.snapshot
+
+    async def noted(journal: Journal, path: Path) -> None:
+        written.append(bench.names(".2*-in.jsonl"))
+        await snapshot(journal, path)
+
+    monkeypatch.setattr(Journal, "snapshot", noted)
+    monkeypatch.setattr("shutil.disk_usage", lambda _: SimpleNamespace(free=1))
+    async with anyio.create_task_group() as group:
+
+        async def run() -> None:
+            await bench.run(service.origin, rdb_interval=0.005)
+
+        group.start_soon(run)
+        await until(lambda: len(written) == 3)
+        group.cancel_scope.cancel()
+    assert written == [[], [], []]
 
 
 async def test_no_snapshot_is_made_without_rdb(

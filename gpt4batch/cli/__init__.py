@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import resource
 import sys
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import typer
 
@@ -14,6 +14,9 @@ from gpt4batch.cli.flags import Command, Group, command_of, rewrite, say
 from gpt4batch.cli.logs import printable
 from gpt4batch.errors import Gpt4BatchError
 from gpt4batch.settings import flags_of
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 COMMANDS = {
     "authsvc": authsvc,
@@ -26,8 +29,11 @@ COMMANDS = {
 """Each command's module: its `SETTINGS`, its `action` and its `HELP` in English and Chinese."""
 
 
-def application() -> typer.Typer:
-    """Return the typer application with every command."""
+def application(words: Sequence[str] = ()) -> typer.Typer:
+    """Return the typer application with every command, or only the one that `words` begin with.
+
+    A command takes the start-up 5 to 10 ms.
+    """
     app = typer.Typer(
         name="gpt4batch",
         cls=Group,
@@ -40,7 +46,8 @@ def application() -> typer.Typer:
         context_settings={"help_option_names": ["-h", "--help"]},
     )
     app.callback()(top)
-    for name, module in COMMANDS.items():
+    named = {name: COMMANDS[name] for name in words[:1] if name in COMMANDS}
+    for name, module in (named or COMMANDS).items():
         command = command_of(module.SETTINGS, module.action)
         app.command(name, cls=Command, help=say(*module.HELP))(command)
     return app
@@ -66,7 +73,7 @@ def main(argv: list[str] | None = None) -> NoReturn:
     words = sys.argv[1:] if argv is None else argv
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # a core file would hold the token
     try:
-        sys.exit(application()(prepared(words), standalone_mode=True))
+        sys.exit(application(words)(prepared(words), standalone_mode=True))
     except Gpt4BatchError as error:
         typer.echo(printable(f"gpt4batch: {error}"), err=True)
         sys.exit(error.exit_code)

@@ -1,0 +1,68 @@
+"""An output read beside its input, as long as each record is that of the next line."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from gpt4batch.ledger import Ledger, State, state_of
+from gpt4batch.records import LOG_MARK, BadLine, asked_in, begins_alike, glance, parse_line
+
+if TYPE_CHECKING:
+    from pathlib import Path
+    from typing import Self
+
+    from gpt4batch.records import Line
+
+BUFFER = 1 << 20
+
+
+class Beside:
+    """The output of a finished run, which needs no table of keys: its order is that of the input.
+
+    `found` is what its records tell of the lines so far, `end` the offset up to which it was read,
+    `follows` whether every line so far had its record there.
+    """
+
+    def __init__(self, path: Path, size: int) -> None:
+        self._size = size
+        self._file = path.open("rb", buffering=BUFFER)
+        self.found = Ledger()
+        self.end = 0
+        self.follows = True
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._file.close()
+
+    def forget(self) -> None:
+        """Drop what was found."""
+        self.found, self.end, self.follows = Ledger(), 0, False
+
+    def take(self, line: Line) -> bool:
+        """Take the next record in and return True, where it is one of this line."""
+        raw = self._file.readline() if self.end < self._size else b""
+        state = _state_in(raw, line)
+        if state is None:
+            self.follows = False
+            return False
+        if len(self.found.states) != line.index:
+            self.found.grow(line.index)
+        self.found.add(state, self.end, len(raw))
+        self.end += len(raw)
+        return True
+
+
+def _state_in(raw: bytes, line: Line) -> State | None:
+    """Return how far a record says that a line is; None if it is no ordered record of the line."""
+    if raw.startswith(LOG_MARK):
+        return None
+    head = glance(raw) if len(line.asks) == 1 else None
+    if head and (begins_alike(line.raw, head) or asked_in(head) == (line.id, line.asks[0])):
+        return State.DONE
+    try:
+        record = parse_line(raw)
+    except BadLine:
+        return None
+    return state_of(record) if (record.id, record.asks) == (line.id, line.asks) else None
