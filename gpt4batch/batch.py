@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
 import shutil
 import signal
 import sys
@@ -381,7 +380,7 @@ class Batch:
 
     def _make_room(self) -> None:
         """Drop the last snapshot where the disk has no room for one more copy of the log."""
-        if self._snapshot is None:
+        if self.snapshot is None:
             return
         with suppress(OSError):
             if shutil.disk_usage(self.journal.out.parent).free < self.journal.out.stat().st_size:
