@@ -7,6 +7,7 @@ from collections import deque
 from typing import TYPE_CHECKING, Protocol
 
 import anyio
+from aiolimiter import AsyncLimiter
 
 from gpt4batch.control import Stopped
 
@@ -16,9 +17,12 @@ if TYPE_CHECKING:
 STEPS = 50
 """Successes that would bring the pace from nothing to where it was."""
 
-WINDOW, MARGIN = 1.01, 1.015
-"""In so many seconds no more calls leave than rate x `MARGIN` + 1. That is less than the promised
+WINDOW = 1.01
+"""In so many seconds no more calls leave than the rate + 1. That is less than the promised
 rate x 1.02 + 1 in a second: calls that are held up on their way arrive nearer to the next ones."""
+
+CATCHING_UP = 1.25
+"""How much faster than the full rate calls leave while the schedule is behind."""
 
 LONGEST_LAG = 0.2
 """Seconds by which the schedule may be behind; what a longer pause missed is not made up for."""
@@ -33,7 +37,10 @@ FIRST_GUESS = 10.0
 """Calls a second, at least, that a run without a limit is slowed down from by its first 429."""
 
 SLOWEST = 1 / 16
-"""The least share of the full rate that 429s can bring the pace down to."""
+"""The share of the full rate below which 429s do not bring the pace, nor below 1 a second."""
+
+ROOM = 8
+"""How many times what the service answers the pace is taken to be able to reach."""
 
 
 class Pace(Protocol):
@@ -54,7 +61,7 @@ class Pacer:
 
     A 429 halves the pace for everyone, once for all the calls that were sent at the old pace, and
     each success brings a fiftieth of it back. A service that lets through far less than the rate
-    is approached in smaller steps: of four times what it answers. A Retry-After holds everyone.
+    is approached in smaller steps: of eight times what it answers. A Retry-After holds everyone.
 
     Args:
         rate: Calls a second; 0 is no limit until a 429 asks for one.
@@ -74,7 +81,9 @@ class Pacer:
 
     def set_rate(self, rate: float) -> None:
         """Change the full rate, in calls a second."""
-        self._most = int(rate * MARGIN) + 1
+        self._most = int(rate) + 1
+        burst = max(1.0, rate / 50)
+        self._limiter = AsyncLimiter(burst, burst / (rate * CATCHING_UP))
         self._sent = deque(self._sent, maxlen=max(REMEMBERED, self._most))
         self._due = 0.0
         self._rate = self._ceiling = self._pace = rate
@@ -109,6 +118,8 @@ class Pacer:
     async def _pass(self) -> float:
         while (held := self.cooling) > 0:  # noqa: ASYNC110 - a later 429 may prolong it
             await anyio.sleep(held)
+        if self._paced:
+            await self._limiter.acquire()
         while self._paced and (early := self._turn_at() - time.monotonic()) > GRAIN:  # noqa: ASYNC110
             await anyio.sleep(early)
         return self._leave()
@@ -141,8 +152,9 @@ class Pacer:
         if answered := _per_second(self._answered, now, 5.0):
             # Few answers may also mean few lines left, which says nothing of the service.
             least = max(1.0, self._rate * SLOWEST)
-            self._ceiling = min(self._rate, max(least, 4 * answered))
-        self._pace = max(self._ceiling * SLOWEST, min(self._pace, self._ceiling) / 2)
+            self._ceiling = min(self._rate, max(least, ROOM * answered))
+        slowest = min(1.0, self._rate * SLOWEST)
+        self._pace = max(slowest, min(self._pace, self._ceiling) / 2)
 
     def speed_up(self) -> None:
         """Take note of a success."""
