@@ -49,7 +49,9 @@ def _translated(error: Exception) -> httpx.HTTPError:
     text = str(error) or "the connection was lost"
     if isinstance(error, aiohttp.ClientHttpProxyError):  # its text has the proxy's password
         text = f"the proxy answered {error.status} {error.message}"
-    elif isinstance(error, aiohttp.ClientConnectorError) and error.os_error is not None:
+    elif isinstance(error, aiohttp.ClientConnectorError) and not isinstance(
+        error, aiohttp.ClientSSLError
+    ):  # those of certificates tell more themselves
         number = error.os_error.errno or 0
         reason = os.strerror(number) if number > 0 else error.os_error.strerror
         text = f"cannot connect to {error.host}:{error.port}: {reason}"
