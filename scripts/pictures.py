@@ -1,4 +1,4 @@
-"""Take the pictures in docs/pictures: the real tool in a terminal, its screen drawn as SVG."""
+"""Take the pictures in docs/pictures: the real tool, in a terminal (as SVG) and a browser."""
 
 from __future__ import annotations
 
@@ -10,11 +10,17 @@ import sys
 import tempfile
 import termios
 import time
+from colorsys import hsv_to_rgb
 from dataclasses import dataclass
 from fcntl import ioctl
+from itertools import count
+from math import sin
 from pathlib import Path
+from typing import TYPE_CHECKING
+from zlib import compress, crc32
 
 import pyte
+import screenshots
 from rich.cells import cell_len
 from rich.console import Console
 from rich.style import Style
@@ -23,17 +29,24 @@ from rich.text import Text
 
 from gpt4batch import jsonl
 
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
 ROOT = Path(__file__).resolve().parent.parent
 FOLDER = ROOT / "docs/pictures"
-PICTURE = ROOT / "examples/img/lake.png"
 TOOL = Path(sys.executable).with_name("gpt4batch")
-WIDTH, HEIGHT = 92, 40
+WIDTH, HEIGHT = 100, 40
 LINES = 120
+LOST = 40
+"""The line whose picture is missing."""
 QUIET = 0.1
 """Seconds without output that tell a whole frame from a half one."""
+LONGEST = 120
 SHOWN_FOLDER = "/home/you/batch"
 
 FAULTS = {
+    "GPT4BATCH_ASSET_RATE": "0",
+    "GPT4BATCH_CONTENT_ERROR_RATE": "0.035",
     "GPT4BATCH_RATE_LIMIT_RATE": "0.02",
     "GPT4BATCH_ERROR_RATE": "0.03",
     "GPT4BATCH_LATENCY": "1",
@@ -49,14 +62,9 @@ font-size: {char_height}px; line-height: {line_height}px;
 .{unique_id}-title {{ font-size: 18px; font-weight: bold; font-family: sans-serif }}
 {styles}
 </style>
-<defs>
-<clipPath id="{unique_id}-clip-terminal">
-<rect x="0" y="0" width="{terminal_width}" height="{terminal_height}" />
-</clipPath>
-{lines}
-</defs>
+<defs>{lines}</defs>
 {chrome}
-<g transform="translate({terminal_x}, {terminal_y})" clip-path="url(#{unique_id}-clip-terminal)">
+<g transform="translate({terminal_x}, {terminal_y})">
 {backgrounds}
 <g class="{unique_id}-matrix">
 {matrix}
@@ -84,72 +92,113 @@ THEME = TerminalTheme(
 
 @dataclass(frozen=True)
 class Shot:
-    """A picture: what is typed, in which language, and after how many seconds it is taken."""
+    """A command in a terminal: the picture of its end, and perhaps one while it runs."""
 
-    name: str
+    end: str
     command: str
-    lang: str = "C.UTF-8"
-    after: float | None = None
-    faults: bool = False
+    running: str = ""
+    after: float = 0
+    """Seconds after which the picture of the running command is taken."""
+    key: bytes = b""
+    """What is typed then."""
 
 
 BATCH = "gpt4batch batchsvc --mock -i prompts.jsonl -o out.jsonl -d pictures -q 12 -g 30"
 SHOTS = (
-    Shot("running.svg", BATCH, after=7, faults=True),
-    Shot("finished.svg", f"{BATCH} -f=true", faults=True),
-    Shot("running.zh-CN.svg", BATCH, lang="zh_CN.UTF-8", after=7, faults=True),
-    Shot("finished.zh-CN.svg", f"{BATCH} -f=true", lang="zh_CN.UTF-8", faults=True),
+    Shot("check", BATCH.replace("batchsvc", "check")),
+    Shot("interrupted", BATCH, running="running", after=7, key=b"\x03"),
+    Shot("finished", f"{BATCH} -f=true", running="resumed", after=3),
 )
+LANGUAGES = {"": "C.UTF-8", ".zh-CN": "zh_CN.UTF-8"}
+"""How the names of pictures end, and the locale they are taken in."""
+
+
+def photo(number: int) -> bytes:
+    """Return a PNG of a sun over hills, in colours of its own."""
+    rows = bytearray()
+    for y in range(120):
+        rows.append(0)  # the row's filter: none
+        for x in range(160):
+            rows += bytes(_pixel(number, x, y))
+    head = struct.pack(">IIBBBBB", 160, 120, 8, 2, 0, 0, 0)
+    parts = [(b"IHDR", head), (b"IDAT", compress(rows, 9)), (b"IEND", b"")]
+    chunks = [
+        struct.pack(">I", len(data)) + kind + data + struct.pack(">I", crc32(kind + data))
+        for kind, data in parts
+    ]
+    return b"\x89PNG\r\n\x1a\n" + b"".join(chunks)
+
+
+def _pixel(number: int, x: int, y: int) -> tuple[int, int, int]:
+    hue = number * 0.381966 % 1  # the golden section: no two neighbours are alike
+    hill = 78 + 14 * sin(x / 23 + number) + 8 * sin(x / 9 + 2 * number)
+    sun = (x - 30 - number * 37 % 100) ** 2 + (y - 34) ** 2 < 190
+    light = (0.35, 0.6, 0.45) if y > hill else (0.1, 0.9, 1) if sun else (0, 0.45, 0.7 + y / 400)
+    red, green, blue = hsv_to_rgb(hue + light[0] if not sun or y > hill else 0.14, *light[1:])
+    return int(red * 255), int(green * 255), int(blue * 255)
 
 
 def write_input(path: Path) -> None:
     """Write a batch: pictures to describe, and one that is not there."""
-    (path.parent / PICTURE.name).write_bytes(PICTURE.read_bytes())
+    hue = count()
     with path.open("wb") as file:
         for number in range(1, LINES + 1):
             asks: list[dict[str, object]] = [{"id": "a-1", "content": f"Describe photo {number}"}]
             if number % 8 == 0:
-                asks[0]["images"] = [PICTURE.name if number != 40 else "lost.png"]
+                name = f"photo-{number}.png"
+                asks[0]["images"] = [name]
+                if number != LOST:
+                    (path.parent / name).write_bytes(photo(next(hue)))
                 asks.append({"id": "a-2", "content": "Now in one sentence"})
             file.write(jsonl.dumps({"id": f"photo-{number}", "asks": asks}) + b"\n")
 
 
-def screen_of(shot: Shot, folder: Path) -> pyte.Screen:
-    """Run a command in a terminal and return its screen, at the end or while it runs."""
-    screen = pyte.Screen(WIDTH, HEIGHT)
-    stream = pyte.ByteStream(screen)
-    words = [str(TOOL), *shot.command.split()[1:]]
-    child, terminal = pty.fork()
-    if child == 0:
-        os.chdir(folder)
-        faults = FAULTS if shot.faults else {}
+class Terminal:
+    """A terminal in which one command runs."""
+
+    def __init__(self, command: str, folder: Path, lang: str) -> None:
+        self.screen = pyte.Screen(WIDTH, HEIGHT)
+        self._stream = pyte.ByteStream(self.screen)
+        self._folder = str(folder).encode()
+        words = [str(TOOL), *command.split()[1:]]
         kept = {name: os.environ[name] for name in ("PATH", "HOME") if name in os.environ}
-        os.execve(
-            words[0], words, {**kept, **faults, "TERM": "xterm-256color", "LC_ALL": shot.lang}
-        )
-    ioctl(terminal, termios.TIOCSWINSZ, struct.pack("HHHH", HEIGHT, WIDTH, 0, 0))
-    deadline = time.monotonic() + (shot.after or 120)
-    shown = str(folder).encode()
-    while select.select([terminal], [], [], max(deadline - time.monotonic(), QUIET))[0]:
-        try:
-            data = os.read(terminal, 65536)
-        except OSError:  # how Linux tells that the other side has gone
-            break
-        stream.feed(data.replace(shown, SHOWN_FOLDER.encode()))
-    if shot.after is not None:
-        os.write(terminal, b"\x03")
-        _drain(terminal)
-    os.close(terminal)
-    os.waitpid(child, 0)
-    return screen
+        self._child, self._terminal = pty.fork()
+        if self._child == 0:
+            os.chdir(folder)
+            more = {"TERM": "xterm-256color", "LC_ALL": lang}
+            os.execve(words[0], words, {**kept, **FAULTS, **more})
+        ioctl(self._terminal, termios.TIOCSWINSZ, struct.pack("HHHH", HEIGHT, WIDTH, 0, 0))
+
+    def watch(self, seconds: float) -> None:
+        """Follow the screen for so long, or until the command has ended."""
+        deadline = time.monotonic() + seconds
+        while select.select([self._terminal], [], [], max(deadline - time.monotonic(), QUIET))[0]:
+            try:
+                data = os.read(self._terminal, 65536)
+            except OSError:  # how Linux tells that the other side has gone
+                break
+            self._stream.feed(data.replace(self._folder, SHOWN_FOLDER.encode()))
+
+    def press(self, key: bytes) -> None:
+        """Type something."""
+        os.write(self._terminal, key)
+
+    def close(self) -> None:
+        """Wait for the command to end."""
+        os.close(self._terminal)
+        os.waitpid(self._child, 0)
 
 
-def _drain(terminal: int) -> None:
-    try:
-        while os.read(terminal, 65536):
-            pass
-    except OSError:
-        return
+def take(shot: Shot, folder: Path, lang: str) -> Iterator[tuple[str, str]]:
+    """Run a command in a terminal and yield its pictures: their names, and the SVG."""
+    terminal = Terminal(shot.command, folder, lang)
+    if shot.running:
+        terminal.watch(shot.after)
+        yield shot.running, draw(shot.running, shot.command, terminal.screen)
+        terminal.press(shot.key)
+    terminal.watch(LONGEST)
+    terminal.close()
+    yield shot.end, draw(shot.end, shot.command, terminal.screen)
 
 
 def line_of(screen: pyte.Screen, row: int) -> Text:
@@ -171,18 +220,17 @@ def _colour(name: str) -> str | None:
     return names.get(name, name.replace("bright", "bright_", 1))
 
 
-def draw(shot: Shot, screen: pyte.Screen) -> str:
+def draw(name: str, command: str, screen: pyte.Screen) -> str:
     """Return a screen as SVG, under the command line that made it."""
     with Path(os.devnull).open("w") as nowhere:
         console = Console(record=True, width=WIDTH, file=nowhere)
-        console.print(Text.assemble(("$ ", "bold green"), shot.command))
+        console.print(Text.assemble(("$ ", "bold green"), command))
         rows = [line_of(screen, row) for row in range(screen.lines)]
         while rows and not rows[-1].plain.strip():
             rows.pop()
         for row in rows:
             assert cell_len(row.plain) <= WIDTH, row.plain
             console.print(row, overflow="ignore", crop=False, no_wrap=True)
-        name = shot.name.partition(".")[0]
         return console.export_svg(
             title="gpt4batch", theme=THEME, code_format=FORMAT, unique_id=name
         )
@@ -191,15 +239,18 @@ def draw(shot: Shot, screen: pyte.Screen) -> str:
 def main() -> None:
     """Take every picture, in the order in which a user would see them."""
     FOLDER.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix="b") as temporary:
-        for shot in SHOTS:
-            folder = Path(temporary) / shot.lang[:2]  # short: causes are cut after 100 characters
-            if not folder.exists():
-                folder.mkdir()
-                write_input(folder / "prompts.jsonl")
-            text = draw(shot, screen_of(shot, folder))
-            (FOLDER / shot.name).write_text(text)
-            print(f"docs/pictures/{shot.name}")
+    for ending, lang in LANGUAGES.items():
+        with tempfile.TemporaryDirectory(prefix="b") as temporary:
+            folder = Path(temporary)  # a short name: causes are cut after 100 characters
+            write_input(folder / "prompts.jsonl")
+            for shot in SHOTS:
+                for name, text in take(shot, folder, lang):
+                    (FOLDER / f"{name}{ending}.svg").write_text(text)
+                    print(f"docs/pictures/{name}{ending}.svg")
+            output = folder / "out.jsonl"
+            output.write_text(output.read_text().replace(temporary, SHOWN_FOLDER))
+            for path in screenshots.take(folder, FOLDER, ending, lang):
+                print(f"docs/pictures/{path.name}")
 
 
 if __name__ == "__main__":
