@@ -425,6 +425,7 @@ class Batch:
             chats=progress.chats,
             chats_in_all=self._chats_in_all(),
             retries=progress.retries,
+            unanswered=self.client.unanswered,
             uploads=self.client.calls - progress.chats,
             downloads=files.count if files else 0,
             download_bytes=files.bytes if files else 0,

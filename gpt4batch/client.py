@@ -59,6 +59,9 @@ QUOTA = re.compile(
 )
 REDIRECTS = (301, 302, 303, 307, 308)
 REDIRECTS_FOLLOWED = 5
+CUT_OFF = (httpx.ReadError, httpx.RemoteProtocolError)
+"""A chat that ends so was sent: it may be paid for, though no answer came."""
+
 PASSING = (408, 425)
 TOKEN_TIMEOUT = 60.0
 
@@ -133,6 +136,7 @@ class Client:
         self._upload_url = httpx.URL(endpoints.upload)
         self._sent: dict[int, float] = {}
         self.calls = 0
+        self.unanswered = 0
 
     @property
     def in_flight(self) -> int:
@@ -285,8 +289,10 @@ class Client:
         try:
             return await self._transport.handle_async_request(request)
         except httpx.ReadTimeout:
+            self.unanswered += stage == "chat"
             raise NetworkError(f"no answer within {self._timeout:g} s", stage=stage) from None
         except httpx.HTTPError as error:
+            self.unanswered += stage == "chat" and isinstance(error, CUT_OFF)
             raise NetworkError(self._scrub(str(error) or repr(error)), stage=stage) from error
         finally:
             del self._sent[number]

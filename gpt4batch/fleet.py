@@ -619,6 +619,11 @@ class Fleet:
         return sum(member.report.places - member.report.free for member in self.members.values())
 
     @property
+    def unanswered(self) -> int:
+        """Return 0: workers see to replies that never arrive, and do not report them."""
+        return 0
+
+    @property
     def calls(self) -> int:
         """Return the calls that are known of."""
         return self._progress.chats

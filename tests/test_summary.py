@@ -76,6 +76,23 @@ async def test_summary_that_cannot_be_written_is_refused(bench: Bench) -> None:
 # Calls, this run and all
 
 
+async def test_chats_without_a_reply_are_counted_and_shown(
+    bench: Bench, service: MockService
+) -> None:
+    bench.write(bench.line(1, "a [[mock:reset*1]]"), bench.line(2, "b [[mock:cut*1]]"))
+    words = bench.batchsvc(service.origin, "--summary", "sum.json")
+    result = await bench.call(*words)
+    assert result.code == 0
+    assert jsonl.loads((bench.folder / "sum.json").read_bytes())["unanswered"] == 2
+    assert "2 chats without a reply, which may be paid for" in result.err
+
+
+async def test_chats_that_were_never_sent_are_not_counted_as_unanswered(bench: Bench) -> None:
+    bench.write(bench.line(1, "a"))
+    summary = await bench.run("http://127.0.0.1:9", retries=0)
+    assert (summary.failed, summary.unanswered) == (1, 0)
+
+
 async def test_calls_are_counted_over_all_runs(bench: Bench, service: MockService) -> None:
     bench.write(bench.line(1, "a [[mock:500*1]]"), bench.line(2, "b [[mock:400*2]]"))
     first = await bench.run(service.origin)

@@ -47,6 +47,11 @@ def _calls(summary: Summary) -> list[str]:
         row += say(f", {counted(ups, 'upload', 'uploads')}", f", {ups:,} 次上传")
     if again:
         row += say(f"; {again:,} of them tries again", f"; 其中{again:,}次为重试")
+    if lost := summary.unanswered:
+        row += say(
+            f"; {counted(lost, 'chat', 'chats')} without a reply, which may be paid for",
+            f"; {lost:,} 次对话没有收到应答, 可能已计费",
+        )
     in_all = summary.chats_in_all
     if in_all is not None and in_all > chats:
         row += say(
