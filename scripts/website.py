@@ -18,6 +18,7 @@ ROOT = Path(__file__).resolve().parent.parent
 STAGE = ROOT / "build/docs"
 SITE = ROOT / "site"
 READMES = {"en": "README.md", "zh": "README.zh-CN.md"}
+FOLDERS = {"en": ("docs", "docs/en"), "zh": ("docs/zh",)}
 HOMES = {"en": SITE, "zh": SITE / "zh"}
 TITLES = {
     "en": ("Start", "Reference", "Examples", "Changes", "Contributing", "Licence"),
@@ -99,26 +100,33 @@ def examples_page(title: str) -> str:
     return "\n".join(parts)
 
 
-def more_pages() -> list[Path]:
-    """Return the pages of their own, which are in English."""
+def own_pages(language: str) -> list[Path]:
+    """Return the pages of their own that are written in a language, by name."""
+    found = [path for folder in FOLDERS[language] for path in (ROOT / folder).glob("*.md")]
+    return sorted((path for path in found if path.name != "reference.md"), key=name_of)
+
+
+def shared_pages() -> list[Path]:
+    """Return the pages of their own that both languages show in English."""
     parts = [ROOT / folder / "README.md" for folder in ("benchmarks", "chaos")]
-    return [*sorted((ROOT / "docs").glob("*.md")), *(path for path in parts if path.exists())]
+    return [path for path in parts if path.exists()]
 
 
 def name_of(page: Path) -> str:
     """Return the name of a page of its own in the site."""
-    return page.name if page.parent.name == "docs" else f"{page.parent.name}.md"
+    return f"{page.parent.name}.md" if page.name == "README.md" else page.name
 
 
 def addresses(language: str) -> dict[Path, str]:
     """Return where the site has what the pages link to."""
-    other = ("../" if language == "zh" else "zh/") + "index.html"
-    found = {ROOT / name: other for name in READMES.values()}
+    other, away = ("en", "../") if language == "zh" else ("zh", "zh/")
+    found = {ROOT / READMES[other]: f"{away}index.html"}
+    found |= {page: f"{away}{page.stem}.html" for page in own_pages(other)}
     found[ROOT / READMES[language]] = "index.md"
     found |= {ROOT / f"docs/{lang}/reference.md": "reference.md" for lang in READMES}
     found |= {ROOT / "CHANGELOG.md": "changes.md", ROOT / "CONTRIBUTING.md": "contributing.md"}
     found[ROOT / "LICENSE"] = "licence.md"
-    found |= {page: name_of(page) for page in more_pages()}
+    found |= {page: name_of(page) for page in (*own_pages(language), *shared_pages())}
     for path in reversed(example_files()):
         link = f"examples.md#{anchor_of(path)}"
         found |= {path: link, path.parent: link} if path.parent != ROOT else {path: link}
@@ -161,7 +169,7 @@ def stage(language: str) -> list[tuple[str, str]]:
         add(section.partition("\n")[0], f"section-{number}.md", readme, f"# {section}")
     add(reference, "reference.md", ROOT / f"docs/{language}/reference.md")
     add(examples, "examples.md", ROOT / "examples", examples_page(examples))
-    for path in more_pages():
+    for path in (*own_pages(language), *shared_pages()):
         add(path.read_text().partition("\n")[0].lstrip("# "), name_of(path), path)
     add(changes, "changes.md", ROOT / "CHANGELOG.md")
     add(contributing, "contributing.md", ROOT / "CONTRIBUTING.md")

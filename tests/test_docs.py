@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import runpy
 import shutil
 import signal
 import subprocess
@@ -161,6 +162,53 @@ def test_both_languages_show_the_same_commands() -> None:
 
     assert commands("en") == commands("zh")
     assert blocks("en", "python") == blocks("zh", "python")
+
+
+def pages_in(*folders: str) -> dict[str, str]:
+    """Return the text of each page in folders, by its name."""
+    found = [path for folder in folders for path in (ROOT / folder).glob("*.md")]
+    return {path.name: path.read_text() for path in found}
+
+
+def test_every_page_is_there_in_both_languages() -> None:
+    english, chinese = pages_in("docs", "docs/en"), pages_in("docs/zh")
+    assert {"viewer.md", "reference.md"} <= set(english)
+    assert set(chinese) == set(english)
+    for name, text in chinese.items():
+        assert re.match(r"# [^\n]*[\u4e00-\u9fff]", text), f"docs/zh/{name} has no Chinese title"
+        headings = text.count("\n## ")
+        assert headings == english[name].count("\n## "), f"docs/zh/{name} has other sections"
+
+
+def test_chinese_threats_name_the_same_tests() -> None:
+    named = re.compile(r"`(?:test_\w+|tests/\w+\.py)`")
+    english, chinese = (pages_in(name)["security.md"] for name in ("docs", "docs/zh"))
+    assert named.findall(english)
+    assert named.findall(chinese) == named.findall(english)
+
+
+def test_chinese_readme_leads_to_chinese_pages() -> None:
+    def linked(language: str, folder: str) -> set[str]:
+        return set(re.findall(rf"\]\({folder}/([\w-]+\.md)\)", readme(language)))
+
+    english = linked("en", "docs") | linked("en", "docs/en")
+    assert english
+    assert english <= linked("zh", "docs/zh")
+    assert linked("zh", "docs") | linked("zh", "docs/en") == set()
+
+
+def test_site_shows_each_language_its_own_pages(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    site = runpy.run_path(str(ROOT / "scripts/website.py"))
+    stage = site["stage"]
+    monkeypatch.setitem(stage.__globals__, "STAGE", tmp_path)
+    names = {language: [name for _, name in stage(language)] for language in LANGUAGES}
+    assert names["zh"] == names["en"]
+    for name in pages_in("docs/zh"):
+        title = (tmp_path / "zh" / name).read_text().partition("\n")[0]
+        assert title == pages_in("docs/zh")[name].partition("\n")[0]
+    assert "](../faults.html)" in (tmp_path / "zh/faults.md").read_text()
 
 
 @pytest.mark.parametrize("language", LANGUAGES)
