@@ -56,7 +56,10 @@ async def _cut_all(
     places: list[int],
 ) -> None:
     before = _refusals(service)
+    fetched = set(bench.downloads.iterdir())
     for place in places:
+        for path in set(bench.downloads.iterdir()) - fetched:
+            path.unlink()  # what the last cut fetched again: each cut starts from the same files
         bench.out.write_bytes(whole[:place])
         kept = _answers(whole[:place])
         summary = await _run(bench)
