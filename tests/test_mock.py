@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import io
 import os
 import re
 import signal
@@ -16,6 +17,7 @@ from urllib.parse import parse_qs, urlsplit
 
 import anyio
 import httpx
+import imagesize  # type: ignore[import-untyped]
 import orjson
 import pytest
 
@@ -883,6 +885,15 @@ async def test_asset_rate_is_the_share_of_answers_with_downloads() -> None:
     async with serving(asset_rate=0.5) as (_, caller):
         replies = [(await caller.chat(str(number))).json() for number in range(40)]
     assert 8 < sum("downloads" in reply for reply in replies) < 32
+
+
+def test_asset_that_is_named_a_picture_is_one() -> None:
+    picture = asset_bytes("chart-1.png", 4096)
+    assert len(picture) == 4096
+    assert imagesize.get(io.BytesIO(picture)) == (96, 64)
+    assert picture != asset_bytes("chart-2.png", 4096)
+    assert asset_bytes("chart-1.png", 4096, 50) == picture[50:]
+    assert len(asset_bytes("chart-1.png", 10)) == 10
 
 
 def test_blocks_of_an_asset_differ() -> None:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import struct
 import time
+import zlib
+from functools import lru_cache
 from hashlib import blake2b, shake_128
 from typing import TYPE_CHECKING
 from urllib.parse import parse_qs, quote, unquote
@@ -30,13 +33,37 @@ def asset_bytes(name: str, size: int, start: int = 0) -> bytes:
 def asset_blocks(name: str, size: int, start: int, stop: int) -> Iterator[bytes]:
     """Yield the bytes from `start` to before `stop`, at most 64 KiB at a time."""
     base = shake_128(f"{size} {name}".encode()).digest(min(size, BLOCK))
+    head = _chart(name) if name.endswith(".png") else b""
     while start < stop:
         number, offset = divmod(start, BLOCK)
         # Each block starts with its own number, so that none can stand in for another.
         block = (b"%08x" % number)[: len(base)] + base[8:]
+        if number == 0 and len(head) <= len(base):
+            block = head + block[len(head) :]
         piece = block[offset : offset + stop - start]
         yield piece
         start += len(piece)
+
+
+@lru_cache(maxsize=256)
+def _chart(name: str) -> bytes:
+    """Return a small picture that shows as a PNG, whatever bytes follow it."""
+    heights = shake_128(name.encode()).digest(8)
+    rows = (
+        bytes([0, *(level * 4 < 255 - heights[place // 12] for place in range(96))])
+        for level in range(64)
+    )
+    header = struct.pack(">IIBBBBB", 96, 64, 8, 3, 0, 0, 0)
+    chunks = (
+        (b"IHDR", header),
+        (b"PLTE", bytes((31, 111, 97, 244, 244, 240))),
+        (b"IDAT", zlib.compress(b"".join(rows), 9)),
+        (b"IEND", b""),
+    )
+    return b"\x89PNG\r\n\x1a\n" + b"".join(
+        struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+        for kind, data in chunks
+    )
 
 
 def asset_names(key: bytes, number: int) -> list[str]:
