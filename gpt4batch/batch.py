@@ -23,6 +23,7 @@ from gpt4batch.control import Control, Stopped
 from gpt4batch.conversation import Conversation, Manner, Outcome
 from gpt4batch.errors import BudgetError, FatalError, OutputError, ServiceError, UsageError
 from gpt4batch.fleet import MOST_OUT, Fleet, Plan, exchange
+from gpt4batch.inflight import InFlight
 from gpt4batch.journal import Journal
 from gpt4batch.ledger import State
 from gpt4batch.nsq import Publisher, message
@@ -93,6 +94,8 @@ class Batch:
         self.client: Client | Fleet
         out = None if settings.out == STDIN else Path(settings.out).resolve()
         self.journal = Journal(out, fsync=settings.fsync)
+        log_file = None if self.journal.streaming else self.journal.out
+        self.in_flight = InFlight(log_file and log_file.with_name(f"{log_file.name}.inflight"))
         self.pacer = Pacer(settings.qps, self.control)
 
     # -- before the first call ---------------------------------------------------------------
@@ -129,6 +132,8 @@ class Batch:
         if self.downloads is not None:
             self.downloads.prepare(chosen=bool(self.settings.download_dir))
         self.journal.start(fix=settings.fix)
+        self.in_flight.open()
+        self._stack.callback(self.in_flight.close)
         self._count()
 
     def _connect(self, token: str) -> None:
@@ -146,6 +151,7 @@ class Batch:
             timeout=settings.timeout,
             before_chat=self._spend,
             on_retry=lambda error, _delay: self.progress.retrying(error),
+            in_flight=self.in_flight.change,
         )
         if settings.enable_download:
             folder = Path(settings.download_dir) if settings.download_dir else self.source.folder
@@ -426,6 +432,7 @@ class Batch:
             chats_in_all=self._chats_in_all(),
             retries=progress.retries,
             unanswered=self.client.unanswered,
+            killed_in_flight=self.in_flight.left,
             uploads=self.client.calls - progress.chats,
             downloads=files.count if files else 0,
             download_bytes=files.bytes if files else 0,

@@ -6,6 +6,7 @@ or a lost connection becomes an error of ours.
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import re
 import time
@@ -107,6 +108,8 @@ class Client:
         retries: Tries after the first for what failed in passing.
         timeout: Seconds one call may take.
         before_chat: Called before each attempt of a chat; may refuse it by raising.
+        on_retry: Called with the error and the delay in seconds before each further attempt.
+        in_flight: Called with 1 when a chat leaves and with -1 once its answer has been dealt with.
     """
 
     def __init__(  # noqa: PLR0913 - one argument a collaborator
@@ -121,6 +124,7 @@ class Client:
         timeout: float = 480.0,
         before_chat: Callable[[], None] = lambda: None,
         on_retry: Callable[[RetryableError, float], None] = lambda _error, _delay: None,
+        in_flight: Callable[[int], None] = lambda _change: None,
     ) -> None:
         self._transport = transport
         self._endpoints = endpoints
@@ -131,6 +135,7 @@ class Client:
         self._timeout = timeout
         self._before_chat = before_chat
         self._on_retry = on_retry
+        self._note_in_flight = in_flight
         self._chat_url = httpx.URL(endpoints.chat)
         self._gizmos_url = httpx.URL(endpoints.gizmos)
         self._upload_url = httpx.URL(endpoints.upload)
@@ -272,6 +277,10 @@ class Client:
             raise self._refusal(response, body, stage)
         try:
             doc = jsonl.loads(body)
+        except jsonl.TooDeepError as error:
+            # It may be an answer that was paid for: asking again would not make it shallower.
+            kept = jsonl.dumps(body.decode(errors="replace"))
+            raise ReplyError(f"the reply is {error}", kept) from None
         except jsonl.JSONError as error:
             text = f"the reply is {error}: {self._words(body)}"
             raise NetworkError(text, stage=stage, code=response.status_code) from None
@@ -286,16 +295,23 @@ class Client:
         number = self.calls
         self._sent[number] = time.monotonic()
         request.extensions["timeout"] = self._timeout
+        chat = stage == "chat"
+        self._note_in_flight(chat)
         try:
             return await self._transport.handle_async_request(request)
         except httpx.ReadTimeout:
-            self.unanswered += stage == "chat"
+            self.unanswered += chat
             raise NetworkError(f"no answer within {self._timeout:g} s", stage=stage) from None
         except httpx.HTTPError as error:
-            self.unanswered += stage == "chat" and isinstance(error, CUT_OFF)
+            self.unanswered += chat and isinstance(error, CUT_OFF)
             raise NetworkError(self._scrub(str(error) or repr(error)), stage=stage) from error
+        except anyio.get_cancelled_exc_class():
+            self.unanswered += chat
+            raise
         finally:
             del self._sent[number]
+            # Not before the caller, which goes on without waiting, has the answer in the log.
+            asyncio.get_running_loop().call_soon(self._note_in_flight, -chat)
 
     def _refusal(self, response: httpx.Response, body: bytes, stage: str) -> Gpt4BatchError:
         """Turn a status that is no success into the error that says how it is treated."""

@@ -130,6 +130,14 @@ def _keep_private(path: Path) -> None:
         log.warning("%s could be read by others (mode %03o): changed to 600", path, mode)
 
 
+def _warn_if_shared(path: Path) -> None:
+    """Tell of a token that others can read; the file is the user's own, so its mode stays."""
+    status = path.stat()
+    if stat.S_ISREG(status.st_mode) and status.st_mode & 0o077:
+        mode = stat.S_IMODE(status.st_mode)
+        log.warning("%s can be read by others (mode %03o): chmod 600 %s", path, mode, path)
+
+
 def read_token(token: str, token_file: str) -> str:
     """Return the token to use: the given one, the one in a file, or the stored one.
 
@@ -142,6 +150,7 @@ def read_token(token: str, token_file: str) -> str:
         return _clean(load().access_token, str(stored_path()))
     try:
         raw = Path(token_file).read_bytes()
+        _warn_if_shared(Path(token_file))
     except OSError as error:
         raise UsageError(f"cannot read --token-file {token_file}: {error.strerror}") from None
     credentials = Credentials.from_reply(raw)

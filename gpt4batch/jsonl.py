@@ -30,6 +30,10 @@ class JSONError(ValueError):
     """A text is not JSON; the message says why."""
 
 
+class TooDeepError(JSONError):
+    """A text may be JSON, but is nested too deeply to be decoded."""
+
+
 def loads(raw: bytes) -> Any:
     """Decode JSON.
 
@@ -37,6 +41,7 @@ def loads(raw: bytes) -> Any:
 
     Raises:
         JSONError: The text is no JSON.
+        TooDeepError: It is nested too deeply.
     """
     try:
         return orjson.loads(raw)
@@ -49,7 +54,7 @@ def loads(raw: bytes) -> Any:
     except ValueError:
         raise JSONError(reason) from None
     except RecursionError:
-        raise JSONError("nested too deeply") from None
+        raise TooDeepError("nested too deeply") from None
 
 
 def _refuse(name: str) -> NoReturn:

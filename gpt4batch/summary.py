@@ -35,6 +35,7 @@ class Summary:
     chats_in_all: int | None = None
     retries: int
     unanswered: int = 0
+    killed_in_flight: int = 0
     uploads: int = 0
     latency: dict[str, float]
     failures: list[dict[str, Any]] = field(default_factory=list)

@@ -280,3 +280,18 @@ async def test_stored_token_that_others_can_read_is_made_private(
     assert result.code == 0
     assert stat.S_IMODE(store(bench).stat().st_mode) == 0o600
     assert "could be read by others" in result.err
+
+
+@pytest.mark.parametrize(("mode", "told"), [(0o644, True), (0o600, False)])
+async def test_token_file_that_others_can_read_is_told_of(
+    bench: Bench, service: MockService, mode: int, told: bool
+) -> None:
+    path = bench.folder / "t"
+    path.write_text(service.token)
+    path.chmod(mode)
+    bench.write(bench.line(1, "one"))
+    url = f"{service.origin}/standard/all-tools"
+    result = await bench.call("batchsvc", "-i=in.jsonl", "-u", url, "--token-file=t")
+    assert result.code == 0
+    assert ("t can be read by others (mode 644): chmod 600 t" in result.err) == told
+    assert stat.S_IMODE(path.stat().st_mode) == mode

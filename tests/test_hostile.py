@@ -57,6 +57,25 @@ async def test_a_link_that_is_no_address_fails_its_line_only(tmp_path: Path, lin
     assert line["answers"][0]["contents"]
 
 
+async def test_a_reply_nested_too_deeply_is_kept_and_not_paid_for_again(tmp_path: Path) -> None:
+    write(tmp_path / "in.jsonl", ask())
+    reply = b'{"contents":[{}],"deep":' + b"[" * 100_000 + b"]" * 100_000 + b"}"
+    asked = 0
+
+    async def answer(request: BaseRequest) -> web.StreamResponse:
+        nonlocal asked
+        asked += 1
+        await request.read()
+        return web.Response(body=reply, content_type="application/json")
+
+    async with serving(answer) as origin:
+        summary = await gpt4batch.run(settings(tmp_path, origin, retries=3))
+    (line,) = read(tmp_path / "out.jsonl")
+    assert (asked, summary.exit_code) == (1, 1)
+    assert line["iErr"]["message"] == "the reply is nested too deeply"
+    assert line["iErr"]["reply"] == reply.decode()
+
+
 @pytest.mark.parametrize("target", ["http://[", "http://xn--/", "//[::", "\ud800", "", "http://"])
 async def test_a_redirect_to_no_address_fails_its_line_only(tmp_path: Path, target: str) -> None:
     write(tmp_path / "in.jsonl", ask())

@@ -3,6 +3,7 @@ from __future__ import annotations
 import random
 import re
 import shlex
+import signal
 from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,13 +21,14 @@ from gpt4batch.settings import Settings
 from gpt4batch.summary import Summary
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Awaitable, Callable
 
     from conftest import Bench
 
     from gpt4batch.mock.server import MockService
 
     Serving = Callable[..., MockService]
+    Until = Callable[[Callable[[], Any]], Awaitable[None]]
 
 DOCS = Path(__file__).resolve().parent.parent / "docs"
 ROW = re.compile(r"^\| `([\w.]+)` \| ([^|]+) \| ([^|]*)\|", re.MULTILINE)
@@ -91,6 +93,40 @@ async def test_chats_that_were_never_sent_are_not_counted_as_unanswered(bench: B
     bench.write(bench.line(1, "a"))
     summary = await bench.run("http://127.0.0.1:9", retries=0)
     assert (summary.failed, summary.unanswered) == (1, 0)
+
+
+async def test_chats_given_up_are_counted_as_unanswered(
+    bench: Bench, service: MockService, until: Until
+) -> None:
+    bench.write(bench.line(1, "a [[mock:hang]]"), bench.line(2, "b [[mock:hang]]"))
+    async with bench.start(*bench.batchsvc(service.origin, "--summary", "sum.json")) as running:
+        await until(lambda: service.stats.now == 2)
+        running.process.send_signal(signal.SIGINT)
+        await running.says("no new lines")
+        running.process.send_signal(signal.SIGINT)
+        result = await running.end()
+    assert result.code == 130, result.err
+    assert jsonl.loads((bench.folder / "sum.json").read_bytes())["unanswered"] == 2
+
+
+async def test_chats_in_flight_at_a_kill_are_counted_and_shown(
+    bench: Bench, service: MockService, until: Until
+) -> None:
+    asked = ("a", "b [[mock:hang*1]]", "c [[mock:hang*1]]")
+    bench.write(*[bench.line(n, text) for n, text in enumerate(asked)])
+    async with bench.start(*bench.batchsvc(service.origin)) as running:
+        await until(lambda: service.stats.now == 2 and service.stats.chats_answered == 1)
+        running.process.kill()
+        await running.end()
+    assert "out.jsonl.inflight" in bench.names()
+    result = await bench.call(*bench.batchsvc(service.origin, "-f", "--summary", "sum.json"))
+    assert result.code == 0, result.err
+    assert jsonl.loads((bench.folder / "sum.json").read_bytes())["killed_in_flight"] == 2
+    assert "chats in flight when the last run was killed: 2; they may be paid for" in result.err
+    assert "2 chats in flight when the last run was killed, which may be paid for" in result.err
+    assert "out.jsonl.inflight" not in bench.names()
+    result = await bench.call(*bench.batchsvc(service.origin, "-f"))
+    assert "killed" not in result.err
 
 
 async def test_calls_are_counted_over_all_runs(bench: Bench, service: MockService) -> None:

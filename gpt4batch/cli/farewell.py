@@ -52,6 +52,12 @@ def _calls(summary: Summary) -> list[str]:
             f"; {counted(lost, 'chat', 'chats')} without a reply, which may be paid for",
             f"; {lost:,} 次对话没有收到应答, 可能已计费",
         )
+    if killed := summary.killed_in_flight:
+        row += say(
+            f"; {counted(killed, 'chat', 'chats')} in flight when the last run was killed, "
+            "which may be paid for too",
+            f"; 上次运行被强制结束时有{killed:,}次对话正在进行, 可能也已计费",
+        )
     in_all = summary.chats_in_all
     if in_all is not None and in_all > chats:
         row += say(

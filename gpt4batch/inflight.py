@@ -1,0 +1,65 @@
+"""How many chats are on their way, noted in a file that a kill leaves behind."""
+
+from __future__ import annotations
+
+import logging
+import os
+from contextlib import suppress
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+log = logging.getLogger(__name__)
+
+SIZE = 10
+"""Digits of the number in the file, so that a new one covers the old one whole."""
+
+
+class InFlight:
+    """The chats that were sent and whose answer is not in the log yet.
+
+    The file is there while the run is on: one that is found tells what a killed run left.
+
+    Args:
+        path: The file; None keeps none.
+    """
+
+    def __init__(self, path: Path | None) -> None:
+        self._path = path
+        self._fd = -1
+        self._count = 0
+        self.left = 0
+        """Chats that were in flight when the last run was killed."""
+
+    def open(self) -> None:
+        """Read what a killed run left, and begin anew."""
+        if self._path is None:
+            return
+        try:
+            self._fd = os.open(self._path, os.O_RDWR | os.O_CREAT, 0o666)
+            found = os.pread(self._fd, SIZE, 0).strip()
+        except OSError as error:
+            log.warning("chats in flight are not noted: %s: %s", self._path, error.strerror)
+            return
+        self.left = int(found) if found.isdigit() else 0
+        if self.left:
+            log.warning(
+                "chats in flight when the last run was killed: %d; they may be paid for", self.left
+            )
+        self.change(0)
+
+    def change(self, by: int) -> None:
+        """Note that chats were sent, or settled where `by` is negative."""
+        self._count += by
+        if self._fd >= 0:
+            with suppress(OSError):  # a note that is lost must not lose a line
+                os.pwrite(self._fd, b"%*d" % (SIZE, self._count), 0)
+
+    def close(self) -> None:
+        """Remove the file: an end that is not a kill leaves nothing in flight."""
+        if self._fd >= 0 and self._path is not None:
+            os.close(self._fd)
+            self._fd = -1
+            with suppress(OSError):
+                self._path.unlink()
