@@ -3,6 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 STAMP := .venv/.ready
 TOOLS := .venv/.tools-ready
+FUZZ := .venv/.fuzz-ready
 
 BENCH := .venv/bench
 MEASURED := .venv/measured
@@ -96,11 +97,17 @@ single-file: $(TOOLS)
 	$(BIN)/pex '.[nsq]' --constraints constraints.txt --console-script gpt4batch --venv \
 		--python-shebang '/usr/bin/env python3' --output-file dist/gpt4batch.pyz
 
+# The fuzzer, where it runs.
+$(FUZZ): $(STAMP)
+	$(BIN)/pip install --quiet --constraint constraints.txt --only-binary atheris --group fuzz \
+		|| echo 'no atheris for this Python: the fuzzer is left out'
+	touch $@
+
 # The fault campaign: SEED=7 repeats a run. It writes docs/faults.md when every promise held.
-chaos: $(STAMP)
+chaos: $(FUZZ)
 	$(BIN)/python -m chaos $(if $(SEED),--seed $(SEED)) --write docs/faults.md
 
-chaos-short: $(STAMP)
+chaos-short: $(FUZZ)
 	$(BIN)/python -m chaos --short $(if $(SEED),--seed $(SEED))
 
 # The versions that are tested: what pip chose today, written down.

@@ -47,4 +47,10 @@ CELLS = (
         hostile.cases,
         ("none paid twice", "it ends"),
     ),
+    Cell(
+        "fuzzer",
+        "the same, steered by what the code does with them",
+        hostile.fuzzed,
+        ("none paid twice", "it ends"),
+    ),
 )

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 import time
+from importlib.util import find_spec
 from typing import Any
 
-from chaos.lab import Lab, demand, read_lines
+from chaos.lab import PATIENCE, Lab, demand, read_lines
 from chaos.properties import PROPERTIES, check
 from gpt4batch import jsonl
+
+RUNS = 300
+"""Cases a share that the fuzzer makes."""
 
 CASES = 1100
 """Cases a share of each property: the shares add up to about a hundred."""
@@ -19,6 +25,26 @@ def cases(lab: Lab) -> None:
         thrown = check(number, share * lab.size(CASES, 5), lab.seed)
         lab.counts.note(cases=thrown, properties=1)
         demand(thrown, property_.__name__)
+
+
+def fuzzed(lab: Lab) -> None:
+    """Let atheris look for a case that breaks a property, where it is installed."""
+    if find_spec("atheris") is None:
+        lab.counts.note(atheris_missing=1)
+        return
+    for number, (property_, _, share, _) in enumerate(PROPERTIES):
+        runs = share * lab.size(RUNS, 5)
+        words = [str(number), str(runs), str(lab.seed % (1 << 31) or 1), str(lab.folder)]
+        done = subprocess.run(
+            [sys.executable, "-m", "chaos.fuzz", *words],
+            capture_output=True,
+            text=True,
+            timeout=PATIENCE + runs / 10,
+            check=False,
+        )
+        broken = f"{property_.__name__}: {(done.stdout or done.stderr)[-4000:]}"
+        demand(done.returncode == 0, broken)
+        lab.counts.note(cases=runs, properties=1)
 
 
 def giants(lab: Lab) -> None:

@@ -47,7 +47,7 @@ def sigkill(lab: Lab) -> None:
 
 
 def _in_flight(bench: Bench) -> int:
-    """Return how many chats the killed run says were in flight, and let no later kill count them."""
+    """Return how many chats the killed run noted as in flight, and take the note away."""
     note = bench.out.with_name(f"{bench.out.name}.inflight")
     found = int(note.read_bytes() or 0) if note.exists() else 0
     note.unlink(missing_ok=True)

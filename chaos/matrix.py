@@ -22,8 +22,8 @@ that held is marked, with what was counted. The table is written by the campaign
   standard error; at the end each line is done once, in input order, with the answer to its own
   asks; every download is there, byte for byte.
 - **none paid twice**: no ask that was answered was asked again. After `SIGKILL` the asks in flight
-  at that moment may be: no client can know what became of them. `in flight` is how many the killed runs noted,
-  `asked twice` those of them that the service had answered.
+  at that moment may be: no client can know what became of them. `in flight` is how many the killed
+  runs noted, `asked twice` those of them that the service had answered.
 - **nothing silent**: the exit code is the one that the reference gives for the case, and no
   traceback is shown.
 - **it ends**: the process ended by itself within its time.

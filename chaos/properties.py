@@ -227,6 +227,22 @@ PROPERTIES: list[tuple[Callable[..., None], tuple[st.SearchStrategy[Any], ...], 
 ]
 """Each property, what it is thrown, its share of the cases, and whether texts may be spliced."""
 
+
+def fuzzed(number: int) -> Callable[[bytes], object]:
+    """Return what throws the case that some bytes stand for at a property, for a fuzzer to call."""
+    property_, strategies, _, _ = PROPERTIES[number]
+
+    @hypothesis_settings(deadline=None, database=None, suppress_health_check=list(HealthCheck))
+    @given(st.tuples(*strategies))
+    def throw(case: tuple[Any, ...]) -> None:
+        try:
+            property_(*case)
+        except Exception as error:
+            raise AssertionError(f"{property_.__name__}{case!r}") from error
+
+    return throw.hypothesis.fuzz_one_input  # type: ignore[attr-defined, no-any-return]
+
+
 DRAWN = 300
 
 

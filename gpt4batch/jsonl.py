@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json  # noqa: TID251 - the only place: what orjson refuses may still be JSON
 import re
+from math import isinf
 from typing import TYPE_CHECKING, Any, NoReturn
 
 import orjson
@@ -21,6 +22,10 @@ Fragment = orjson.Fragment
 TOKEN = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"|[\[\]{},:]')
 STEERING = re.compile(rb"\x7f|\xc2[\x80-\x9f]|\xe2\x80[\xaa-\xae]|\xe2\x81[\xa6-\xa9]")
 """What JSON leaves unescaped: DEL, C1 controls, and marks that turn the direction of text."""
+
+SMALLEST, LARGEST = -(1 << 63), (1 << 64) - 1
+MOST_DIGITS = 4300
+"""Of an integer: Python refuses to read a longer one."""
 
 QUOTE = ord('"')
 OPENING, CLOSING, SEPARATING = b"[{", b"]}", b":,"
@@ -37,7 +42,8 @@ class TooDeepError(JSONError):
 def loads(raw: bytes) -> Any:
     """Decode JSON.
 
-    Lone surrogates, which orjson refuses, are taken: services cut emoji in half.
+    Lone surrogates and numbers without end, which orjson refuses, are taken: services cut emoji in
+    half. A number is the same whichever of the two decoders reads it.
 
     Raises:
         JSONError: The text is no JSON.
@@ -48,13 +54,21 @@ def loads(raw: bytes) -> Any:
     except orjson.JSONDecodeError as error:
         reason = _reason(error)
     try:
-        return json.loads(raw.decode(), parse_constant=_refuse)
+        return json.loads(raw.decode(), parse_int=_integer, parse_constant=_refuse)
     except UnicodeDecodeError as error:
         raise JSONError(f"not UTF-8 (byte {error.start + 1})") from None
     except ValueError:
         raise JSONError(reason) from None
     except RecursionError:
         raise TooDeepError("nested too deeply") from None
+
+
+def _integer(text: str) -> int | float:
+    """Return an integer; beyond 64 bits it is a float, as orjson has it, where a float reaches."""
+    if len(text) > MOST_DIGITS:
+        return float(text)
+    number, near = int(text), float(text)
+    return number if isinf(near) or SMALLEST <= number <= LARGEST else near
 
 
 def _refuse(name: str) -> NoReturn:

@@ -57,6 +57,18 @@ async def test_a_link_that_is_no_address_fails_its_line_only(tmp_path: Path, lin
     assert line["answers"][0]["contents"]
 
 
+async def test_a_line_with_a_long_number_as_id_is_not_paid_for_twice(tmp_path: Path) -> None:
+    line_id = 170135991163622164786776935302629425152
+    line = f'{{"id":{line_id},"asks":[{{"content":"hello"}}]}}\n'
+    (tmp_path / "in.jsonl").write_text(line + line.replace("hello", "again"))
+    async with serving(saying(half="\ud83d")) as origin:
+        await gpt4batch.run(settings(tmp_path, origin))
+        out = tmp_path / "out.jsonl"
+        out.write_bytes(b"".join(reversed(out.read_bytes().splitlines(keepends=True))))
+        summary = await gpt4batch.run(settings(tmp_path, origin, fix=True))
+    assert (summary.chats, summary.done, summary.done_before) == (0, 2, 2)
+
+
 async def test_a_reply_nested_too_deeply_is_kept_and_not_paid_for_again(tmp_path: Path) -> None:
     write(tmp_path / "in.jsonl", ask())
     reply = b'{"contents":[{}],"deep":' + b"[" * 100_000 + b"]" * 100_000 + b"}"

@@ -92,3 +92,27 @@ def test_text_of_any_code_points_comes_back(text: str) -> None:
 def test_text_that_is_no_json_is_refused_with_the_reason(raw: bytes, words: str) -> None:
     with pytest.raises(jsonl.JSONError, match=words):
         jsonl.loads(raw)
+
+
+@pytest.mark.parametrize(
+    "number",
+    [
+        "0",
+        "-0",
+        "18446744073709551615",
+        "18446744073709551616",
+        "-9223372036854775809",
+        "170135991163622164786776935302629425152",
+        "1e308",
+        "0.12345678901234567",
+    ],
+)
+def test_a_number_is_the_same_beside_half_an_emoji(number: str) -> None:
+    plain = jsonl.loads(b"[%s]" % number.encode())
+    beside = jsonl.loads(b'[%s,"\\udfff"]' % number.encode())
+    assert (beside[0], type(beside[0])) == (plain[0], type(plain[0]))
+
+
+@pytest.mark.parametrize("digits", [309, 4300, 100_000])
+def test_a_number_of_any_length_is_json(digits: int) -> None:
+    assert jsonl.loads(b"[%s]" % (b"9" * digits))
