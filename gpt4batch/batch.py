@@ -224,8 +224,13 @@ class Batch:
             async with anyio.create_task_group() as snapshots:
                 if self.settings.rdb and not self.journal.streaming:
                     snapshots.start_soon(self._snapshot_each_interval)
-                with self.control.working():
-                    await run_pool(self._work, self._lines(), self._workers())
+                try:
+                    with self.control.working():
+                        await run_pool(self._work, self._lines(), self._workers())
+                except anyio.get_cancelled_exc_class():  # by the program that runs us
+                    snapshots.cancel_scope.cancel()
+                    await self._finish()
+                    raise
                 snapshots.cancel_scope.cancel()
             await self._finish()
             aside.cancel_scope.cancel()
@@ -416,6 +421,7 @@ class Batch:
                 self._remove_snapshot()
 
     def _summary(self) -> Summary:
+        self.in_flight.settle()
         ledger, progress = self.journal.ledger, self.progress
         done, failed = ledger.count(State.DONE), ledger.count(State.FAILED)
         failed += self.source.bad_count

@@ -10,7 +10,7 @@ import asyncio
 import logging
 import re
 import time
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 from urllib.parse import urljoin
@@ -53,11 +53,23 @@ USER_AGENT = f"gpt4batch/{VERSION}"
 SHOWN = 300
 """How much of a service's own words goes into a message, in characters."""
 
-QUOTA = re.compile(
-    r"insufficient_quota|quota[^.]{0,40}(exceeded|exhausted|used up)"
-    r"|exceeded[^.]{0,20}quota|余额不足|额度(已|不足|用完|耗尽)",
+SPENT = re.compile(
+    r"insufficient_quota|billing_hard_limit_reached|exceeded your current quota"
+    r"|余额(不足|不够|已用)|额度(不足|不够|已用|用完|耗尽|已耗尽)|次数(已用|用完|不足)",
     re.IGNORECASE,
 )
+"""Words that can only mean that the account's quota is used up."""
+
+QUOTA = re.compile(
+    r"quota[^.]{0,40}(exceeded|exhausted|used up)|exceeded[^.]{0,20}quota", re.IGNORECASE
+)
+RATE = re.compile(r"per[ _-]?(second|minute|min)\b|rate.?limit", re.IGNORECASE)
+"""A quota of calls a minute comes back by itself."""
+
+WORDS = 4096
+"""Bytes of a refusal in which words are looked for."""
+
+BOM = b"\xef\xbb\xbf"
 REDIRECTS = (301, 302, 303, 307, 308)
 REDIRECTS_FOLLOWED = 5
 CUT_OFF = (httpx.ReadError, httpx.RemoteProtocolError)
@@ -177,6 +189,10 @@ class Client:
             attempts = reply.attempts
             _check_answer(reply)
         except ReplyError as error:
+            if SPENT.search(str(error)):
+                raise QuotaError(
+                    f"the account's quota is used up ({self._scrub(str(error))})"
+                ) from None
             shown = ReplyError(self._scrub(str(error)), self.scrubbed(error.reply))
             shown.attempts = error.attempts or attempts
             raise shown from None
@@ -270,16 +286,16 @@ class Client:
         except NetworkError:
             _log_call(where, stage, None, time.monotonic() - began, attempt)
             raise
-        body = body_of(response)
+        body = body_of(response).removeprefix(BOM)
         seconds = time.monotonic() - began
         _log_call(where, stage, response.status_code, seconds, attempt)
         if not response.is_success:
             raise self._refusal(response, body, stage)
         try:
             doc = jsonl.loads(body)
-        except jsonl.TooDeepError as error:
-            # It may be an answer that was paid for: asking again would not make it shallower.
-            kept = jsonl.dumps(body.decode(errors="replace"))
+        except jsonl.UntakenError as error:
+            # It may be an answer that was paid for: another one would be no better.
+            kept = jsonl.dumps(body.decode(errors="surrogateescape"))
             raise ReplyError(f"the reply is {error}", kept) from None
         except jsonl.JSONError as error:
             text = f"the reply is {error}: {self._words(body)}"
@@ -307,6 +323,7 @@ class Client:
             raise NetworkError(self._scrub(str(error) or repr(error)), stage=stage) from error
         except anyio.get_cancelled_exc_class():
             self.unanswered += chat
+            chat = False  # nobody will learn what became of it: it stays in flight
             raise
         finally:
             del self._sent[number]
@@ -321,9 +338,9 @@ class Client:
             text = f"{text}: {words}"
         if code == 401:
             return AuthError(f"the service does not accept the token ({text})")
-        if code == 402 or (code in (403, 429) and QUOTA.search(words)):
-            return QuotaError(f"the account's quota is used up ({text})")
         after = retry_after(response.headers)
+        if code == 402 or _is_spent(code, body, words, after):
+            return QuotaError(f"the account's quota is used up ({text})")
         if code == 429:
             return RateLimited(text, code=code, stage=stage, after=after)
         if code in PASSING or code >= 500:
@@ -348,6 +365,13 @@ class Client:
 
     def _scrub(self, text: str) -> str:
         return self._tokens.scrub(text)
+
+    def no_upload(self, text: str, reply: Reply) -> ReplyError:
+        """Return the error of a reply to an upload without what an upload becomes."""
+        words = self._words(reply.raw) if _error_text(reply.doc) else ""
+        error = ReplyError(f"{text}: {words}" if words else text, self.scrubbed(reply.raw))
+        error.attempts = reply.attempts
+        return error
 
     def scrubbed(self, reply: bytes) -> bytes:
         """Return a reply that is kept in an error without any secret in it."""
@@ -391,6 +415,21 @@ class Client:
             raise NetworkError(f"no answer within {self._timeout:g} s", stage="download") from None
         except httpx.HTTPError as error:
             raise NetworkError(str(error) or repr(error), stage="download") from error
+
+
+def _is_spent(code: int, body: bytes, words: str, after: float | None) -> bool:
+    """Tell whether a refusal means that the account's quota is used up.
+
+    Elsewhere than in a 403 or 429 only a short text counts: a long one may repeat a prompt.
+    """
+    with suppress(jsonl.JSONError):
+        body = jsonl.dumps(jsonl.loads(body))  # without escapes
+    text = body[:WORDS].decode(errors="replace")
+    if code not in (403, 429):
+        return len(text) < SHOWN and bool(SPENT.search(text))
+    if SPENT.search(text):
+        return True
+    return bool(QUOTA.search(words)) and after is None and not RATE.search(words)
 
 
 def _sent_name(path: Path) -> str:

@@ -18,8 +18,8 @@ from gpt4batch.errors import (
     DownloadError,
     FatalError,
     RejectedError,
-    ReplyError,
 )
+from gpt4batch.progress import cause_of
 from gpt4batch.records import (
     NOT_DOWNLOADED,
     calls_before,
@@ -41,13 +41,27 @@ log = logging.getLogger(__name__)
 KINDS = {"part": "multimodal", "attachment": "my_files"}
 """What an upload comes back as, and the type it is sent as."""
 
-THREAD = re.compile(r"conversation|parent|attachment|asset|会话|对话|附件", re.IGNORECASE)
-LOST = re.compile(
-    r"not found|unknown|expired|exist|no such|invalid|gone|forgotten|not the last"
-    r"|不存在|未找到|找不到|过期|失效|无效",
-    re.IGNORECASE,
+LOST = (
+    r"not found|unknown|expired|(does|do) ?n[o']t exist|no such|gone|forgotten|not the last"
+    r"|不存在|未找到|找不到|过期|失效|无效"
 )
-"""A refusal with words of both says that the service no longer knows what an earlier run had."""
+
+
+def _lost(things: str) -> re.Pattern[str]:
+    """Return what finds words that say that the service no longer knows one of some things."""
+    return re.compile(
+        rf"(?=.*({things})).*({LOST})|invalid[\s\w'\":]{{0,4}}\b({things})"
+        rf"|({things})[\w ]{{0,12}}\binvalid",
+        re.IGNORECASE | re.DOTALL,
+    )
+
+
+THREAD_LOST = _lost("conversation|parent|会话|对话")
+UPLOAD_LOST = _lost("attachment|asset|part|file|附件|文件")
+OTHER_LOST = re.compile(
+    r"model|gizmo|gpt|plan|plugin|account|user|模型|账户|账号|用户", re.IGNORECASE
+)
+"""What a 404 may be about that has nothing to do with an earlier run."""
 
 
 @dataclass(slots=True)
@@ -55,7 +69,9 @@ class Outcome:
     """How far a line came: its answers so far, its error, and what `meta` tells of it.
 
     `ran` names the worker of a fleet that ran the line, and which of its goes it was. `calls`
-    counts the chat calls made for the line, those of earlier runs included.
+    counts the chat calls made for the line, those of earlier runs included. `inherited` says that
+    the uploads are an earlier run's; `refused_anew` is why an ask was refused in a new beginning as
+    it had been before.
     """
 
     line: Line
@@ -65,6 +81,8 @@ class Outcome:
     uploads: list[dict[str, Any]] = field(default_factory=list)
     timings: list[dict[str, Any]] = field(default_factory=list)
     superseded: list[Any] = field(default_factory=list)
+    inherited: bool = False
+    refused_anew: str = ""
     begun: bool = False
     published: int = 0
     ran: dict[str, str] = field(default_factory=dict)
@@ -77,11 +95,19 @@ class Outcome:
         self._forgotten = (self.answers, self.timings, self.superseded, self.line.answered)
         self.superseded = self.superseded + [jsonl.Fragment(answer) for answer in self.answers]
         self.answers, self.timings, self.published = [], [], 0
+        self.uploads.clear()
         self.line.answered = -1  # from here on nothing is of an earlier run
 
-    def remember(self) -> None:
-        """Go back to the earlier answers where the new beginning brought none."""
-        if self._forgotten is not None and not self.answers:
+    def remember(self, error: CallError) -> None:
+        """Go back to the earlier answers where the new beginning brought none.
+
+        Where it came as far and no further, say why: another new beginning would not help.
+        """
+        if self._forgotten is None:
+            return
+        if isinstance(error, RejectedError) and len(self.answers) == len(self._forgotten[0]):
+            self.refused_anew = cause_of(str(error))
+        if not self.answers:
             self.answers, self.timings, self.superseded, self.line.answered = self._forgotten
             self.published = len(self.answers)
 
@@ -109,6 +135,8 @@ class Outcome:
             meta["uploads"] = self.uploads
         if self.superseded:
             meta["superseded"] = self.superseded
+        if self.refused_anew:
+            meta["refused_anew"] = self.refused_anew
         return render(self.line.raw, self.answers, error, meta)
 
 
@@ -152,10 +180,7 @@ class Conversation:
         An error of a call becomes the outcome's; only what stops the run is raised.
         """
         outcome = Outcome(line, line.answers(), published=line.answered)
-        outcome.timings = _list(line.meta.get("asks"))[: line.answered]
-        outcome.uploads = _list(line.meta.get("uploads"))
-        outcome.superseded = _list(line.meta.get("superseded"))
-        outcome.calls = calls_before(line.meta)
+        _take_up(outcome)
         try:
             for place in range(len(outcome.answers)):
                 await self._download(outcome, place)
@@ -164,7 +189,7 @@ class Conversation:
             outcome.error = outcome.lost
         except CallError as error:
             outcome.error = error
-            outcome.remember()
+            outcome.remember(error)
         except (FatalError, Stopped):
             raise
         except Exception as error:
@@ -177,16 +202,14 @@ class Conversation:
     async def _ask(self, outcome: Outcome) -> None:
         """Bring the answer to the first ask that has none."""
         place = len(outcome.answers)
-        remembered = place > 0 or bool(outcome.uploads)
         try:
             reply = await self._chat(outcome, place)
         except RejectedError as error:
-            resumed = place == outcome.line.answered and remembered
-            if not resumed or not _is_unknown(error):
+            if place != outcome.line.answered or not _let_go(outcome, error):
                 raise
-            _forget(outcome)
             return
         outcome.uploads.clear()
+        outcome.inherited = False
         outcome.answers.append(reply.raw)
         outcome.timings.append({"seconds": round(reply.seconds, 3), "attempts": reply.attempts})
         last = len(outcome.answers) == len(outcome.line.asks)
@@ -249,8 +272,7 @@ class Conversation:
         )
         sent = reply.doc.get(kind)
         if not sent:
-            text = f"the reply to the upload of {path} has no {kind}"
-            raise ReplyError(text, self._client.scrubbed(reply.raw))
+            raise self._client.no_upload(f"the reply to the upload of {path} has no {kind}", reply)
         return {"conversation_id": reply.doc.get("conversation_id"), "sent": sent}
 
     # -- downloads ---------------------------------------------------------------------------
@@ -295,9 +317,25 @@ def _list(value: Any) -> list[Any]:
     return list(value) if isinstance(value, list) else []
 
 
-def _is_up(known: list[Any], path: str, version: list[int]) -> bool:
+def _take_up(outcome: Outcome) -> None:
+    """Take in what an earlier run noted of the line; a `meta` that is not ours is no note."""
+    line, meta = outcome.line, outcome.line.meta
+    timings = [item if isinstance(item, dict) else {} for item in _list(meta.get("asks"))]
+    outcome.timings = (timings + [{}] * line.answered)[: line.answered]
+    outcome.uploads = [item for item in _list(meta.get("uploads")) if _is_upload(item)]
+    outcome.inherited = bool(outcome.uploads)
+    outcome.superseded = _list(meta.get("superseded"))
+    outcome.refused_anew = str(meta.get("refused_anew") or "")
+    outcome.calls = calls_before(meta)
+
+
+def _is_upload(item: Any) -> bool:
+    return isinstance(item, dict) and {"path", "version", "sent"} <= item.keys()
+
+
+def _is_up(known: list[dict[str, Any]], path: str, version: list[int]) -> bool:
     """Tell whether an upload of an earlier run is of this very file."""
-    return bool(known) and known[0].get("path") == path and known[0].get("version") == version
+    return bool(known) and known[0]["path"] == path and known[0]["version"] == version
 
 
 def _thread(answers: list[bytes]) -> tuple[str, str]:
@@ -308,18 +346,22 @@ def _thread(answers: list[bytes]) -> tuple[str, str]:
     return str(reply.get("conversation_id") or ""), str(reply.get("message_id") or "")
 
 
-def _is_unknown(error: RejectedError) -> bool:
-    """Tell whether a refusal may mean that the service has forgotten the conversation."""
-    text = str(error)
-    return error.code in (404, 409, 410) or bool(THREAD.search(text) and LOST.search(text))
+def _let_go(outcome: Outcome, error: RejectedError) -> bool:
+    """Drop what the service has forgotten of an earlier run; False where a refusal is none of that.
 
-
-def _forget(outcome: Outcome) -> None:
-    """Drop first the uploads of an earlier run; were there none, begin the line anew."""
-    if outcome.uploads:
+    First the uploads; were there none, the line begins anew, unless that was of no use before.
+    """
+    words = str(error)
+    bare = error.code in (404, 410) and not OTHER_LOST.search(words)
+    thread_lost = bare or bool(THREAD_LOST.search(words))
+    if outcome.inherited and (thread_lost or UPLOAD_LOST.search(words)):
         outcome.uploads.clear()
-        return
+        outcome.inherited = False
+        return True
+    if not outcome.answers or not thread_lost or outcome.refused_anew == cause_of(words):
+        return False
     outcome.forget()
+    return True
 
 
 def _shortened(url: str) -> str:

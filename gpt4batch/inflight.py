@@ -56,10 +56,15 @@ class InFlight:
             with suppress(OSError):  # a note that is lost must not lose a line
                 os.pwrite(self._fd, b"%*d" % (SIZE, self._count), 0)
 
+    def settle(self) -> None:
+        """Forget the chats that were given up: the summary has told of them."""
+        self._count = 0
+
     def close(self) -> None:
-        """Remove the file: an end that is not a kill leaves nothing in flight."""
+        """Remove the file, unless somebody has still to be told of chats in flight."""
         if self._fd >= 0 and self._path is not None:
             os.close(self._fd)
             self._fd = -1
-            with suppress(OSError):
-                self._path.unlink()
+            if not self._count:
+                with suppress(OSError):
+                    self._path.unlink()

@@ -35,8 +35,12 @@ class JSONError(ValueError):
     """A text is not JSON; the message says why."""
 
 
-class TooDeepError(JSONError):
-    """A text may be JSON, but is nested too deeply to be decoded."""
+class UntakenError(JSONError):
+    """A text is whole, but cannot be taken: nested too deeply, not UTF-8, or with a NaN in it."""
+
+
+class _ConstantError(ValueError):
+    """A NaN or an Infinity."""
 
 
 def loads(raw: bytes) -> Any:
@@ -47,7 +51,7 @@ def loads(raw: bytes) -> Any:
 
     Raises:
         JSONError: The text is no JSON.
-        TooDeepError: It is nested too deeply.
+        UntakenError: It is whole all the same.
     """
     try:
         return orjson.loads(raw)
@@ -56,11 +60,24 @@ def loads(raw: bytes) -> Any:
     try:
         return json.loads(raw.decode(), parse_int=_integer, parse_constant=_refuse)
     except UnicodeDecodeError as error:
-        raise JSONError(f"not UTF-8 (byte {error.start + 1})") from None
+        raise _kind(raw)(f"not UTF-8 (byte {error.start + 1})") from None
+    except _ConstantError as error:
+        raise _kind(raw)(f"not JSON ({error})") from None
     except ValueError:
         raise JSONError(reason) from None
     except RecursionError:
-        raise TooDeepError("nested too deeply") from None
+        raise UntakenError("nested too deeply") from None
+
+
+def _kind(raw: bytes) -> type[JSONError]:
+    """Return the kind of error that a text deserves which would be JSON with other characters."""
+    try:
+        json.loads(raw.decode(errors="replace"))
+    except ValueError:
+        return JSONError
+    except RecursionError:
+        pass
+    return UntakenError
 
 
 def _integer(text: str) -> int | float:
@@ -72,7 +89,7 @@ def _integer(text: str) -> int | float:
 
 
 def _refuse(name: str) -> NoReturn:
-    raise ValueError(name)
+    raise _ConstantError(name)
 
 
 def _reason(error: orjson.JSONDecodeError) -> str:

@@ -142,7 +142,7 @@ class Pacer:
         """Take note of a 429 to a call sent at a moment, with its Retry-After in seconds."""
         now = time.monotonic()
         if after:
-            self._held_until = max(self._held_until, now + after)
+            self._held_until = now + after  # the newest one counts, be it the shorter
         if sent <= self._slowed_at:
             return
         self._slowed_at = now

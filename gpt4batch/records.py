@@ -307,7 +307,8 @@ def calls_before(meta: dict[str, Any]) -> int:
     if isinstance(calls, int):
         return calls
     asks = meta.get("asks")
-    attempts = [ask.get("attempts") for ask in asks if isinstance(ask, dict)] if asks else []
+    items = asks if isinstance(asks, list) else []
+    attempts = [ask.get("attempts") for ask in items if isinstance(ask, dict)]
     return sum(number for number in attempts if isinstance(number, int))
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import ipaddress
 import os
+import re
 import socket
 import urllib.request
 from typing import TYPE_CHECKING, Any
@@ -41,6 +42,9 @@ ERRORS: list[tuple[type[Exception], type[httpx.HTTPError]]] = [
 ]
 """aiohttp's errors, the special before the general, and httpx's for them."""
 
+STATUS = re.compile(r"^400, message(:|=) ?")
+"""How aiohttp begins what it says of a reply that it cannot read, whatever the reply's status."""
+
 LOST = (aiohttp.ClientError, TimeoutError, ConnectionError)
 
 
@@ -55,6 +59,7 @@ def _translated(error: Exception) -> httpx.HTTPError:
         number = error.os_error.errno or 0
         reason = os.strerror(number) if number > 0 else error.os_error.strerror
         text = f"cannot connect to {error.host}:{error.port}: {reason}"
+    text = STATUS.sub("", " ".join(text.split()))
     return next((ours(text) for theirs, ours in ERRORS if isinstance(error, theirs)))
 
 

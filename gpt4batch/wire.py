@@ -244,6 +244,7 @@ def packed(outcome: Outcome) -> tuple[dict[str, Any], list[bytes]]:
         "uploads": outcome.uploads,
         "timings": outcome.timings,
         "calls": outcome.calls,
+        "refused_anew": outcome.refused_anew,
         "started": outcome.started.isoformat(),
         "anew": outcome.line.answered < 0,
     }
@@ -278,6 +279,7 @@ def unpacked(line: Line, doc: dict[str, Any], texts: Sequence[bytes]) -> Outcome
         outcome.superseded = [jsonl.Fragment(text) for text in texts[answers:][:superseded]]
         outcome.uploads, outcome.timings = list(doc["uploads"]), list(doc["timings"])
         outcome.calls = int(doc["calls"])
+        outcome.refused_anew = str(doc.get("refused_anew", ""))
         outcome.started = datetime.fromisoformat(doc["started"])
         if doc["anew"]:
             line.answered, outcome.published = -1, 0

@@ -14,7 +14,7 @@ from gpt4batch.settings import DEFAULT_URL
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
-    from conftest import Bench
+    from conftest import Bench, Scripted
 
     from gpt4batch.mock.server import MockService
 
@@ -309,6 +309,152 @@ async def test_refusal_in_a_conversation_of_this_run_fails_the_line(
     summary = await bench.run(service.origin)
     assert (summary.failed, summary.chats) == (1, 2)
     assert len(bench.read()[0]["answers"]) == 1
+
+
+def refusing(last: str, status: int, words: str) -> Handler:
+    """Answer every ask but one; take every upload."""
+
+    async def handler(request: web.BaseRequest) -> web.StreamResponse:
+        if "uploaded" in request.path:
+            return web.json_response({"conversation_id": "c", "attachment": {"id": "x"}})
+        body = jsonl.loads(await request.read())
+        if body["message"] == last:
+            return web.json_response({"detail": words}, status=status)
+        return web.json_response(reply_to(body, 1))
+
+    return handler
+
+
+def asked(server: Scripted) -> list[str]:
+    """Return the messages of the chats so far."""
+    chats = [body for _, path, _, body in server.requests if "uploaded" not in path]
+    return [jsonl.loads(body)["message"] for body in chats]
+
+
+@pytest.mark.parametrize(
+    ("status", "words"),
+    [
+        (409, "a message is already being generated"),
+        (400, "Invalid request: the conversation is too long"),
+        (400, "invalid attachment type"),
+        (404, "The model gpt-9 does not exist"),
+        (400, "this conversation already exists"),
+    ],
+)
+async def test_refusal_that_is_no_forgetting_costs_no_earlier_ask(
+    bench: Bench, scripted: Scripting, status: int, words: str
+) -> None:
+    (bench.folder / "a.txt").write_bytes(b"a")
+    line = bench.line(1, "one", "two")
+    line["asks"][1]["files"] = ["a.txt"]
+    bench.write(line)
+    async with scripted(refusing("two", status, words)) as server:
+        for _ in range(3):
+            summary = await bench.run(server.origin, fix=True)
+            assert (summary.exit_code, words in summary.failures[0]["message"]) == (1, True)
+        found = asked(server)
+    assert found.count("one") == 1
+    assert found.count("two") <= 5
+
+
+@pytest.mark.parametrize(
+    ("status", "words"),
+    [
+        (404, "Not Found"),
+        (400, "conversation not found"),
+        (409, "parent_message_id is not the last message"),
+        (400, "invalid conversation_id"),
+        (422, "会话不存在"),
+    ],
+)
+async def test_line_begins_anew_once_where_that_does_not_help(
+    bench: Bench, scripted: Scripting, status: int, words: str
+) -> None:
+    (bench.folder / "a.txt").write_bytes(b"a")
+    line = bench.line(1, "one", "two")
+    line["asks"][1]["files"] = ["a.txt"]
+    bench.write(line)
+    async with scripted(refusing("two", status, words)) as server:
+        for _ in range(4):
+            assert (await bench.run(server.origin, fix=True)).exit_code == 1
+        assert asked(server).count("one") == 2
+        assert len(server.requests) < 20
+    [done] = bench.read()
+    assert len(done["answers"]) == 1
+    assert len(done["meta"]["superseded"]) == 1
+
+
+async def test_meta_of_somebody_else_is_no_note(bench: Bench, service: MockService) -> None:
+    (bench.folder / "a.txt").write_bytes(b"a")
+    one = bench.line(1, "one", meta={"uploads": ["a.txt"], "asks": [3]})
+    one["asks"][0]["files"] = ["a.txt"]
+    bench.write(one, bench.line(2, "two", meta={"asks": 5, "calls": "x", "superseded": 1}))
+    summary = await bench.run(service.origin, fix=True)
+    assert (summary.done, summary.chats, service.stats.uploads_answered) == (2, 2, 1)
+
+
+async def test_times_of_a_half_way_line_of_the_original_stand_at_their_asks(
+    bench: Bench, scripted: Scripting
+) -> None:
+    async def handler(request: web.BaseRequest) -> web.StreamResponse:
+        return web.json_response(reply_to(jsonl.loads(await request.read()), 2))
+
+    answer = reply_to({"message": "one"}, 1)
+    bench.write(bench.line(1, "one", "two", answers=[answer]))
+    async with scripted(handler) as server:
+        summary = await bench.run(server.origin, fix=True)
+    assert [list(ask) for ask in bench.read()[0]["meta"]["asks"]] == [[], ["seconds", "attempts"]]
+    assert summary.latency
+
+
+async def test_upload_without_what_it_becomes_says_why(bench: Bench, scripted: Scripting) -> None:
+    async def handler(_request: web.BaseRequest) -> web.StreamResponse:
+        return web.json_response({"error": "virus found"})
+
+    (bench.folder / "a.txt").write_bytes(b"a")
+    line = bench.line(1, "one")
+    line["asks"][0]["files"] = ["a.txt"]
+    bench.write(line)
+    async with scripted(handler) as server:
+        await bench.run(server.origin)
+    error = bench.read()[0]["iErr"]
+    assert error["message"] == "the reply to the upload of a.txt has no attachment: virus found"
+    assert error["attempts"] == 1
+
+
+@pytest.mark.parametrize(
+    ("body", "message"),
+    [
+        (b'{"contents":[{}],"n":NaN}', "the reply is not JSON (NaN)"),
+        (b'{"contents":["\xe4\xbd"]}', "the reply is not UTF-8 (byte 15)"),
+    ],
+)
+async def test_whole_reply_that_cannot_be_taken_is_kept_and_not_paid_for_again(
+    bench: Bench, scripted: Scripting, body: bytes, message: str
+) -> None:
+    async def handler(_request: web.BaseRequest) -> web.StreamResponse:
+        return web.Response(body=body, content_type="application/json")
+
+    bench.write(bench.line(1, "one"))
+    async with scripted(handler) as server:
+        await bench.run(server.origin, retries=3)
+        assert len(server.requests) == 1
+    error = bench.read()[0]["iErr"]
+    assert error["message"] == message
+    assert error["reply"].encode(errors="surrogateescape") == body
+
+
+async def test_byte_order_mark_before_a_reply_is_none_of_it(
+    bench: Bench, scripted: Scripting
+) -> None:
+    async def handler(_request: web.BaseRequest) -> web.StreamResponse:
+        body = b"\xef\xbb\xbf" + jsonl.dumps(reply_to({"message": "one"}, 1))
+        return web.Response(body=body, content_type="application/json")
+
+    bench.write(bench.line(1, "one"))
+    async with scripted(handler) as server:
+        summary = await bench.run(server.origin)
+    assert (summary.done, summary.chats) == (1, 1)
 
 
 async def test_uploads_of_a_failed_ask_are_not_made_again(

@@ -142,6 +142,14 @@ async def test_retry_after_holds_every_worker(bench: Bench, serving: Serving, fo
         assert service.stats.to_dict()["seconds"] >= (1.0 if form == "seconds" else 0.1)
 
 
+async def test_newest_retry_after_is_the_one_obeyed() -> None:
+    pacer = Pacer(0, Control())
+    sent = await pacer.wait()
+    pacer.slow_down(sent, 60.0)
+    pacer.slow_down(sent, 1.0)
+    assert 0.5 < pacer.cooling <= 1.0
+
+
 async def test_calls_held_by_retry_after_leave_only_when_it_is_over(
     bench: Bench, scripted: Any
 ) -> None:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import anyio
 import pytest
+from aiohttp import web
 
 from gpt4batch import jsonl
 from gpt4batch.journal import Journal
@@ -250,6 +251,69 @@ async def test_exhausted_quota_stops_the_run_at_once(bench: Bench, serving: Serv
     assert "Traceback" not in result.err
     lines = bench.read()
     assert [line.get("iErr") for line in lines] == [None] * 3 + [NOT_RUN] * 27
+
+
+@pytest.mark.parametrize(
+    ("status", "body", "headers", "stops"),
+    [
+        (429, {"error": {"message": "Please top up", "code": "insufficient_quota"}}, {}, True),
+        (403, {"code": "insufficient_quota", "message": "no"}, {}, True),
+        (403, {"message": "您的账户余额不够"}, {}, True),
+        (429, {"message": "次数已用完"}, {}, True),
+        (400, {"message": "余额不足"}, {}, True),
+        (500, {"message": "额度已用完"}, {}, True),
+        (429, {"message": "You have exceeded your quota"}, {}, True),
+        (200, {"contents": [{"error": "insufficient_quota: check your plan"}]}, {}, True),
+        (200, {"message": "余额不足"}, {}, True),
+        (429, {"message": "Quota exceeded for requests per minute"}, {}, False),
+        (429, {"message": "quota exceeded"}, {"retry-after": "0"}, False),
+        (400, {"message": "content refused: " + "what does 余额不足 mean? " * 20}, {}, False),
+        (403, {"message": "not allowed"}, {}, False),
+    ],
+)
+async def test_words_of_an_exhausted_quota_stop_the_run(
+    bench: Bench,
+    scripted: Any,
+    status: int,
+    body: dict[str, Any],
+    headers: dict[str, str],
+    stops: bool,
+) -> None:
+    async def handler(_request: web.BaseRequest) -> web.StreamResponse:
+        return web.json_response(body, status=status, headers=headers)
+
+    bench.write(bench.line(1, "one"), bench.line(2, "two"))
+    async with scripted(handler) as server:
+        summary = await bench.run(server.origin, retries=0, goroutine=1)
+        assert (summary.exit_code, len(server.requests)) == ((3, 1) if stops else (1, 2))
+    assert (bench.read()[0]["iErr"] == NOT_RUN) == stops
+
+
+async def test_lines_whose_files_are_gone_do_not_stop_the_run(bench: Bench, scripted: Any) -> None:
+    async def handler(request: web.BaseRequest) -> web.StreamResponse:
+        if request.method == "GET":
+            return web.Response(status=403, text="expired")
+        reply = {"message_id": "m", "conversation_id": "c", "contents": [{}]}
+        link = f"http://{request.headers['Host']}/file"
+        return web.json_response(reply | {"downloads": [link]})
+
+    bench.write(*[bench.line(number, f"ask {number}") for number in range(30)])
+    async with scripted(handler) as server:
+        summary = await bench.run(server.origin, goroutine=1)
+    assert (summary.exit_code, summary.failed, summary.not_run) == (1, 30, 0)
+
+
+async def test_cancelled_run_of_a_program_leaves_an_ordered_output_and_says_what_was_in_flight(
+    bench: Bench, service: MockService, until: Until
+) -> None:
+    bench.write(*[bench.line(n, text) for n, text in enumerate(["a", "b [[mock:hang*1]]", "c"])])
+    async with anyio.create_task_group() as group:
+        group.start_soon(partial(bench.run, service.origin, goroutine=3))
+        await until(lambda: service.stats.now == 1 and service.stats.chats_answered == 2)
+        group.cancel_scope.cancel()
+    assert [line.get("iErr") for line in bench.read()] == [None, NOT_RUN, None]
+    summary = await bench.run(service.origin, fix=True)
+    assert (summary.done, summary.chats, summary.killed_in_flight) == (3, 1, 1)
 
 
 @pytest.mark.parametrize(("most", "calls"), [(None, 20), ("7", 7), ("0", 30)])
