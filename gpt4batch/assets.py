@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import fcntl
-import html
 import logging
 import os
 import re
@@ -63,7 +62,7 @@ def suggested_name(url: str, headers: Mapping[str, str]) -> str:
     The `filename=` in the query's `rscd` or `response-content-disposition` comes first, then the
     Content-Disposition header, then the path's last part.
     """
-    parts = urlsplit(html.unescape(url))
+    parts = urlsplit(_plain(url))
     query = parse_qs(parts.query, keep_blank_values=True, errors="replace")
     for key in ("rscd", "response-content-disposition"):
         for value in query.get(key, ()):
@@ -74,12 +73,20 @@ def suggested_name(url: str, headers: Mapping[str, str]) -> str:
     return unquote(parts.path.rpartition("/")[2], errors="replace")
 
 
+def _plain(text: str) -> str:
+    """Return a text without the one escape of HTML that services leave in addresses.
+
+    Others are not undone: HTML has them without a semicolon too, and `&times` begins `&timestamp=`.
+    """
+    return text.replace("&amp;", "&")
+
+
 def _disposition_name(text: str) -> str:
-    found = list(FILENAME.finditer(html.unescape(text)))
+    found = list(FILENAME.finditer(_plain(text)))
     if not found:
         return ""
     best = max(found, key=lambda name: len(name[1]))  # filename* knows more than filename
-    return unquote(html.unescape(best[2].strip().strip('"')), errors="replace")
+    return unquote(best[2].strip().strip('"'), errors="replace")
 
 
 def local_name(prefix: str, line_id: str, ask_id: str, suggested: str) -> str:
@@ -209,7 +216,7 @@ class Downloads:
         """
         async with self._slots:
             try:
-                return await self._fetch(html.unescape(url), line_id, ask_id)
+                return await self._fetch(_plain(url), line_id, ask_id)
             except OSError as error:
                 raise OutputError(
                     f"cannot write downloads to {self.folder}: {error.strerror}"

@@ -124,6 +124,9 @@ def test_any_address_and_header_suggest_some_text(query: str, header: str) -> No
         ("https://h/d/", "", ""),
         ("https://h", "", ""),
         ("https://h/x?rscd=attachment%3B%20filename%3D..%2F..%2Fpasswd", "", "../../passwd"),
+        ("https://h/x?rscd=filename%3DR%26amp%3BD.txt&sig=1", "", "R&D.txt"),
+        ("https://h/x?id=1&rscd=filename%3Da%26times.txt&timestamp=2", "", "a&times.txt"),
+        ("https://h/a&ltb.txt", "", "a&ltb.txt"),
     ],
 )
 def test_name_comes_from_the_query_then_the_header_then_the_path(
@@ -221,6 +224,37 @@ async def test_download_that_fails_in_passing_is_tried_again(
         summary = await bench.run(service.origin)
         assert service.stats.faults["asset-error"] == 2
     assert (summary.done, summary.downloads, summary.chats) == (3, 3, 3)
+
+
+def linking(
+    answer: Callable[[web.BaseRequest], Awaitable[web.StreamResponse]], path: str = "/a.txt"
+) -> Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]:
+    """Answer every chat with one link, and the link as told."""
+
+    async def handler(request: web.BaseRequest) -> web.StreamResponse:
+        if request.method == "GET":
+            return await answer(request)
+        link = f"http://{request.headers['Host']}{path}"
+        return web.json_response({"contents": [{}], "downloads": [link]})
+
+    return handler
+
+
+async def test_address_is_fetched_as_it_stands_but_for_escaped_ampersands(
+    bench: Bench, scripted: Scripting
+) -> None:
+    async def answer(request: web.BaseRequest) -> web.StreamResponse:
+        return web.Response(body=b"here")
+
+    path = "/a.txt?id=1&timestamp=170&region=us&amp;sig=a&lt=b"
+    bench.write(bench.line(1, "one"))
+    async with scripted(linking(answer, path)) as server:
+        summary = await bench.run(server.origin, download_dir="got")
+        fetched = [path for method, path, *_ in server.requests if method == "GET"]
+    assert fetched == ["/a.txt?id=1&timestamp=170&region=us&sig=a&lt=b"]
+    assert summary.done == 1
+    [answered] = bench.read()[0]["answers"]
+    assert [item["origin"] for item in answered["spec_downloads"]] == answered["downloads"]
 
 
 async def test_expired_link_fails_the_line_and_keeps_its_answers(
