@@ -34,7 +34,9 @@ AT_ONCE = 16
 IDLE = 60.0
 """Seconds without a byte after which a download is tried again."""
 
-FILENAME = re.compile(r"filename(\*?)=\s*(?:UTF-8''|)(\"[^\"]*\"|[^;]*)", re.IGNORECASE)
+PARAMETER = re.compile(r'(?<![^\s;,"])([^\s;,="]++)\s*+=\s*+("(?:\\.|[^"\\])*+"|[^;]*+)', re.DOTALL)
+"""A name and its value in a Content-Disposition; a quoted value may hold anything."""
+
 OURS = re.compile(r"(.*_)?\d{19}_file\.part", re.DOTALL)
 """The names of parts: those of others in the folder, a browser's say, are left alone."""
 
@@ -82,11 +84,29 @@ def _plain(text: str) -> str:
 
 
 def _disposition_name(text: str) -> str:
-    found = list(FILENAME.finditer(_plain(text)))
-    if not found:
-        return ""
-    best = max(found, key=lambda name: len(name[1]))  # filename* knows more than filename
-    return unquote(best[2].strip().strip('"'), errors="replace")
+    """Return the file name in a Content-Disposition; `filename*` knows more than `filename`."""
+    found = reversed(PARAMETER.findall(_plain(text)))  # of equal ones the first counts
+    given = {name.lower(): _unquoted(value) for name, value in found}
+    return _extended(given.get("filename*", "")) or _decoded(given.get("filename", ""))
+
+
+def _unquoted(value: str) -> str:
+    # Other backslashes are those of a path of Windows.
+    return re.sub(r'\\(["\\])', r"\1", value.strip().removeprefix('"').removesuffix('"'))
+
+
+def _extended(value: str) -> str:
+    """Return the text of `charset'language'text`; some leave out all but the text."""
+    charset, _, text = value.split("'", 2) if value.count("'") > 1 else ("", "", value)
+    return _decoded(_unquoted(text), charset)
+
+
+def _decoded(text: str, charset: str = "") -> str:
+    """Undo percent-encoding; a charset that Python does not know is read as UTF-8."""
+    try:
+        return unquote(text, charset or "utf-8", "replace")
+    except (LookupError, ValueError):
+        return unquote(text, errors="replace")
 
 
 def local_name(prefix: str, line_id: str, ask_id: str, suggested: str) -> str:

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import re
 import tempfile
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
@@ -127,6 +128,19 @@ def test_any_address_and_header_suggest_some_text(query: str, header: str) -> No
         ("https://h/x?rscd=filename%3DR%26amp%3BD.txt&sig=1", "", "R&D.txt"),
         ("https://h/x?id=1&rscd=filename%3Da%26times.txt&timestamp=2", "", "a&times.txt"),
         ("https://h/a&ltb.txt", "", "a&ltb.txt"),
+        ("https://h/x", "attachment; filename*=utf-8'zh'%E6%8A%A5.csv", "报.csv"),
+        ("https://h/x", "attachment; filename*=GBK''%B1%A8%B8%E6.csv", "报告.csv"),
+        ("https://h/x", "attachment; filename*=iso-8859-1'en'%A3.txt", "£.txt"),
+        ("https://h/x", "attachment; filename*=no-such''%E6%8A%A5.csv", "报.csv"),
+        ("https://h/x", "attachment; filename*=undefined''%41.csv", "A.csv"),
+        ("https://h/x", "attachment; filename*=\"UTF-8''a%20b.csv\"", "a b.csv"),
+        ("https://h/x", 'attachment; filename="a \\"b\\"; c.txt"', 'a "b"; c.txt'),
+        ("https://h/x", 'attachment; name="x; filename=no.txt"; filename=yes.txt', "yes.txt"),
+        ("https://h/x", 'attachment; FileName = "r.pdf"', "r.pdf"),
+        ("https://h/x", "attachment; FILENAME* = UTF-8''r.pdf ; filename=s.pdf", "r.pdf"),
+        ("https://h/x", 'attachment; filename*=""; filename=s.pdf', "s.pdf"),
+        ("https://h/x", 'attachment; filename="open.pdf', "open.pdf"),
+        ("https://h/x?rscd=attachment%3B+filename*%3DGBK%27%27%25B1%25A8.csv", "", "报.csv"),
     ],
 )
 def test_name_comes_from_the_query_then_the_header_then_the_path(
@@ -142,6 +156,13 @@ def test_extended_name_is_preferred_over_the_plain_one() -> None:
 
 def test_same_asset_twice_gets_two_names() -> None:
     assert len({local_name("P", "1", "1", "a.png") for _ in range(50)}) == 50
+
+
+@pytest.mark.parametrize("text", ["a", "a ", '"', 'a="', 'a="\\"', ";", "filename*=a'"])
+def test_header_of_64_kib_is_read_at_once(text: str) -> None:
+    started = time.process_time()
+    suggested_name("https://h/x", {"content-disposition": text * (65536 // len(text))})
+    assert time.process_time() - started < 2
 
 
 # Files
