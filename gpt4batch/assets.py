@@ -43,6 +43,7 @@ OURS = re.compile(r"(.*_)?\d{19}_file\.part", re.DOTALL)
 STEERING = re.compile(r"[\x00-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069]")
 """Characters that steer a terminal or turn the direction of a name: `exe.txt` for `txt.exe`."""
 
+PASSING = (408, 425, 429)
 GONE = (401, 403, 404, 410)
 
 
@@ -306,7 +307,7 @@ class Downloads:
         if code == 416 or code == 206:
             _start_over(part)
             raise ServerError(f"{code}: another part than was asked for", stage="download")
-        if code == 429 or code == 408 or code >= 500:
+        if code in PASSING or code >= 500:
             text = f"{code} {response.reason_phrase}"
             after = retry_after(response.headers)
             raise ServerError(text, code=code, stage="download", after=after)

@@ -278,6 +278,22 @@ async def test_address_is_fetched_as_it_stands_but_for_escaped_ampersands(
     assert [item["origin"] for item in answered["spec_downloads"]] == answered["downloads"]
 
 
+@pytest.mark.parametrize("status", [408, 425, 429, 500, 503])
+async def test_download_that_is_refused_in_passing_is_tried_again(
+    bench: Bench, scripted: Scripting, status: int
+) -> None:
+    async def answer(request: web.BaseRequest) -> web.StreamResponse:
+        if len(server.requests) == 2:
+            return web.Response(status=status, headers={"Retry-After": "0"})
+        return web.Response(body=b"here")
+
+    bench.write(bench.line(1, "one"))
+    async with scripted(linking(answer)) as server:
+        summary = await bench.run(server.origin, download_dir="got")
+    assert summary.done == 1
+    assert list(local_files(bench).values()) == [b"here"]
+
+
 async def test_expired_link_fails_the_line_and_keeps_its_answers(
     bench: Bench, serving: Serving
 ) -> None:
