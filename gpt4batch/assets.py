@@ -282,9 +282,12 @@ class Downloads:
             attempt += 1
             try:
                 return await self._attempt(part, url)
+            except DownloadError as error:
+                error.attempts = attempt
+                raise
             except RetryableError as error:
                 if attempt > self._retries or (error.after or 0) > LONGEST_AFTER:
-                    raise DownloadError(str(error), code=error.code) from error
+                    raise _given_up(error, attempt) from error
                 delay = error.after if error.after is not None else backoff(attempt)
                 log.debug("download: attempt %d failed (%s)", attempt, error)
                 with self._control.waiting():
@@ -346,6 +349,12 @@ class Downloads:
             if part.size > part.total:
                 _start_over(part)
             raise NetworkError(text, stage="download")
+
+
+def _given_up(error: RetryableError, attempts: int) -> DownloadError:
+    final = DownloadError(str(error), code=error.code)
+    final.attempts = attempts
+    return final
 
 
 def _range_start(response: httpx.Response) -> int:

@@ -310,6 +310,7 @@ class Conversation:
             return {"origin": url, "local": await self._downloads.fetch(url, line_id, ask_id)}
         except DownloadError as error:
             outcome.lost = DownloadError(f"{error} ({_shortened(url)})", code=error.code)
+            outcome.lost.attempts = error.attempts
             return {"origin": url, "local": "", "error": str(error)}
 
 

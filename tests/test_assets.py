@@ -294,6 +294,22 @@ async def test_download_that_is_refused_in_passing_is_tried_again(
     assert list(local_files(bench).values()) == [b"here"]
 
 
+@pytest.mark.parametrize(("status", "attempts"), [(404, 1), (503, 3)])
+async def test_error_of_a_download_tells_how_often_it_was_tried(
+    bench: Bench, scripted: Scripting, status: int, attempts: int
+) -> None:
+    async def answer(request: web.BaseRequest) -> web.StreamResponse:
+        return web.Response(status=status, headers={"Retry-After": "0"})
+
+    bench.write(bench.line(1, "one"))
+    async with scripted(linking(answer)) as server:
+        await bench.run(server.origin, retries=2)
+        assert len(server.requests) == 1 + attempts
+    line = bench.read()[0]
+    assert (line["iErr"]["code"], line["iErr"]["attempts"]) == (status, attempts)
+    assert line["meta"]["calls"] == 1
+
+
 async def test_expired_link_fails_the_line_and_keeps_its_answers(
     bench: Bench, serving: Serving
 ) -> None:
