@@ -8,7 +8,7 @@ import os
 import re
 import time
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Protocol, cast
 from urllib.parse import parse_qs, unquote, urlsplit
@@ -42,6 +42,10 @@ OURS = re.compile(r"(.*_)?\d{19}_file\.part", re.DOTALL)
 
 STEERING = re.compile(r"[\x00-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069]")
 """Characters that steer a terminal or turn the direction of a name: `exe.txt` for `txt.exe`."""
+
+CONTENT_RANGE = re.compile(r"bytes (\d{1,18})-(?:\d*/(\d{1,18})$)?")
+VERSION = ("etag", "last-modified", "content-encoding")
+"""The headers that are the same for every part of one version of an asset."""
 
 PASSING = (408, 425, 429)
 GONE = (401, 403, 404, 410)
@@ -159,13 +163,22 @@ def guard(own_hosts: frozenset[str], *, allow_private: bool) -> Callable[[httpx.
 
 @dataclass(slots=True)
 class _Part:
-    """A file on its way: what is there so far and which version of the asset it is of."""
+    """A file on its way: what is there so far and which version of the asset it is of.
+
+    `total` is the size of the whole where it is known, `told` the headers of the version.
+    """
 
     file: IO[bytes]
     path: Path
     size: int = 0
     total: int | None = None
-    version: str = ""
+    told: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def version(self) -> str:
+        """Return what If-Range compares; a weak ETag does not do for that."""
+        etag = self.told.get("etag", "")
+        return etag if etag and not etag.startswith("W/") else self.told.get("last-modified", "")
 
 
 class Downloads:
@@ -305,7 +318,7 @@ class Downloads:
     def _check(self, response: httpx.Response, part: _Part) -> None:
         """See what the reply is: the rest, the whole from its beginning, or none."""
         code = response.status_code
-        if code == 206 and part.size and _range_start(response) == part.size:
+        if code == 206 and part.size and _is_rest(response, part):
             return
         if code == 416 or code == 206:
             _start_over(part)
@@ -322,9 +335,7 @@ class Downloads:
         _start_over(part)
         length = response.headers.get("content-length", "")
         part.total = int(length) if length.isdecimal() else None
-        etag = response.headers.get("etag", "")
-        strong = etag if not etag.startswith("W/") else ""
-        part.version = strong or response.headers.get("last-modified", "")
+        part.told = {name: response.headers.get(name, "") for name in VERSION}
         self._check_size(part.total or 0)
 
     def _check_size(self, size: int) -> None:
@@ -357,16 +368,25 @@ def _given_up(error: RetryableError, attempts: int) -> DownloadError:
     return final
 
 
-def _range_start(response: httpx.Response) -> int:
-    found = re.match(r"bytes (\d{1,18})-", response.headers.get("content-range", ""))
-    return int(found[1]) if found else -1
+def _is_rest(response: httpx.Response, part: _Part) -> bool:
+    """Tell whether a reply goes on where the part ends, with the same version of the asset.
+
+    Some servers know Range and not If-Range: they send the rest of whatever is there now. A size
+    that was not known before is known from here on.
+    """
+    found = CONTENT_RANGE.match(response.headers.get("content-range", ""))
+    if found is None or not part.version or int(found[1]) != part.size:
+        return False
+    known, part.total = part.total, int(found[2]) if found[2] else part.total
+    same = all(response.headers.get(name, told) == told for name, told in part.told.items())
+    return same and known in (None, part.total)
 
 
 def _start_over(part: _Part) -> None:
     if part.size:  # ext4 writes a file that was truncated to the disk when it is closed
         part.file.seek(0)
         part.file.truncate()
-    part.size, part.total, part.version = 0, None, ""
+    part.size, part.total, part.told = 0, None, {}
 
 
 def _remove_abandoned(path: Path) -> None:

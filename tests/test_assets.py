@@ -310,6 +310,70 @@ async def test_error_of_a_download_tells_how_often_it_was_tried(
     assert line["meta"]["calls"] == 1
 
 
+WHOLE = b"A" * 100 + b"a" * 400
+
+
+@pytest.mark.parametrize(
+    ("begun", "rest", "gets"),
+    [
+        ({"ETag": '"one"'}, {"ETag": '"two"'}, 3),
+        ({"ETag": '"one"'}, {"ETag": '"one"', "Content-Range": "bytes 100-499/600"}, 3),
+        ({"ETag": '"one"'}, {"ETag": '"one"', "Last-Modified": "then"}, 3),
+        ({"Last-Modified": "then"}, {"Last-Modified": "now"}, 3),
+        ({"ETag": '"one"'}, {"ETag": '"one"', "Content-Encoding": "gzip"}, 3),
+        ({"ETag": '"one"'}, {"ETag": '"one"'}, 2),
+        ({"ETag": '"one"', "Last-Modified": "then"}, {"Last-Modified": "then"}, 2),
+        ({"ETag": '"one"'}, {"Content-Range": "bytes 100-499/*"}, 2),
+    ],
+)
+async def test_rest_is_taken_only_of_the_version_that_was_begun(
+    bench: Bench, scripted: Scripting, begun: dict[str, str], rest: dict[str, str], gets: int
+) -> None:
+    async def answer(request: web.BaseRequest) -> web.StreamResponse:
+        if "Range" in request.headers:  # a server that knows nothing of If-Range
+            told = {"Content-Range": "bytes 100-499/500", **rest}
+            return web.Response(status=206, body=WHOLE[100:], headers=told)
+        response = web.StreamResponse(headers={"Content-Length": "500", **begun})
+        await response.prepare(request)
+        if len(server.requests) > 2:
+            await response.write(b"B" * 500)
+            return response
+        await response.write(WHOLE[:100])
+        assert request.transport is not None
+        request.transport.close()
+        return response
+
+    bench.write(bench.line(1, "one"))
+    async with scripted(linking(answer)) as server:
+        summary = await bench.run(server.origin, download_dir="got")
+        assert len(server.requests) == 1 + gets
+    assert summary.done == 1
+    assert list(local_files(bench).values()) == [WHOLE if gets == 2 else b"B" * 500]
+
+
+async def test_rest_that_comes_in_pieces_is_whole_though_no_length_was_told(
+    bench: Bench, scripted: Scripting
+) -> None:
+    async def answer(request: web.BaseRequest) -> web.StreamResponse:
+        if "Range" in request.headers:
+            start = request.http_range.start
+            stop = min(start + 200, 500)
+            told = {"Content-Range": f"bytes {start}-{stop - 1}/500", "ETag": '"one"'}
+            return web.Response(status=206, body=WHOLE[start:stop], headers=told)
+        response = web.StreamResponse(headers={"ETag": '"one"'})
+        await response.prepare(request)
+        await response.write(WHOLE[:100])
+        assert request.transport is not None
+        request.transport.close()
+        return response
+
+    bench.write(bench.line(1, "one"))
+    async with scripted(linking(answer)) as server:
+        summary = await bench.run(server.origin, download_dir="got")
+    assert summary.done == 1
+    assert list(local_files(bench).values()) == [WHOLE]
+
+
 async def test_expired_link_fails_the_line_and_keeps_its_answers(
     bench: Bench, serving: Serving
 ) -> None:
