@@ -7,6 +7,7 @@ import logging
 import os
 import re
 import time
+import zlib
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,6 +15,7 @@ from typing import IO, TYPE_CHECKING, Protocol, cast
 from urllib.parse import parse_qs, unquote, urlsplit
 
 import anyio
+import anyio.lowlevel
 import httpx
 from pathvalidate import sanitize_filename
 
@@ -21,7 +23,7 @@ from gpt4batch.errors import DownloadError, NetworkError, OutputError, Retryable
 from gpt4batch.retry import LONGEST_AFTER, backoff, retry_after
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterable, Callable, Mapping
+    from collections.abc import AsyncIterable, Callable, Iterator, Mapping
     from contextlib import AbstractAsyncContextManager
 
     from gpt4batch.control import Control
@@ -46,6 +48,10 @@ STEERING = re.compile(r"[\x00-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u206
 CONTENT_RANGE = re.compile(r"bytes (\d{1,18})-(?:\d*/(\d{1,18})$)?")
 VERSION = ("etag", "last-modified", "content-encoding")
 """The headers that are the same for every part of one version of an asset."""
+
+CHUNK = 1 << 16
+UNPACKED = {"gzip": 31, "deflate": zlib.MAX_WBITS}
+"""The compressions that can be read, and what zlib calls them."""
 
 PASSING = (408, 425, 429)
 GONE = (401, 403, 404, 410)
@@ -180,6 +186,12 @@ class _Part:
         etag = self.told.get("etag", "")
         return etag if etag and not etag.startswith("W/") else self.told.get("last-modified", "")
 
+    @property
+    def coding(self) -> str:
+        """Return how the asset is compressed: some servers do so though they are told not to."""
+        coding = self.told.get("content-encoding", "").strip().lower()
+        return "" if coding == "identity" else coding.removeprefix("x-")
+
 
 class Downloads:
     """Fetch assets into one folder, a few at a time.
@@ -259,16 +271,15 @@ class Downloads:
     async def _fetch(self, url: str, line_id: str, ask_id: str) -> str:
         name = local_name(self._prefix, line_id, ask_id, "")
         path = self.folder / (name + PART)
-        with path.open("xb") as file:
-            fcntl.flock(file, fcntl.LOCK_EX)
-            part = _Part(file, path)
-            try:
-                suggested = await self._fill(part, url)
-                file.flush()
-                name = self._publish(part, local_name(self._prefix, line_id, ask_id, suggested))
-            finally:
-                with suppress(OSError):
-                    path.unlink()
+        part = _Part(_made(path), path)
+        try:
+            suggested = await self._fill(part, url)
+            part.file.flush()
+            name = self._publish(part, local_name(self._prefix, line_id, ask_id, suggested))
+        finally:
+            with suppress(OSError):
+                path.unlink()
+            part.file.close()
         self.count += 1
         self.bytes += part.size
         return name
@@ -313,7 +324,9 @@ class Downloads:
         async with self._open_url(url, headers, self._public) as response:
             self._check(response, part)
             await self._receive(response, part)
-            return suggested_name(url, response.headers)
+        if part.size and part.coding:
+            await self._unpack(part)
+        return suggested_name(url, response.headers)
 
     def _check(self, response: httpx.Response, part: _Part) -> None:
         """See what the reply is: the rest, the whole from its beginning, or none."""
@@ -336,6 +349,8 @@ class Downloads:
         length = response.headers.get("content-length", "")
         part.total = int(length) if length.isdecimal() else None
         part.told = {name: response.headers.get(name, "") for name in VERSION}
+        if part.coding not in ("", *UNPACKED):
+            raise DownloadError(f"Content-Encoding {part.coding} cannot be read")
         self._check_size(part.total or 0)
 
     def _check_size(self, size: int) -> None:
@@ -360,6 +375,51 @@ class Downloads:
             if part.size > part.total:
                 _start_over(part)
             raise NetworkError(text, stage="download")
+
+    async def _unpack(self, part: _Part) -> None:
+        """Put what a compressed part holds in its place.
+
+        Lengths and ranges are about the compressed bytes, so these have to be whole first.
+        """
+        with part.path.open("rb") as packed:
+            part.file.close()
+            part.path.unlink()
+            part.file, part.size = _made(part.path), 0
+            try:
+                for piece in _unpacked(packed, part.coding):
+                    part.file.write(piece)
+                    part.size += len(piece)
+                    self._check_size(part.size)
+                    await anyio.lowlevel.checkpoint()
+            except EOFError:
+                text = f"Content-Encoding {part.coding}: the file ends too early"
+                _start_over(part)
+                raise NetworkError(text, stage="download") from None
+            except zlib.error as error:
+                raise DownloadError(f"Content-Encoding {part.coding}: {error}") from error
+
+
+def _unpacked(packed: IO[bytes], coding: str) -> Iterator[bytes]:
+    """Yield what a compressed file holds, in pieces of a bounded size.
+
+    Raises:
+        EOFError: The file is cut short.
+        zlib.error: It is none of this kind.
+    """
+    data = packed.read(CHUNK)
+    bits = UNPACKED[coding]
+    if coding == "deflate" and data[0] & 15 != zlib.DEFLATED:
+        bits = -bits  # without the header that it should have
+    while data:  # gzip may have several members
+        inflate = zlib.decompressobj(bits)
+        while not inflate.eof:
+            data = data or packed.read(CHUNK)
+            piece = inflate.decompress(data, CHUNK)
+            if not data and not piece:
+                raise EOFError
+            yield piece
+            data = inflate.unconsumed_tail
+        data = inflate.unused_data or packed.read(CHUNK)
 
 
 def _given_up(error: RetryableError, attempts: int) -> DownloadError:
@@ -387,6 +447,13 @@ def _start_over(part: _Part) -> None:
         part.file.seek(0)
         part.file.truncate()
     part.size, part.total, part.told = 0, None, {}
+
+
+def _made(path: Path) -> IO[bytes]:
+    """Make a part and hold its lock, by which other runs see that it is not abandoned."""
+    file = path.open("xb")
+    fcntl.flock(file, fcntl.LOCK_EX)
+    return file
 
 
 def _remove_abandoned(path: Path) -> None:

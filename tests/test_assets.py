@@ -1,8 +1,10 @@
 from __future__ import annotations
 
+import gzip
 import re
 import tempfile
 import time
+import zlib
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
@@ -372,6 +374,130 @@ async def test_rest_that_comes_in_pieces_is_whole_though_no_length_was_told(
         summary = await bench.run(server.origin, download_dir="got")
     assert summary.done == 1
     assert list(local_files(bench).values()) == [WHOLE]
+
+
+def raw_deflate(content: bytes) -> bytes:
+    deflate = zlib.compressobj(wbits=-15)
+    return deflate.compress(content) + deflate.flush()
+
+
+TEXT = b"plain text\n" * 100_000
+
+
+@pytest.mark.parametrize(
+    ("coding", "body", "wanted"),
+    [
+        ("gzip", gzip.compress(TEXT), TEXT),
+        ("X-GZip", gzip.compress(TEXT[:7]) + gzip.compress(TEXT[7:]), TEXT),
+        ("deflate", zlib.compress(TEXT), TEXT),
+        ("deflate", raw_deflate(TEXT), TEXT),
+        ("gzip", gzip.compress(b""), b""),
+        ("gzip", b"", b""),
+        ("identity", TEXT, TEXT),
+    ],
+    ids=["gzip", "members", "deflate", "bare deflate", "nothing", "no byte", "identity"],
+)
+async def test_download_that_comes_compressed_is_stored_as_what_it_holds(
+    bench: Bench, scripted: Scripting, coding: str, body: bytes, wanted: bytes
+) -> None:
+    async def answer(request: web.BaseRequest) -> web.StreamResponse:
+        assert request.headers["Accept-Encoding"] == "identity"
+        return web.Response(body=body, headers={"Content-Encoding": coding})
+
+    bench.write(bench.line(1, "one"))
+    async with scripted(linking(answer)) as server:
+        summary = await bench.run(server.origin, download_dir="got")
+    assert (summary.done, summary.download_bytes) == (1, len(wanted))
+    assert list(local_files(bench).values()) == [wanted]
+
+
+async def test_compressed_download_that_breaks_off_goes_on_until_it_is_whole(
+    bench: Bench, scripted: Scripting
+) -> None:
+    body = gzip.compress(TEXT)
+
+    async def answer(request: web.BaseRequest) -> web.StreamResponse:
+        told = {"ETag": '"one"', "Content-Encoding": "gzip"}
+        if "Range" in request.headers:
+            told["Content-Range"] = f"bytes 1000-{len(body) - 1}/{len(body)}"
+            return web.Response(status=206, body=body[1000:], headers=told)
+        response = web.StreamResponse(headers={**told, "Content-Length": str(len(body))})
+        await response.prepare(request)
+        await response.write(body[:1000])
+        assert request.transport is not None
+        request.transport.close()
+        return response
+
+    bench.write(bench.line(1, "one"))
+    async with scripted(linking(answer)) as server:
+        summary = await bench.run(server.origin, download_dir="got")
+        assert len(server.requests) == 3
+    assert summary.done == 1
+    assert list(local_files(bench).values()) == [TEXT]
+
+
+async def test_compressed_download_that_is_torn_is_tried_again(
+    bench: Bench, scripted: Scripting
+) -> None:
+    body = gzip.compress(TEXT)
+
+    async def answer(request: web.BaseRequest) -> web.StreamResponse:
+        sent = body[:-9] if len(server.requests) == 2 else body
+        return web.Response(body=sent, headers={"Content-Encoding": "gzip", "ETag": '"one"'})
+
+    bench.write(bench.line(1, "one"))
+    async with scripted(linking(answer)) as server:
+        summary = await bench.run(server.origin, download_dir="got")
+        assert [headers.get("range") for *_, headers, _ in server.requests] == [None] * 3
+    assert summary.done == 1
+    assert list(local_files(bench).values()) == [TEXT]
+
+
+@pytest.mark.parametrize(
+    ("coding", "body", "words"),
+    [
+        ("gzip", b"no gzip at all", "gzip"),
+        ("gzip", gzip.compress(TEXT)[:-9], "gzip"),
+        ("gzip", gzip.compress(TEXT)[:-8] + bytes(8), "gzip"),
+        ("deflate", b"\xff" * 100, "deflate"),
+        ("br", b"any", "br"),
+        ("zstd", b"any", "zstd"),
+        ("gzip, br", b"any", "gzip, br"),
+    ],
+    ids=["garbage", "torn", "checksum", "no deflate", "br", "zstd", "two"],
+)
+async def test_compressed_download_that_cannot_be_read_fails_the_line(
+    bench: Bench, scripted: Scripting, coding: str, body: bytes, words: str
+) -> None:
+    async def answer(request: web.BaseRequest) -> web.StreamResponse:
+        return web.Response(body=body, headers={"Content-Encoding": coding})
+
+    bench.write(bench.line(1, "one"))
+    async with scripted(linking(answer)) as server:
+        summary = await bench.run(server.origin, download_dir="got", retries=0)
+    [line] = bench.read()
+    assert (summary.failed, line["iErr"]["stage"]) == (1, "download")
+    assert f"Content-Encoding {words}" in line["iErr"]["message"]
+    assert local_files(bench) == {}
+
+
+async def test_compressed_download_that_unpacks_to_too_much_is_given_up(
+    bench: Bench, scripted: Scripting
+) -> None:
+    bomb = gzip.compress(bytes(1 << 26))
+
+    async def answer(request: web.BaseRequest) -> web.StreamResponse:
+        return web.Response(body=bomb, headers={"Content-Encoding": "gzip"})
+
+    bench.write(bench.line(1, "one"))
+    async with scripted(linking(answer)) as server:
+        summary = await bench.run(server.origin, download_dir="got", max_download_size=1)
+        assert len(server.requests) == 2
+    message = bench.read()[0]["iErr"]["message"]
+    assert summary.failed == 1
+    assert "max-download-size" in message
+    assert int(message.split()[0]) < 1 << 22
+    assert local_files(bench) == {}
 
 
 async def test_expired_link_fails_the_line_and_keeps_its_answers(
