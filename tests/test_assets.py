@@ -551,6 +551,79 @@ async def test_fix_fetches_only_what_is_missing_without_asking_again(
     assert sorted(local_files(bench).values()) == [b"/a", b"/b", b"/c"]
 
 
+@pytest.mark.parametrize("shape", ["text", "url", "download_url", "href"])
+async def test_links_of_another_shape_are_fetched_once(
+    bench: Bench, scripted: Scripting, shape: str
+) -> None:
+    async def handler(request: web.BaseRequest) -> web.StreamResponse:
+        if request.method == "GET":
+            return web.Response(body=b"here")
+        link = f"{server.origin}/a.txt"
+        found: Any = link if shape == "text" else [{"name": "a.txt", shape: link}]
+        return web.json_response({"contents": [{}], "downloads": found})
+
+    bench.write(bench.line(1, "one", "two"))
+    async with scripted(handler) as server:
+        first = await bench.run(server.origin, download_dir="got")
+        # A line that is not done goes through its answers once more.
+        line = bench.read()[0]
+        out = {**line, "answers": line["answers"][:1]}
+        bench.write(out, name="out.jsonl")
+        second = await bench.run(server.origin, download_dir="got", fix=True)
+        gets = [path for method, path, *_ in server.requests if method == "GET"]
+    assert (first.done, second.done, gets) == (1, 1, ["/a.txt"] * 3)
+    for answer in bench.read()[0]["answers"]:
+        [item] = answer["spec_downloads"]
+        assert item["origin"] == f"{server.origin}/a.txt"
+        assert (bench.folder / "got" / item["local"]).read_bytes() == b"here"
+
+
+@pytest.mark.parametrize(
+    ("found", "told"),
+    [
+        ({"a.txt": "https://h/a.txt"}, 1),
+        ("none", 1),
+        (7, 1),
+        ([["https://h/a.txt"], {"name": "a.txt"}, 7, {"url": 5}], 4),
+        (None, 0),
+        ([], 0),
+        ("", 0),
+        ([None, ""], 0),
+    ],
+)
+async def test_links_that_are_no_addresses_are_told_of(
+    bench: Bench, scripted: Scripting, caplog: pytest.LogCaptureFixture, found: Any, told: int
+) -> None:
+    async def handler(request: web.BaseRequest) -> web.StreamResponse:
+        return web.json_response({"contents": [{}], "downloads": found})
+
+    bench.write(bench.line(1, "one"))
+    async with scripted(handler) as server:
+        summary = await bench.run(server.origin, download_dir="got")
+        assert len(server.requests) == 1
+    assert summary.done == 1
+    assert bench.read()[0]["answers"][0]["downloads"] == found
+    said = [each.getMessage() for each in caplog.records if "downloads" in each.getMessage()]
+    assert len(said) == bool(told)
+    assert not told or re.search(f"in.jsonl:1: not fetched.* {told} of", said[0])
+
+
+async def test_links_that_are_no_addresses_are_passed_over_for_those_that_are(
+    bench: Bench, scripted: Scripting, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def handler(request: web.BaseRequest) -> web.StreamResponse:
+        if request.method == "GET":
+            return web.Response(body=b"here")
+        found = [{"name": "a.txt"}, f"{server.origin}/a.txt"]
+        return web.json_response({"contents": [{}], "downloads": found})
+
+    bench.write(bench.line(1, "one"))
+    async with scripted(handler) as server:
+        summary = await bench.run(server.origin, download_dir="got")
+    assert (summary.done, len(local_files(bench))) == (1, 1)
+    assert re.search("in.jsonl:1: not fetched.* 1 of", caplog.text)
+
+
 async def test_file_that_is_shorter_than_announced_never_appears(
     bench: Bench, serving: Serving
 ) -> None:
