@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import fcntl
-import html
 import logging
 import os
 import re
 import time
+import zlib
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Protocol, cast
 from urllib.parse import parse_qs, unquote, urlsplit
 
 import anyio
+import anyio.lowlevel
 import httpx
 from pathvalidate import sanitize_filename
 
@@ -22,7 +23,7 @@ from gpt4batch.errors import DownloadError, NetworkError, OutputError, Retryable
 from gpt4batch.retry import LONGEST_AFTER, backoff, retry_after
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterable, Callable, Mapping
+    from collections.abc import AsyncIterable, Callable, Iterator, Mapping
     from contextlib import AbstractAsyncContextManager
 
     from gpt4batch.control import Control
@@ -35,13 +36,24 @@ AT_ONCE = 16
 IDLE = 60.0
 """Seconds without a byte after which a download is tried again."""
 
-FILENAME = re.compile(r"filename(\*?)=\s*(?:UTF-8''|)(\"[^\"]*\"|[^;]*)", re.IGNORECASE)
+PARAMETER = re.compile(r'(?<![^\s;,"])([^\s;,="]++)\s*+=\s*+("(?:\\.|[^"\\])*+"|[^;]*+)', re.DOTALL)
+"""A name and its value in a Content-Disposition; a quoted value may hold anything."""
+
 OURS = re.compile(r"(.*_)?\d{19}_file\.part", re.DOTALL)
 """The names of parts: those of others in the folder, a browser's say, are left alone."""
 
 STEERING = re.compile(r"[\x00-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069]")
 """Characters that steer a terminal or turn the direction of a name: `exe.txt` for `txt.exe`."""
 
+CONTENT_RANGE = re.compile(r"bytes (\d{1,18})-(?:\d*/(\d{1,18})$)?")
+VERSION = ("etag", "last-modified", "content-encoding")
+"""The headers that are the same for every part of one version of an asset."""
+
+CHUNK = 1 << 16
+UNPACKED = {"gzip": 31, "deflate": zlib.MAX_WBITS}
+"""The compressions that can be read, and what zlib calls them."""
+
+PASSING = (408, 425, 429)
 GONE = (401, 403, 404, 410)
 
 
@@ -63,7 +75,7 @@ def suggested_name(url: str, headers: Mapping[str, str]) -> str:
     The `filename=` in the query's `rscd` or `response-content-disposition` comes first, then the
     Content-Disposition header, then the path's last part.
     """
-    parts = urlsplit(html.unescape(url))
+    parts = urlsplit(_plain(url))
     query = parse_qs(parts.query, keep_blank_values=True, errors="replace")
     for key in ("rscd", "response-content-disposition"):
         for value in query.get(key, ()):
@@ -74,12 +86,38 @@ def suggested_name(url: str, headers: Mapping[str, str]) -> str:
     return unquote(parts.path.rpartition("/")[2], errors="replace")
 
 
+def _plain(text: str) -> str:
+    """Return a text without the one escape of HTML that services leave in addresses.
+
+    Others are not undone: HTML has them without a semicolon too, and `&times` begins `&timestamp=`.
+    """
+    return text.replace("&amp;", "&")
+
+
 def _disposition_name(text: str) -> str:
-    found = list(FILENAME.finditer(html.unescape(text)))
-    if not found:
-        return ""
-    best = max(found, key=lambda name: len(name[1]))  # filename* knows more than filename
-    return unquote(html.unescape(best[2].strip().strip('"')), errors="replace")
+    """Return the file name in a Content-Disposition; `filename*` knows more than `filename`."""
+    found = reversed(PARAMETER.findall(_plain(text)))  # of equal ones the first counts
+    given = {name.lower(): _unquoted(value) for name, value in found}
+    return _extended(given.get("filename*", "")) or _decoded(given.get("filename", ""))
+
+
+def _unquoted(value: str) -> str:
+    # Other backslashes are those of a path of Windows.
+    return re.sub(r'\\(["\\])', r"\1", value.strip().removeprefix('"').removesuffix('"'))
+
+
+def _extended(value: str) -> str:
+    """Return the text of `charset'language'text`; some leave out all but the text."""
+    charset, _, text = value.split("'", 2) if value.count("'") > 1 else ("", "", value)
+    return _decoded(_unquoted(text), charset)
+
+
+def _decoded(text: str, charset: str = "") -> str:
+    """Undo percent-encoding; a charset that Python does not know is read as UTF-8."""
+    try:
+        return unquote(text, charset or "utf-8", "replace")
+    except (LookupError, ValueError):
+        return unquote(text, errors="replace")
 
 
 def local_name(prefix: str, line_id: str, ask_id: str, suggested: str) -> str:
@@ -131,13 +169,28 @@ def guard(own_hosts: frozenset[str], *, allow_private: bool) -> Callable[[httpx.
 
 @dataclass(slots=True)
 class _Part:
-    """A file on its way: what is there so far and which version of the asset it is of."""
+    """A file on its way: what is there so far and which version of the asset it is of.
+
+    `total` is the size of the whole where it is known, `told` the headers of the version.
+    """
 
     file: IO[bytes]
     path: Path
     size: int = 0
     total: int | None = None
-    version: str = ""
+    told: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def version(self) -> str:
+        """Return what If-Range compares; a weak ETag does not do for that."""
+        etag = self.told.get("etag", "")
+        return etag if etag and not etag.startswith("W/") else self.told.get("last-modified", "")
+
+    @property
+    def coding(self) -> str:
+        """Return how the asset is compressed: some servers do so though they are told not to."""
+        coding = self.told.get("content-encoding", "").strip().lower()
+        return "" if coding == "identity" else coding.removeprefix("x-")
 
 
 class Downloads:
@@ -209,7 +262,7 @@ class Downloads:
         """
         async with self._slots:
             try:
-                return await self._fetch(html.unescape(url), line_id, ask_id)
+                return await self._fetch(_plain(url), line_id, ask_id)
             except OSError as error:
                 raise OutputError(
                     f"cannot write downloads to {self.folder}: {error.strerror}"
@@ -218,16 +271,15 @@ class Downloads:
     async def _fetch(self, url: str, line_id: str, ask_id: str) -> str:
         name = local_name(self._prefix, line_id, ask_id, "")
         path = self.folder / (name + PART)
-        with path.open("xb") as file:
-            fcntl.flock(file, fcntl.LOCK_EX)
-            part = _Part(file, path)
-            try:
-                suggested = await self._fill(part, url)
-                file.flush()
-                name = self._publish(part, local_name(self._prefix, line_id, ask_id, suggested))
-            finally:
-                with suppress(OSError):
-                    path.unlink()
+        part = _Part(_made(path), path)
+        try:
+            suggested = await self._fill(part, url)
+            part.file.flush()
+            name = self._publish(part, local_name(self._prefix, line_id, ask_id, suggested))
+        finally:
+            with suppress(OSError):
+                path.unlink()
+            part.file.close()
         self.count += 1
         self.bytes += part.size
         return name
@@ -254,9 +306,12 @@ class Downloads:
             attempt += 1
             try:
                 return await self._attempt(part, url)
+            except DownloadError as error:
+                error.attempts = attempt
+                raise
             except RetryableError as error:
                 if attempt > self._retries or (error.after or 0) > LONGEST_AFTER:
-                    raise DownloadError(str(error), code=error.code) from error
+                    raise _given_up(error, attempt) from error
                 delay = error.after if error.after is not None else backoff(attempt)
                 log.debug("download: attempt %d failed (%s)", attempt, error)
                 with self._control.waiting():
@@ -269,17 +324,19 @@ class Downloads:
         async with self._open_url(url, headers, self._public) as response:
             self._check(response, part)
             await self._receive(response, part)
-            return suggested_name(url, response.headers)
+        if part.size and part.coding:
+            await self._unpack(part)
+        return suggested_name(url, response.headers)
 
     def _check(self, response: httpx.Response, part: _Part) -> None:
         """See what the reply is: the rest, the whole from its beginning, or none."""
         code = response.status_code
-        if code == 206 and part.size and _range_start(response) == part.size:
+        if code == 206 and part.size and _is_rest(response, part):
             return
         if code == 416 or code == 206:
             _start_over(part)
             raise ServerError(f"{code}: another part than was asked for", stage="download")
-        if code == 429 or code == 408 or code >= 500:
+        if code in PASSING or code >= 500:
             text = f"{code} {response.reason_phrase}"
             after = retry_after(response.headers)
             raise ServerError(text, code=code, stage="download", after=after)
@@ -291,9 +348,9 @@ class Downloads:
         _start_over(part)
         length = response.headers.get("content-length", "")
         part.total = int(length) if length.isdecimal() else None
-        etag = response.headers.get("etag", "")
-        strong = etag if not etag.startswith("W/") else ""
-        part.version = strong or response.headers.get("last-modified", "")
+        part.told = {name: response.headers.get(name, "") for name in VERSION}
+        if part.coding not in ("", *UNPACKED):
+            raise DownloadError(f"Content-Encoding {part.coding} cannot be read")
         self._check_size(part.total or 0)
 
     def _check_size(self, size: int) -> None:
@@ -319,17 +376,84 @@ class Downloads:
                 _start_over(part)
             raise NetworkError(text, stage="download")
 
+    async def _unpack(self, part: _Part) -> None:
+        """Put what a compressed part holds in its place.
 
-def _range_start(response: httpx.Response) -> int:
-    found = re.match(r"bytes (\d{1,18})-", response.headers.get("content-range", ""))
-    return int(found[1]) if found else -1
+        Lengths and ranges are about the compressed bytes, so these have to be whole first.
+        """
+        with part.path.open("rb") as packed:
+            part.file.close()
+            part.path.unlink()
+            part.file, part.size = _made(part.path), 0
+            try:
+                for piece in _unpacked(packed, part.coding):
+                    part.file.write(piece)
+                    part.size += len(piece)
+                    self._check_size(part.size)
+                    await anyio.lowlevel.checkpoint()
+            except EOFError:
+                text = f"Content-Encoding {part.coding}: the file ends too early"
+                _start_over(part)
+                raise NetworkError(text, stage="download") from None
+            except zlib.error as error:
+                raise DownloadError(f"Content-Encoding {part.coding}: {error}") from error
+
+
+def _unpacked(packed: IO[bytes], coding: str) -> Iterator[bytes]:
+    """Yield what a compressed file holds, in pieces of a bounded size.
+
+    Raises:
+        EOFError: The file is cut short.
+        zlib.error: It is none of this kind.
+    """
+    data = packed.read(CHUNK)
+    bits = UNPACKED[coding]
+    if coding == "deflate" and data[0] & 15 != zlib.DEFLATED:
+        bits = -bits  # without the header that it should have
+    while data:  # gzip may have several members
+        inflate = zlib.decompressobj(bits)
+        while not inflate.eof:
+            data = data or packed.read(CHUNK)
+            piece = inflate.decompress(data, CHUNK)
+            if not data and not piece:
+                raise EOFError
+            yield piece
+            data = inflate.unconsumed_tail
+        data = inflate.unused_data or packed.read(CHUNK)
+
+
+def _given_up(error: RetryableError, attempts: int) -> DownloadError:
+    final = DownloadError(str(error), code=error.code)
+    final.attempts = attempts
+    return final
+
+
+def _is_rest(response: httpx.Response, part: _Part) -> bool:
+    """Tell whether a reply goes on where the part ends, with the same version of the asset.
+
+    Some servers know Range and not If-Range: they send the rest of whatever is there now. A size
+    that was not known before is known from here on.
+    """
+    found = CONTENT_RANGE.match(response.headers.get("content-range", ""))
+    if found is None or not part.version or int(found[1]) != part.size:
+        return False
+    known, part.total = part.total, int(found[2]) if found[2] else part.total
+    same = all(response.headers.get(name, told) == told for name, told in part.told.items())
+    return same and known in (None, part.total)
 
 
 def _start_over(part: _Part) -> None:
     if part.size:  # ext4 writes a file that was truncated to the disk when it is closed
         part.file.seek(0)
         part.file.truncate()
-    part.size, part.total, part.version = 0, None, ""
+    part.size, part.total, part.told = 0, None, {}
+
+
+def _made(path: Path) -> IO[bytes]:
+    """Make a part and hold its lock, by which other runs see that it is not abandoned."""
+    file = path.open("xb")
+    fcntl.flock(file, fcntl.LOCK_EX)
+    return file
 
 
 def _remove_abandoned(path: Path) -> None:

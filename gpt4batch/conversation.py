@@ -26,6 +26,7 @@ from gpt4batch.records import (
     downloads_of,
     error_record,
     render,
+    unread_downloads,
     with_downloads,
 )
 
@@ -40,6 +41,8 @@ log = logging.getLogger(__name__)
 
 KINDS = {"part": "multimodal", "attachment": "my_files"}
 """What an upload comes back as, and the type it is sent as."""
+
+UNREAD = "%s:%d: not fetched, as they hold no address: %d of the reply's downloads; see the answer"
 
 LOST = (
     r"not found|unknown|expired|(does|do) ?n[o']t exist|no such|gone|forgotten|not the last"
@@ -214,6 +217,8 @@ class Conversation:
         outcome.timings.append({"seconds": round(reply.seconds, 3), "attempts": reply.attempts})
         last = len(outcome.answers) == len(outcome.line.asks)
         waiting = self._downloads is not None and bool(downloads_of(reply.doc))
+        if self._downloads is not None and (unread := unread_downloads(reply.doc)):
+            log.warning(UNREAD, self._manner.input, outcome.line.number, len(unread))
         if waiting or not last:
             await self._keep(outcome)
         if waiting:
@@ -310,6 +315,7 @@ class Conversation:
             return {"origin": url, "local": await self._downloads.fetch(url, line_id, ask_id)}
         except DownloadError as error:
             outcome.lost = DownloadError(f"{error} ({_shortened(url)})", code=error.code)
+            outcome.lost.attempts = error.attempts
             return {"origin": url, "local": "", "error": str(error)}
 
 

@@ -11,7 +11,7 @@ from gpt4batch import jsonl
 from gpt4batch.errors import NOT_READY, CallError, ReplyError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Sequence
 
 Id: TypeAlias = str | int | None
 
@@ -29,6 +29,8 @@ ORDER = (b"id", b"asks", b"answers", b"iErr", b"extra", b"meta")
 OPTIONAL = frozenset({"model", "gizmo_id", "answers", "iErr", "meta"})
 OWN_KEYS = frozenset({"id", "asks", "answers", "iErr", "extra", "meta"})
 BAD_LINE = "input"
+LINK = ("url", "download_url", "href")
+"""Where an item of `downloads` that is no text has its address."""
 
 META = b',"meta":{"started":'
 CALLS = re.compile(rb'"calls":(\d+)')
@@ -339,9 +341,28 @@ def error_record(error: CallError) -> dict[str, Any]:
 
 def downloads_of(reply: dict[str, Any]) -> list[str]:
     """Return the addresses of a reply's `downloads`."""
+    return [address for item in _links(reply) if (address := _address(item))]
+
+
+def unread_downloads(reply: dict[str, Any]) -> list[Any]:
+    """Return what stands in a reply's `downloads` and is not read as an address."""
+    return [item for item in _links(reply) if item and not _address(item)]
+
+
+def _links(reply: dict[str, Any]) -> list[Any]:
     found = reply.get("downloads")
-    items: Iterable[Any] = found if isinstance(found, list) else ()
-    return [item for item in items if isinstance(item, str) and item]
+    if isinstance(found, list):
+        return found
+    if isinstance(found, str) and found.lower().startswith(("http://", "https://")):
+        return [found]
+    # What is neither a list nor an address is kept as an item that is none.
+    return [[found]] if found else []
+
+
+def _address(item: Any) -> str:
+    """Return the address that an item of `downloads` is, or names; or an empty text."""
+    named = [item.get(name) for name in LINK] if isinstance(item, dict) else [item]
+    return next((text for text in named if isinstance(text, str) and text), "")
 
 
 def with_downloads(answer: bytes, downloads: Sequence[dict[str, str]]) -> bytes:

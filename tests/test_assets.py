@@ -1,7 +1,10 @@
 from __future__ import annotations
 
+import gzip
 import re
 import tempfile
+import time
+import zlib
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
@@ -124,6 +127,22 @@ def test_any_address_and_header_suggest_some_text(query: str, header: str) -> No
         ("https://h/d/", "", ""),
         ("https://h", "", ""),
         ("https://h/x?rscd=attachment%3B%20filename%3D..%2F..%2Fpasswd", "", "../../passwd"),
+        ("https://h/x?rscd=filename%3DR%26amp%3BD.txt&sig=1", "", "R&D.txt"),
+        ("https://h/x?id=1&rscd=filename%3Da%26times.txt&timestamp=2", "", "a&times.txt"),
+        ("https://h/a&ltb.txt", "", "a&ltb.txt"),
+        ("https://h/x", "attachment; filename*=utf-8'zh'%E6%8A%A5.csv", "报.csv"),
+        ("https://h/x", "attachment; filename*=GBK''%B1%A8%B8%E6.csv", "报告.csv"),
+        ("https://h/x", "attachment; filename*=iso-8859-1'en'%A3.txt", "£.txt"),
+        ("https://h/x", "attachment; filename*=no-such''%E6%8A%A5.csv", "报.csv"),
+        ("https://h/x", "attachment; filename*=undefined''%41.csv", "A.csv"),
+        ("https://h/x", "attachment; filename*=\"UTF-8''a%20b.csv\"", "a b.csv"),
+        ("https://h/x", 'attachment; filename="a \\"b\\"; c.txt"', 'a "b"; c.txt'),
+        ("https://h/x", 'attachment; name="x; filename=no.txt"; filename=yes.txt', "yes.txt"),
+        ("https://h/x", 'attachment; FileName = "r.pdf"', "r.pdf"),
+        ("https://h/x", "attachment; FILENAME* = UTF-8''r.pdf ; filename=s.pdf", "r.pdf"),
+        ("https://h/x", 'attachment; filename*=""; filename=s.pdf', "s.pdf"),
+        ("https://h/x", 'attachment; filename="open.pdf', "open.pdf"),
+        ("https://h/x?rscd=attachment%3B+filename*%3DGBK%27%27%25B1%25A8.csv", "", "报.csv"),
     ],
 )
 def test_name_comes_from_the_query_then_the_header_then_the_path(
@@ -139,6 +158,13 @@ def test_extended_name_is_preferred_over_the_plain_one() -> None:
 
 def test_same_asset_twice_gets_two_names() -> None:
     assert len({local_name("P", "1", "1", "a.png") for _ in range(50)}) == 50
+
+
+@pytest.mark.parametrize("text", ["a", "a ", '"', 'a="', 'a="\\"', ";", "filename*=a'"])
+def test_header_of_64_kib_is_read_at_once(text: str) -> None:
+    started = time.process_time()
+    suggested_name("https://h/x", {"content-disposition": text * (65536 // len(text))})
+    assert time.process_time() - started < 2
 
 
 # Files
@@ -223,6 +249,257 @@ async def test_download_that_fails_in_passing_is_tried_again(
     assert (summary.done, summary.downloads, summary.chats) == (3, 3, 3)
 
 
+def linking(
+    answer: Callable[[web.BaseRequest], Awaitable[web.StreamResponse]], path: str = "/a.txt"
+) -> Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]:
+    """Answer every chat with one link, and the link as told."""
+
+    async def handler(request: web.BaseRequest) -> web.StreamResponse:
+        if request.method == "GET":
+            return await answer(request)
+        link = f"http://{request.headers['Host']}{path}"
+        return web.json_response({"contents": [{}], "downloads": [link]})
+
+    return handler
+
+
+async def test_address_is_fetched_as_it_stands_but_for_escaped_ampersands(
+    bench: Bench, scripted: Scripting
+) -> None:
+    async def answer(request: web.BaseRequest) -> web.StreamResponse:
+        return web.Response(body=b"here")
+
+    path = "/a.txt?id=1&timestamp=170&region=us&amp;sig=a&lt=b"
+    bench.write(bench.line(1, "one"))
+    async with scripted(linking(answer, path)) as server:
+        summary = await bench.run(server.origin, download_dir="got")
+        fetched = [path for method, path, *_ in server.requests if method == "GET"]
+    assert fetched == ["/a.txt?id=1&timestamp=170&region=us&sig=a&lt=b"]
+    assert summary.done == 1
+    [answered] = bench.read()[0]["answers"]
+    assert [item["origin"] for item in answered["spec_downloads"]] == answered["downloads"]
+
+
+@pytest.mark.parametrize("status", [408, 425, 429, 500, 503])
+async def test_download_that_is_refused_in_passing_is_tried_again(
+    bench: Bench, scripted: Scripting, status: int
+) -> None:
+    async def answer(request: web.BaseRequest) -> web.StreamResponse:
+        if len(server.requests) == 2:
+            return web.Response(status=status, headers={"Retry-After": "0"})
+        return web.Response(body=b"here")
+
+    bench.write(bench.line(1, "one"))
+    async with scripted(linking(answer)) as server:
+        summary = await bench.run(server.origin, download_dir="got")
+    assert summary.done == 1
+    assert list(local_files(bench).values()) == [b"here"]
+
+
+@pytest.mark.parametrize(("status", "attempts"), [(404, 1), (503, 3)])
+async def test_error_of_a_download_tells_how_often_it_was_tried(
+    bench: Bench, scripted: Scripting, status: int, attempts: int
+) -> None:
+    async def answer(request: web.BaseRequest) -> web.StreamResponse:
+        return web.Response(status=status, headers={"Retry-After": "0"})
+
+    bench.write(bench.line(1, "one"))
+    async with scripted(linking(answer)) as server:
+        await bench.run(server.origin, retries=2)
+        assert len(server.requests) == 1 + attempts
+    line = bench.read()[0]
+    assert (line["iErr"]["code"], line["iErr"]["attempts"]) == (status, attempts)
+    assert line["meta"]["calls"] == 1
+
+
+WHOLE = b"A" * 100 + b"a" * 400
+
+
+@pytest.mark.parametrize(
+    ("begun", "rest", "gets"),
+    [
+        ({"ETag": '"one"'}, {"ETag": '"two"'}, 3),
+        ({"ETag": '"one"'}, {"ETag": '"one"', "Content-Range": "bytes 100-499/600"}, 3),
+        ({"ETag": '"one"'}, {"ETag": '"one"', "Last-Modified": "then"}, 3),
+        ({"Last-Modified": "then"}, {"Last-Modified": "now"}, 3),
+        ({"ETag": '"one"'}, {"ETag": '"one"', "Content-Encoding": "gzip"}, 3),
+        ({"ETag": '"one"'}, {"ETag": '"one"'}, 2),
+        ({"ETag": '"one"', "Last-Modified": "then"}, {"Last-Modified": "then"}, 2),
+        ({"ETag": '"one"'}, {"Content-Range": "bytes 100-499/*"}, 2),
+    ],
+)
+async def test_rest_is_taken_only_of_the_version_that_was_begun(
+    bench: Bench, scripted: Scripting, begun: dict[str, str], rest: dict[str, str], gets: int
+) -> None:
+    async def answer(request: web.BaseRequest) -> web.StreamResponse:
+        if "Range" in request.headers:  # a server that knows nothing of If-Range
+            told = {"Content-Range": "bytes 100-499/500", **rest}
+            return web.Response(status=206, body=WHOLE[100:], headers=told)
+        response = web.StreamResponse(headers={"Content-Length": "500", **begun})
+        await response.prepare(request)
+        if len(server.requests) > 2:
+            await response.write(b"B" * 500)
+            return response
+        await response.write(WHOLE[:100])
+        assert request.transport is not None
+        request.transport.close()
+        return response
+
+    bench.write(bench.line(1, "one"))
+    async with scripted(linking(answer)) as server:
+        summary = await bench.run(server.origin, download_dir="got")
+        assert len(server.requests) == 1 + gets
+    assert summary.done == 1
+    assert list(local_files(bench).values()) == [WHOLE if gets == 2 else b"B" * 500]
+
+
+async def test_rest_that_comes_in_pieces_is_whole_though_no_length_was_told(
+    bench: Bench, scripted: Scripting
+) -> None:
+    async def answer(request: web.BaseRequest) -> web.StreamResponse:
+        if "Range" in request.headers:
+            start = request.http_range.start
+            stop = min(start + 200, 500)
+            told = {"Content-Range": f"bytes {start}-{stop - 1}/500", "ETag": '"one"'}
+            return web.Response(status=206, body=WHOLE[start:stop], headers=told)
+        response = web.StreamResponse(headers={"ETag": '"one"'})
+        await response.prepare(request)
+        await response.write(WHOLE[:100])
+        assert request.transport is not None
+        request.transport.close()
+        return response
+
+    bench.write(bench.line(1, "one"))
+    async with scripted(linking(answer)) as server:
+        summary = await bench.run(server.origin, download_dir="got")
+    assert summary.done == 1
+    assert list(local_files(bench).values()) == [WHOLE]
+
+
+def raw_deflate(content: bytes) -> bytes:
+    deflate = zlib.compressobj(wbits=-15)
+    return deflate.compress(content) + deflate.flush()
+
+
+TEXT = b"plain text\n" * 100_000
+
+
+@pytest.mark.parametrize(
+    ("coding", "body", "wanted"),
+    [
+        ("gzip", gzip.compress(TEXT), TEXT),
+        ("X-GZip", gzip.compress(TEXT[:7]) + gzip.compress(TEXT[7:]), TEXT),
+        ("deflate", zlib.compress(TEXT), TEXT),
+        ("deflate", raw_deflate(TEXT), TEXT),
+        ("gzip", gzip.compress(b""), b""),
+        ("gzip", b"", b""),
+        ("identity", TEXT, TEXT),
+    ],
+    ids=["gzip", "members", "deflate", "bare deflate", "nothing", "no byte", "identity"],
+)
+async def test_download_that_comes_compressed_is_stored_as_what_it_holds(
+    bench: Bench, scripted: Scripting, coding: str, body: bytes, wanted: bytes
+) -> None:
+    async def answer(request: web.BaseRequest) -> web.StreamResponse:
+        assert request.headers["Accept-Encoding"] == "identity"
+        return web.Response(body=body, headers={"Content-Encoding": coding})
+
+    bench.write(bench.line(1, "one"))
+    async with scripted(linking(answer)) as server:
+        summary = await bench.run(server.origin, download_dir="got")
+    assert (summary.done, summary.download_bytes) == (1, len(wanted))
+    assert list(local_files(bench).values()) == [wanted]
+
+
+async def test_compressed_download_that_breaks_off_goes_on_until_it_is_whole(
+    bench: Bench, scripted: Scripting
+) -> None:
+    body = gzip.compress(TEXT)
+
+    async def answer(request: web.BaseRequest) -> web.StreamResponse:
+        told = {"ETag": '"one"', "Content-Encoding": "gzip"}
+        if "Range" in request.headers:
+            told["Content-Range"] = f"bytes 1000-{len(body) - 1}/{len(body)}"
+            return web.Response(status=206, body=body[1000:], headers=told)
+        response = web.StreamResponse(headers={**told, "Content-Length": str(len(body))})
+        await response.prepare(request)
+        await response.write(body[:1000])
+        assert request.transport is not None
+        request.transport.close()
+        return response
+
+    bench.write(bench.line(1, "one"))
+    async with scripted(linking(answer)) as server:
+        summary = await bench.run(server.origin, download_dir="got")
+        assert len(server.requests) == 3
+    assert summary.done == 1
+    assert list(local_files(bench).values()) == [TEXT]
+
+
+async def test_compressed_download_that_is_torn_is_tried_again(
+    bench: Bench, scripted: Scripting
+) -> None:
+    body = gzip.compress(TEXT)
+
+    async def answer(request: web.BaseRequest) -> web.StreamResponse:
+        sent = body[:-9] if len(server.requests) == 2 else body
+        return web.Response(body=sent, headers={"Content-Encoding": "gzip", "ETag": '"one"'})
+
+    bench.write(bench.line(1, "one"))
+    async with scripted(linking(answer)) as server:
+        summary = await bench.run(server.origin, download_dir="got")
+        assert [headers.get("range") for *_, headers, _ in server.requests] == [None] * 3
+    assert summary.done == 1
+    assert list(local_files(bench).values()) == [TEXT]
+
+
+@pytest.mark.parametrize(
+    ("coding", "body", "words"),
+    [
+        ("gzip", b"no gzip at all", "gzip"),
+        ("gzip", gzip.compress(TEXT)[:-9], "gzip"),
+        ("gzip", gzip.compress(TEXT)[:-8] + bytes(8), "gzip"),
+        ("deflate", b"\xff" * 100, "deflate"),
+        ("br", b"any", "br"),
+        ("zstd", b"any", "zstd"),
+        ("gzip, br", b"any", "gzip, br"),
+    ],
+    ids=["garbage", "torn", "checksum", "no deflate", "br", "zstd", "two"],
+)
+async def test_compressed_download_that_cannot_be_read_fails_the_line(
+    bench: Bench, scripted: Scripting, coding: str, body: bytes, words: str
+) -> None:
+    async def answer(request: web.BaseRequest) -> web.StreamResponse:
+        return web.Response(body=body, headers={"Content-Encoding": coding})
+
+    bench.write(bench.line(1, "one"))
+    async with scripted(linking(answer)) as server:
+        summary = await bench.run(server.origin, download_dir="got", retries=0)
+    [line] = bench.read()
+    assert (summary.failed, line["iErr"]["stage"]) == (1, "download")
+    assert f"Content-Encoding {words}" in line["iErr"]["message"]
+    assert local_files(bench) == {}
+
+
+async def test_compressed_download_that_unpacks_to_too_much_is_given_up(
+    bench: Bench, scripted: Scripting
+) -> None:
+    bomb = gzip.compress(bytes(1 << 26))
+
+    async def answer(request: web.BaseRequest) -> web.StreamResponse:
+        return web.Response(body=bomb, headers={"Content-Encoding": "gzip"})
+
+    bench.write(bench.line(1, "one"))
+    async with scripted(linking(answer)) as server:
+        summary = await bench.run(server.origin, download_dir="got", max_download_size=1)
+        assert len(server.requests) == 2
+    message = bench.read()[0]["iErr"]["message"]
+    assert summary.failed == 1
+    assert "max-download-size" in message
+    assert int(message.split()[0]) < 1 << 22
+    assert local_files(bench) == {}
+
+
 async def test_expired_link_fails_the_line_and_keeps_its_answers(
     bench: Bench, serving: Serving
 ) -> None:
@@ -272,6 +549,79 @@ async def test_fix_fetches_only_what_is_missing_without_asking_again(
     assert [item["origin"] for item in after["spec_downloads"]] == after["downloads"]
     assert after["spec_downloads"][0] == before["spec_downloads"][0]
     assert sorted(local_files(bench).values()) == [b"/a", b"/b", b"/c"]
+
+
+@pytest.mark.parametrize("shape", ["text", "url", "download_url", "href"])
+async def test_links_of_another_shape_are_fetched_once(
+    bench: Bench, scripted: Scripting, shape: str
+) -> None:
+    async def handler(request: web.BaseRequest) -> web.StreamResponse:
+        if request.method == "GET":
+            return web.Response(body=b"here")
+        link = f"{server.origin}/a.txt"
+        found: Any = link if shape == "text" else [{"name": "a.txt", shape: link}]
+        return web.json_response({"contents": [{}], "downloads": found})
+
+    bench.write(bench.line(1, "one", "two"))
+    async with scripted(handler) as server:
+        first = await bench.run(server.origin, download_dir="got")
+        # A line that is not done goes through its answers once more.
+        line = bench.read()[0]
+        out = {**line, "answers": line["answers"][:1]}
+        bench.write(out, name="out.jsonl")
+        second = await bench.run(server.origin, download_dir="got", fix=True)
+        gets = [path for method, path, *_ in server.requests if method == "GET"]
+    assert (first.done, second.done, gets) == (1, 1, ["/a.txt"] * 3)
+    for answer in bench.read()[0]["answers"]:
+        [item] = answer["spec_downloads"]
+        assert item["origin"] == f"{server.origin}/a.txt"
+        assert (bench.folder / "got" / item["local"]).read_bytes() == b"here"
+
+
+@pytest.mark.parametrize(
+    ("found", "told"),
+    [
+        ({"a.txt": "https://h/a.txt"}, 1),
+        ("none", 1),
+        (7, 1),
+        ([["https://h/a.txt"], {"name": "a.txt"}, 7, {"url": 5}], 4),
+        (None, 0),
+        ([], 0),
+        ("", 0),
+        ([None, ""], 0),
+    ],
+)
+async def test_links_that_are_no_addresses_are_told_of(
+    bench: Bench, scripted: Scripting, caplog: pytest.LogCaptureFixture, found: Any, told: int
+) -> None:
+    async def handler(request: web.BaseRequest) -> web.StreamResponse:
+        return web.json_response({"contents": [{}], "downloads": found})
+
+    bench.write(bench.line(1, "one"))
+    async with scripted(handler) as server:
+        summary = await bench.run(server.origin, download_dir="got")
+        assert len(server.requests) == 1
+    assert summary.done == 1
+    assert bench.read()[0]["answers"][0]["downloads"] == found
+    said = [each.getMessage() for each in caplog.records if "downloads" in each.getMessage()]
+    assert len(said) == bool(told)
+    assert not told or re.search(f"in.jsonl:1: not fetched.* {told} of", said[0])
+
+
+async def test_links_that_are_no_addresses_are_passed_over_for_those_that_are(
+    bench: Bench, scripted: Scripting, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def handler(request: web.BaseRequest) -> web.StreamResponse:
+        if request.method == "GET":
+            return web.Response(body=b"here")
+        found = [{"name": "a.txt"}, f"{server.origin}/a.txt"]
+        return web.json_response({"contents": [{}], "downloads": found})
+
+    bench.write(bench.line(1, "one"))
+    async with scripted(handler) as server:
+        summary = await bench.run(server.origin, download_dir="got")
+    assert (summary.done, len(local_files(bench))) == (1, 1)
+    assert re.search("in.jsonl:1: not fetched.* 1 of", caplog.text)
 
 
 async def test_file_that_is_shorter_than_announced_never_appears(
