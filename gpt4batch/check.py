@@ -12,7 +12,7 @@ import shutil
 import ssl
 from contextlib import ExitStack
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 from urllib.parse import urlsplit
@@ -113,14 +113,21 @@ def refuse_bad_lines(source: Source, *, skip: bool) -> None:
 
 
 def certificates(addresses: Endpoints) -> ssl.SSLContext | None:
-    """Return the certificates to trust; reading them costs the start-up a tenth of a second.
+    """Return the certificates to trust where an address needs them.
 
     Raises:
         UsageError: They cannot be read.
     """
     urls = (addresses.chat, addresses.upload, addresses.gizmos)
-    if not any(url.startswith("https") for url in urls):
-        return None
+    return authorities() if any(url.lower().startswith("https") for url in urls) else None
+
+
+def authorities() -> ssl.SSLContext:
+    """Return the certificates to trust; reading them costs the start-up a tenth of a second.
+
+    Raises:
+        UsageError: They cannot be read.
+    """
     try:
         return httpx.create_ssl_context()
     except OSError as error:  # ssl.SSLError is one
@@ -324,9 +331,9 @@ class _Check:
             expires = credentials.load().expires
         except UsageError:
             return  # refused already
-        if expires is None or expires > datetime.now(UTC) + timedelta(seconds=plan.seconds):
+        if expires is None or (expires - datetime.now(UTC)).total_seconds() > plan.seconds:
             return
-        when = expires.astimezone().strftime("%Y-%m-%d %H:%M")
+        when = credentials.shown(expires)
         text = f"the stored token expires at {when}, before the run is expected to end"
         how = "set GPT4BATCH_EMAIL and GPT4BATCH_PASSWORD, and the run renews it itself"
         self._note("note", "token", f"{text}; {how}")
