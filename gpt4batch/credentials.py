@@ -13,6 +13,7 @@ from typing import Any
 
 from gpt4batch import jsonl
 from gpt4batch.errors import UsageError
+from gpt4batch.settings import DEFAULT_TOKEN_URL, address
 
 log = logging.getLogger(__name__)
 
@@ -98,6 +99,29 @@ def shown(moment: datetime) -> str:
         return moment.astimezone().strftime("%Y-%m-%d %H:%M")
     except (OverflowError, ValueError, OSError):
         return moment.strftime("%Y-%m-%d %H:%M %Z")
+
+
+@dataclass(frozen=True, slots=True)
+class Account:
+    """The account in whose name a run renews its token by itself."""
+
+    email: str
+    password: str
+    url: str
+
+
+def account() -> Account | None:
+    """Return the account that the environment names.
+
+    Raises:
+        UsageError: The address that issues tokens is none.
+    """
+    email = os.environ.get("GPT4BATCH_EMAIL", "")
+    password = os.environ.get("GPT4BATCH_PASSWORD", "")
+    if not email or not password:
+        return None
+    url = os.environ.get("GPT4BATCH_TOKEN_URL") or DEFAULT_TOKEN_URL
+    return Account(email, password, address(url, "GPT4BATCH_TOKEN_URL"))
 
 
 def store(credentials: Credentials, path: Path | None = None) -> Path:
