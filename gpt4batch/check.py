@@ -12,7 +12,7 @@ import shutil
 import ssl
 from contextlib import ExitStack
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 from urllib.parse import urlsplit
@@ -22,11 +22,13 @@ import httpx
 from gpt4batch import credentials, jsonl
 from gpt4batch.attachments import measure, picture_format
 from gpt4batch.errors import AttachmentError, Gpt4BatchError, OutputError, UsageError
+from gpt4batch.fleet import exchange
 from gpt4batch.journal import Journal
 from gpt4batch.ledger import State
 from gpt4batch.nsq import Access, Publisher
 from gpt4batch.settings import Endpoints, Settings, endpoints
 from gpt4batch.source import STDIN, Source
+from gpt4batch.spool import Backlog
 from gpt4batch.transport import proxy_of
 
 if TYPE_CHECKING:
@@ -89,6 +91,12 @@ class Report:
     findings: list[Finding] = field(default_factory=list)
     plan: Plan | None = None
 
+    def refuse(self, about: str, error: Gpt4BatchError) -> None:
+        """Take note of what stops the run; it would exit with the first such code, or with 2."""
+        self.findings.append(Finding("refused", about, str(error)))
+        if self.exit_code != UsageError.exit_code:
+            self.exit_code = error.exit_code
+
 
 # -- shared with the run ---------------------------------------------------------------------
 
@@ -113,19 +121,36 @@ def refuse_bad_lines(source: Source, *, skip: bool) -> None:
 
 
 def certificates(addresses: Endpoints) -> ssl.SSLContext | None:
-    """Return the certificates to trust; reading them costs the start-up a tenth of a second.
+    """Return the certificates to trust where an address needs them.
 
     Raises:
         UsageError: They cannot be read.
     """
     urls = (addresses.chat, addresses.upload, addresses.gizmos)
-    if not any(url.startswith("https") for url in urls):
-        return None
+    return authorities() if any(url.lower().startswith("https") for url in urls) else None
+
+
+def authorities() -> ssl.SSLContext:
+    """Return the certificates to trust; reading them costs the start-up a tenth of a second.
+
+    Raises:
+        UsageError: They cannot be read.
+    """
     try:
         return httpx.create_ssl_context()
     except OSError as error:  # ssl.SSLError is one
         file = os.environ.get("SSL_CERT_FILE") or os.environ.get("SSL_CERT_DIR") or "certificates"
         raise UsageError(f"cannot read the certificates in {file}: {error}") from None
+
+
+def tasks_for(settings: Settings, _: Journal) -> Publisher:
+    """Return a publisher of a coordinator's tasks.
+
+    Raises:
+        UsageError: The library is missing, or the topic or an address is none.
+    """
+    place = exchange(settings)
+    return Publisher(place.addresses, place.tasks, Backlog(), access=place.access)
 
 
 def publisher_for(settings: Settings, journal: Journal) -> Publisher:
@@ -165,40 +190,44 @@ class _Check:
 
     async def report(self) -> Report:
         settings, journal = self._settings, self._journal
-        if not settings.mock:
+        if self._calls:
             self._try("token", self._token)
             self._try("network", self._network)
         self._try("output", journal.look_at_lock)
         self._try("output", self._output)
         self._try("input", self._input)
-        self._addresses()
+        if self._calls:
+            self._addresses()
+        if settings.fleet:
+            await self._reach(tasks_for)
         if settings.enable_nsq:
-            await self._nsq()
+            await self._reach(publisher_for)
         if self._found.plan is not None:
             self._sum_up(self._found.plan)
         return self._found
+
+    @property
+    def _calls(self) -> bool:
+        """Tell whether this process calls the service: a fleet's workers have their own tokens."""
+        return not self._settings.mock and not self._settings.fleet
 
     def _note(self, level: Level, about: str, message: str) -> None:
         self._found.findings.append(Finding(level, about, message))
         if level == "fails":
             self._found.exit_code = self._found.exit_code or 1
 
-    def _refuse(self, about: str, error: Gpt4BatchError) -> None:
-        self._note("refused", about, str(error))
-        if self._found.exit_code != UsageError.exit_code:
-            self._found.exit_code = error.exit_code
-
     def _try(self, about: str, look: Callable[[], None]) -> None:
         try:
             look()
         except Gpt4BatchError as error:
-            self._refuse(about, error)
+            self._found.refuse(about, error)
 
     # -- token and network -------------------------------------------------------------------
 
     def _token(self) -> None:
         settings = self._settings
         credentials.read_token(settings.token, settings.token_file)
+        credentials.account()
 
     def _network(self) -> None:
         addresses = endpoints(self._settings)
@@ -208,8 +237,6 @@ class _Check:
 
     def _addresses(self) -> None:
         """Note addresses that do not look as if they belonged together."""
-        if self._settings.mock:
-            return
         addresses = endpoints(self._settings)
         chat, upload = addresses.chat, addresses.upload
         for what, part in (("hosts", _host), ("editions", _edition), ("folders", _folder)):
@@ -227,16 +254,18 @@ class _Check:
             text = f"-z is set, but its calls go to {addresses.gizmos}, which is not .../gizmos"
             self._note("note", "addresses", text)
 
-    async def _nsq(self) -> None:
+    async def _reach(self, publisher: Callable[[Settings, Journal], Publisher]) -> None:
         try:
-            await publisher_for(self._settings, self._journal).reach()
+            await publisher(self._settings, self._journal).reach()
         except UsageError as error:
-            self._refuse("nsq", error)
+            self._found.refuse("nsq", error)
 
     # -- files -------------------------------------------------------------------------------
 
     def _output(self) -> None:
         settings, out = self._settings, self._journal.out
+        if not self._journal.streaming:
+            names_fit(out, moved=not settings.fix)
         if settings.out != STDIN:
             writable(out, "output")
         for path, what in ((settings.summary, "--summary"), (settings.log_file, "--log-file")):
@@ -272,7 +301,7 @@ class _Check:
             survey.take(self._journal.line(index))
         survey.tell()
         if not plan.to_run:
-            self._note("note", "plan", "there is nothing to run: every line is done")
+            self._note("note", "plan", f"there is nothing to run: {_why_none(plan)}")
         self._learn(plan)
         return plan
 
@@ -318,15 +347,15 @@ class _Check:
 
     def _compare_token(self, plan: Plan) -> None:
         settings = self._settings
-        if settings.mock or settings.token or settings.token_file:
+        if not self._calls or settings.token or settings.token_file:
             return
         try:
             expires = credentials.load().expires
         except UsageError:
             return  # refused already
-        if expires is None or expires > datetime.now(UTC) + timedelta(seconds=plan.seconds):
+        if expires is None or (expires - datetime.now(UTC)).total_seconds() > plan.seconds:
             return
-        when = expires.astimezone().strftime("%Y-%m-%d %H:%M")
+        when = credentials.shown(expires)
         text = f"the stored token expires at {when}, before the run is expected to end"
         how = "set GPT4BATCH_EMAIL and GPT4BATCH_PASSWORD, and the run renews it itself"
         self._note("note", "token", f"{text}; {how}")
@@ -418,6 +447,15 @@ def _refuse_quietly(source: Source, *, skip: bool) -> None:
         raise UsageError(f"{number} bad line(s): mend them, or use --skip-bad-lines")
 
 
+def _why_none(plan: Plan) -> str:
+    """Return why there is no line to run."""
+    if not plan.lines:
+        return "the input has no lines"
+    if not plan.bad_lines:
+        return "every line is done"
+    return "every good line is done" if plan.done else "every line is bad"
+
+
 def _seconds(ask: object) -> float:
     value = ask.get("seconds") if isinstance(ask, dict) else None
     return float(value) if isinstance(value, int | float) else 0.0
@@ -430,6 +468,28 @@ def _download_folder(settings: Settings, source: Source) -> Path:
 def nearest(folder: Path) -> Path:
     """Return the folder, or the nearest one above it that is there."""
     return next((path for path in (folder, *folder.parents) if path.exists()), Path("/"))
+
+
+def names_fit(out: Path, *, moved: bool) -> None:
+    """Refuse an output whose name leaves no room for those of the files beside it.
+
+    Args:
+        out: The output.
+        moved: It is to be moved aside if it is there.
+
+    Raises:
+        OutputError: There is no room.
+    """
+    longest = f".{out.name}.snapshot.tmp"
+    if moved and out.exists() and out.stat().st_size:
+        longest = max(longest, f"{out.name}.20260101-000000", key=len)
+    most = os.pathconf(nearest(out.parent), "PC_NAME_MAX")
+    if (size := len(os.fsencode(longest))) > most:
+        own = len(os.fsencode(out.name))
+        raise OutputError(
+            f"cannot write beside {out}: its name has {own} bytes, which makes {size} with what is "
+            f"added for a moment, and {most} fit; choose a shorter one with -o"
+        )
 
 
 def writable(path: Path, what: str, *, folder_too: bool = True) -> None:

@@ -13,10 +13,14 @@ from typing import Any
 
 from gpt4batch import jsonl
 from gpt4batch.errors import UsageError
+from gpt4batch.settings import DEFAULT_TOKEN_URL, address
 
 log = logging.getLogger(__name__)
 
 HOW = "fetch one with: gpt4batch authsvc -e EMAIL"
+
+LAST_SECOND = 253402300799
+"""The end of the year 9999 as a time stamp; what is greater can only be milliseconds."""
 
 
 def stored_path() -> Path:
@@ -51,14 +55,19 @@ class Credentials:
         if isinstance(value, str):
             value = _from_text(value.strip())
         if isinstance(value, datetime):
-            return value if value.tzinfo else value.astimezone()
+            return _aware(value)
         if isinstance(value, bool) or not isinstance(value, int | float) or value <= 0:
             return None
-        seconds = value / 1000 if value > 1e11 else value
         try:
-            return datetime.fromtimestamp(seconds, UTC)
+            return datetime.fromtimestamp(value / 1000 if value > LAST_SECOND else value, UTC)
         except (OverflowError, ValueError, OSError):
             return None
+
+    @property
+    def expired(self) -> bool:
+        """Tell whether the token is known to have expired."""
+        expires = self.expires
+        return expires is not None and expires <= datetime.now(UTC)
 
 
 def _from_text(text: str) -> datetime | float | None:
@@ -70,6 +79,49 @@ def _from_text(text: str) -> datetime | float | None:
         return datetime.fromisoformat(text)
     except ValueError:
         return None
+
+
+def _aware(moment: datetime) -> datetime | None:
+    """Return a moment with its time zone; None for the year 1, Go's way to say that none is set."""
+    if moment.year <= 1:
+        return None
+    if moment.tzinfo:
+        return moment
+    try:
+        return moment.astimezone()
+    except (OverflowError, ValueError, OSError):  # the last hours of the year 9999
+        return moment.replace(tzinfo=datetime.now().astimezone().tzinfo)
+
+
+def shown(moment: datetime) -> str:
+    """Return a moment in local time; where the local year has no number, in its own zone."""
+    try:
+        return moment.astimezone().strftime("%Y-%m-%d %H:%M")
+    except (OverflowError, ValueError, OSError):
+        return moment.strftime("%Y-%m-%d %H:%M %Z")
+
+
+@dataclass(frozen=True, slots=True)
+class Account:
+    """The account in whose name a run renews its token by itself."""
+
+    email: str
+    password: str
+    url: str
+
+
+def account() -> Account | None:
+    """Return the account that the environment names.
+
+    Raises:
+        UsageError: The address that issues tokens is none.
+    """
+    email = os.environ.get("GPT4BATCH_EMAIL", "")
+    password = os.environ.get("GPT4BATCH_PASSWORD", "")
+    if not email or not password:
+        return None
+    url = os.environ.get("GPT4BATCH_TOKEN_URL") or DEFAULT_TOKEN_URL
+    return Account(email, password, address(url, "GPT4BATCH_TOKEN_URL"))
 
 
 def store(credentials: Credentials, path: Path | None = None) -> Path:
@@ -111,10 +163,8 @@ def load() -> Credentials:
     credentials = Credentials.from_reply(raw)
     if credentials is None:
         raise UsageError(f"{path} holds no token; {HOW}")
-    expires = credentials.expires
-    if expires is not None and expires <= datetime.now(UTC):
-        when = expires.astimezone().strftime("%Y-%m-%d %H:%M")
-        raise UsageError(f"the token in {path} expired at {when}; {HOW}")
+    if credentials.expires and credentials.expired:
+        raise UsageError(f"the token in {path} expired at {shown(credentials.expires)}; {HOW}")
     return credentials
 
 
@@ -145,9 +195,9 @@ def read_token(token: str, token_file: str) -> str:
         UsageError: There is none that can be used.
     """
     if token.strip():
-        return _clean(token.strip(), "--token")
+        return clean(token.strip(), "in --token")
     if not token_file:
-        return _clean(load().access_token, str(stored_path()))
+        return clean(load().access_token, f"in {stored_path()}")
     try:
         raw = Path(token_file).read_bytes()
         _warn_if_shared(Path(token_file))
@@ -157,13 +207,15 @@ def read_token(token: str, token_file: str) -> str:
     text = credentials.access_token if credentials else raw.decode(errors="replace").strip()
     if not text:
         raise UsageError(f"--token-file {token_file} is empty")
-    return _clean(text, token_file)
+    return clean(text, f"in {token_file}")
 
 
-def _clean(token: str, where: str) -> str:
-    """Refuse what no header can carry, such as a second line."""
+def clean(token: str, where: str) -> str:
+    """Refuse what no header can carry, such as a second line.
+
+    Raises:
+        UsageError: It holds such characters.
+    """
     if not token.isascii() or not token.isprintable():
-        raise UsageError(
-            f"the token in {where} is no token: it holds line breaks or odd characters"
-        )
+        raise UsageError(f"the token {where} is no token: it holds line breaks or odd characters")
     return token

@@ -14,9 +14,10 @@ from gpt4batch import credentials
 from gpt4batch.assets import Downloads, guard
 from gpt4batch.check import certificates
 from gpt4batch.client import Client, fetch_token
+from gpt4batch.errors import AuthError, UsageError
 from gpt4batch.settings import MIB, AuthSettings, Endpoints, Settings, WorkerSettings
 from gpt4batch.tokens import Tokens
-from gpt4batch.transport import AiohttpTransport
+from gpt4batch.transport import AiohttpTransport, proxy_of
 
 if TYPE_CHECKING:
     from gpt4batch.control import Control
@@ -25,22 +26,35 @@ log = logging.getLogger(__name__)
 
 
 def sockets(addresses: Endpoints, proxy: str) -> AiohttpTransport:
-    """Return the transport for some addresses."""
+    """Return the transport for some addresses.
+
+    Raises:
+        UsageError: The certificates or the proxy cannot be used.
+    """
+    for url in (addresses.chat, addresses.upload, addresses.gizmos):
+        proxy_of(url, proxy)
     return AiohttpTransport(proxy=proxy, verify=certificates(addresses))
 
 
 def tokens(token: str, transport: AiohttpTransport, origin: str = "") -> Tokens:
-    """Return the token, which renews itself where the environment holds the credentials."""
-    email = os.environ.get("GPT4BATCH_EMAIL", "")
-    password = os.environ.get("GPT4BATCH_PASSWORD", "")
-    if not email or not password:
-        return Tokens(token, secrets=(password,))
-    url = os.environ.get("GPT4BATCH_TOKEN_URL", "") or AuthSettings().url
+    """Return the token, which renews itself where the environment holds the credentials.
+
+    Raises:
+        UsageError: The address that issues tokens is none.
+    """
+    account = credentials.account()
+    if account is None:
+        return Tokens(token, secrets=(os.environ.get("GPT4BATCH_PASSWORD", ""),))
+    email, password, url = account.email, account.password, account.url
     if origin:
         url = origin + urlsplit(url).path
 
     async def fetch() -> str:
         found = await fetch_token(transport, url, email, password, AuthSettings().ttl)
+        try:
+            credentials.clean(found.access_token, f"that {url} gave")
+        except UsageError as error:
+            raise AuthError(str(error)) from None
         if origin:
             return found.access_token  # a rehearsal's, which must not replace the real one
         try:

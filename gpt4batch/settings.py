@@ -23,6 +23,10 @@ DEFAULT_URL = "https://beta.gpt4api.plus/standard/all-tools"
 DEFAULT_UPLOAD_URL = "https://beta.gpt4api.plus/standard/uploaded"
 DEFAULT_TOKEN_URL = "https://beta.gpt4api.shop/console/access_token"
 MAX_ATTACHMENT_SIZE = 100 * MIB
+LAST_PORT = 65535
+LARGEST = 1e9
+"""The greatest rate and time: so many seconds are 31 years, and no clock here counts further."""
+SMALLEST = 1e-9
 
 
 @dataclass(frozen=True, slots=True)
@@ -433,8 +437,9 @@ class Settings:
             )
         if self.timeout <= 0:
             raise UsageError(f"--timeout {self.timeout:g}: must be more than 0 seconds")
-        for name in ("url", "upload_url"):
-            address(getattr(self, name), name)
+        if self.metrics_port > LAST_PORT:
+            raise UsageError(f"--metrics-port {self.metrics_port}: ports end at {LAST_PORT}")
+        tidy_addresses(self)
 
 
 def same(name: str) -> Any:
@@ -511,6 +516,7 @@ class WorkerSettings:
             raise UsageError(f"--name {self.name!r}: of the characters A-Z a-z 0-9 . _ - only")
         if self.goroutine < 1:
             raise UsageError(f"-g {self.goroutine}: at least one line must run at a time")
+        tidy_addresses(self)
 
 
 @dataclass(frozen=True, slots=True)
@@ -523,25 +529,68 @@ class Endpoints:
 
 
 def check(settings: Any) -> None:
-    """Refuse numbers below zero and words that are not among a flag's choices."""
+    """Refuse numbers that nothing can work with and words that are not among a flag's choices."""
     for name, _, spec in flags_of(type(settings)):
         value = getattr(settings, name)
         if spec.choices and value not in spec.choices:
             raise UsageError(f"--{spec.long} {value!r}: choose one of {', '.join(spec.choices)}")
-        if isinstance(value, int | float) and not 0 <= value < float("inf"):
-            raise UsageError(f"--{spec.long} {value}: must not be below 0")
+        if spec.kind in (int, float):
+            _check_number(f"--{spec.long} {value}", value, LARGEST if spec.kind is float else None)
+
+
+def _check_number(given: str, value: float, most: float | None) -> None:
+    if not abs(value) < float("inf"):  # as it is for what is no number at all
+        raise UsageError(f"{given}: must be a finite number")
+    if value < 0:
+        raise UsageError(f"{given}: must not be below 0")
+    if 0 < value < SMALLEST:
+        raise UsageError(f"{given}: must be 0, or at least {SMALLEST:g}")
+    if most and value > most:
+        raise UsageError(f"{given}: must be at most {most:,.0f}")
+
+
+def tidy_addresses(settings: Any) -> None:
+    """Take the white space off the addresses of settings, and refuse those that are none."""
+    for name, _, spec in flags_of(type(settings)):
+        if name in ("url", "upload_url"):
+            url = address(getattr(settings, name), f"--{spec.long}")
+            object.__setattr__(settings, name, url)  # the settings are frozen
 
 
 def address(url: str, name: str) -> str:
-    """Return the URL, or refuse one that is not http(s) with a host."""
+    """Return the URL without white space around it.
+
+    Raises:
+        UsageError: It is not http(s) with a host, or it holds a password; `name` is what set it.
+    """
+    url = url.strip()
+    if not is_address(url):
+        shown = without_user(url)
+        raise UsageError(f"{name} {shown!r}: not an http(s) address such as {DEFAULT_URL}")
+    if "@" in urlsplit(url).netloc:
+        raise UsageError(
+            f"{name} {without_user(url)!r}: leave out the user name and password before the @; "
+            "addresses are shown and logged"
+        )
+    return url
+
+
+def is_address(url: str) -> bool:
+    """Tell whether a URL is http(s) with a host and a port that can be called."""
+    if " " in url or not url.isprintable():
+        return False
     try:
         parts = urlsplit(url)
-        good = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+        return parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
     except ValueError:  # a port that is no number, brackets that do not match
-        good = False
-    if not good:
-        raise UsageError(f"--{name} {url!r}: not an http(s) address such as {DEFAULT_URL}")
-    return url
+        return False
+
+
+def without_user(url: str) -> str:
+    """Return a URL, good or not, as it can be shown: without user name and password."""
+    start, at, rest = url.rpartition("@")
+    scheme, mark, _ = start.partition("://")
+    return (scheme + mark if mark else "") + rest if at else url
 
 
 def endpoints(settings: Settings | WorkerSettings) -> Endpoints:
@@ -600,4 +649,4 @@ class AuthSettings:
         """Refuse values that no token service can work with."""
         if self.ttl < 1:
             raise UsageError(f"--ttl {self.ttl}: the token must live at least one second")
-        address(self.url, "url")
+        tidy_addresses(self)

@@ -21,6 +21,7 @@ from multidict import CIMultiDict
 from yarl import URL
 
 from gpt4batch.errors import DownloadError, UsageError
+from gpt4batch.settings import is_address, without_user
 
 if TYPE_CHECKING:
     import ssl
@@ -239,6 +240,8 @@ class AiohttpTransport(httpx.AsyncBaseTransport):
                 proxy = self._proxies.of(url)
             except ValueError as error:
                 raise httpx.UnsupportedProtocol(f"not an address: {error}") from None
+            except UsageError as error:  # that of another host: the service's is looked at before
+                raise httpx.ProxyError(str(error)) from None
             known = (url, {"proxy": proxy} if proxy else {})
             if len(self._urls) < 64:  # a run calls three addresses; downloads differ
                 self._urls[text] = known
@@ -264,17 +267,18 @@ class Proxies:
     """Which proxy an address is reached by: the given one, or HTTPS_PROXY, ALL_PROXY, NO_PROXY."""
 
     def __init__(self, proxy: str = "") -> None:
-        self._given = _checked(proxy) if proxy else ""
+        self._given = _checked(proxy, "--proxy") if proxy else ""
         self._environment = {} if proxy else urllib.request.getproxies_environment()
 
     def of(self, url: URL) -> str:
         """Return the proxy for an address, or an empty string."""
         if self._given:
             return self._given
-        found = self._environment.get(url.scheme) or self._environment.get("all", "")
+        scheme = url.scheme if self._environment.get(url.scheme) else "all"
+        found = self._environment.get(scheme, "")
         if not found or _bypassed(f"{url.host}:{url.port}", self._environment):
             return ""
-        return _checked(found if "://" in found else f"http://{found}")
+        return _checked(found if "://" in found else f"http://{found}", _variable(scheme))
 
 
 def _bypassed(host: str, environment: dict[str, str]) -> bool:
@@ -282,10 +286,24 @@ def _bypassed(host: str, environment: dict[str, str]) -> bool:
     return bool(urllib.request.proxy_bypass_environment(host, environment))  # type: ignore[attr-defined]
 
 
-def _checked(proxy: str) -> str:
-    if URL(proxy).scheme not in ("http", "https"):
-        shown = URL(proxy).with_user(None) if "://" in proxy else proxy
-        raise UsageError(f"proxy {shown}: only http:// and https:// proxies are supported")
+def _variable(scheme: str) -> str:
+    """Return the variable, as it is written, that sets the proxy of a scheme."""
+    low = f"{scheme}_proxy"
+    return next(name for name in (low, *os.environ) if name.lower() == low and name in os.environ)
+
+
+def _checked(proxy: str, name: str) -> str:
+    """Return the proxy, or refuse one that is none; `name` is what set it."""
+    shown = f"{name} {without_user(proxy)!r}"
+    scheme = proxy.partition("://")[0].lower() if "://" in proxy else ""
+    if scheme not in ("http", "https"):
+        raise UsageError(f"{shown}: only http:// and https:// proxies are supported")
+    try:
+        good = is_address(proxy) and bool(URL(proxy).host)
+    except ValueError:
+        good = False
+    if not good:
+        raise UsageError(f"{shown}: not the address of a proxy, such as http://127.0.0.1:3128")
     return proxy
 
 
@@ -293,6 +311,9 @@ def proxy_of(url: str, given: str = "") -> str:
     """Return the proxy that a run would reach an address by.
 
     Raises:
-        UsageError: It is of a kind that is not supported.
+        UsageError: It is none, or of a kind that is not supported; or the address is none.
     """
-    return Proxies(given).of(URL(url, encoded=True))
+    try:
+        return Proxies(given).of(URL(url, encoded=True))
+    except ValueError as error:
+        raise UsageError(f"{url!r} is not an address: {error}") from None

@@ -441,7 +441,8 @@ class Worker:
                 f"another worker named {self.name} runs here (it holds {path}); choose a --name"
             ) from None
         except OSError as error:
-            raise UsageError(f"cannot write {error.filename}: {error.strerror}") from None
+            what = error.filename or f"{path.name} in --spool-dir {path.parent}"
+            raise UsageError(f"cannot write {what}: {error.strerror}") from None
 
     async def _try_nsqd(self) -> None:
         place = self._place

@@ -3,7 +3,6 @@ from __future__ import annotations
 import os
 import pty
 import stat
-import sys
 import termios
 import time
 from contextlib import suppress
@@ -12,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import anyio
 import pytest
 from aiohttp import web
+from conftest import COMMAND
 
 from gpt4batch import jsonl
 
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
     from gpt4batch.mock.server import MockService
 
+    Until = Callable[[Callable[[], Any]], Awaitable[None]]
     Scripting = Callable[[Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]], Any]
 
 EMAIL, PASSWORD = "mock@example.com", "mock-password"
@@ -68,35 +69,51 @@ async def test_password_comes_from_the_environment(bench: Bench, service: MockSe
 
 
 async def test_password_is_asked_for_unseen(
-    bench: Bench, service: MockService, until: Callable[..., Awaitable[None]]
+    bench: Bench, service: MockService, until: Until
 ) -> None:
-    main, side = pty.openpty()
-    try:
-        process = await anyio.open_process(
-            [sys.executable, "-m", "gpt4batch", *words(service.origin)],
-            stdin=side,
-            stdout=side,
-            stderr=side,
-            start_new_session=True,
-        )
-        os.close(side)
-        try:
-            # What is typed before the echo is off is thrown away.
-            await until(lambda: not termios.tcgetattr(main)[3] & termios.ECHO)
-            os.write(main, PASSWORD.encode() + b"\n")
-            with anyio.fail_after(30):
-                code = await process.wait()
-        finally:
-            if process.returncode is None:
-                process.kill()
-            await process.aclose()
-        shown = terminal_output(main)
-    finally:
-        os.close(main)
+    code, shown = await typed(until, words(service.origin), PASSWORD.encode())
     assert code == 0, shown
     assert b"Password:" in shown
     assert PASSWORD.encode() not in shown
     assert store(bench).exists()
+
+
+async def test_typed_bytes_that_are_no_text_are_refused_in_one_line(
+    service: MockService, until: Until
+) -> None:
+    code, shown = await typed(until, words(service.origin), b"caf\xe9-secret")
+    assert code == 2
+    assert b"gpt4batch: the password is no UTF-8 text" in shown
+    assert b"Traceback" not in shown
+    assert b"secret" not in shown
+    assert service.stats.arrivals == 0
+
+
+@pytest.mark.parametrize("way", ["pipe", "pipe in C", "variable", "email"])
+async def test_bytes_that_are_no_text_are_refused_in_one_line(
+    bench: Bench, service: MockService, way: str
+) -> None:
+    bad = b"caf\xe9-secret"
+    env = {"LANG": "C", "LC_ALL": "C"} if way == "pipe in C" else {}
+    if way == "variable":
+        env["GPT4BATCH_PASSWORD"] = os.fsdecode(bad)
+    given = words(service.origin, *(["-p", "x", "-e", os.fsdecode(bad)] if way == "email" else []))
+    result = await bench.call(*given, env=env, stdin=bad if way.startswith("pipe") else b"")
+    check_refused(result, "is no UTF-8 text")
+    assert "secret" not in result.err
+    assert service.stats.arrivals == 0
+
+
+@pytest.mark.parametrize("content", [None, b"no certificates"])
+async def test_certificates_that_cannot_be_read_are_said_before_the_password_is_asked_for(
+    bench: Bench, content: bytes | None
+) -> None:
+    if content:
+        (bench.folder / "ca.pem").write_bytes(content)
+    given = words("https://127.0.0.1:9")
+    result = await bench.call(*given, env={"SSL_CERT_FILE": str(bench.folder / "ca.pem")})
+    check_refused(result, f"cannot read the certificates in {bench.folder / 'ca.pem'}")
+    assert result.code == 2
 
 
 def terminal_output(main: int) -> bytes:
@@ -106,6 +123,29 @@ def terminal_output(main: int) -> bytes:
         while chunk := os.read(main, 1000):
             shown += chunk
     return shown
+
+
+async def typed(until: Until, words: list[str], text: bytes) -> tuple[int, bytes]:
+    """Type a password when it is asked for; return the exit code and what the terminal shows."""
+    main, side = pty.openpty()
+    try:
+        process = await anyio.open_process(
+            [*COMMAND, *words], stdin=side, stdout=side, stderr=side, start_new_session=True
+        )
+        os.close(side)
+        try:
+            # What is typed before the echo is off is thrown away.
+            await until(lambda: not termios.tcgetattr(main)[3] & termios.ECHO)
+            os.write(main, text + b"\n")
+            with anyio.fail_after(30):
+                code = await process.wait()
+        finally:
+            if process.returncode is None:
+                process.kill()
+            await process.aclose()
+        return code, terminal_output(main)
+    finally:
+        os.close(main)
 
 
 async def test_request_carries_email_password_and_time_to_live(
@@ -209,6 +249,54 @@ async def test_token_that_cannot_be_stored_is_said_in_one_line(
     result = await bench.call(*words(service.origin, "-p", PASSWORD))
     check_refused(result, str(store(bench)))
     assert [path.name for path in (bench.folder / "user").iterdir()] == [".gpt4api-sk.pub"]
+
+
+@pytest.mark.parametrize(
+    ("reply", "said"),
+    [
+        ({"access_token": "one\ntwo"}, "gave is no token: it holds line breaks"),
+        ({"access_token": "t-1", "expired_at": 1000}, "is this machine's clock right?"),
+    ],
+)
+async def test_token_that_a_batch_would_refuse_is_not_stored(
+    bench: Bench, scripted: Scripting, reply: dict[str, Any], said: str
+) -> None:
+    async def handler(request: web.BaseRequest) -> web.StreamResponse:
+        return web.json_response(reply)
+
+    store(bench).write_bytes(b"old")
+    async with scripted(handler) as server:
+        result = await bench.call(*words(server.origin, "-p", PASSWORD))
+    check_refused(result, said)
+    assert result.code == 2
+    assert store(bench).read_bytes() == b"old"
+
+
+FAR = [
+    ("9999-12-31T23:59:59Z", "Asia/Shanghai", ", good until 9999-12-31 23:59 UTC"),
+    ("9999-12-31T23:59:59", "Etc/GMT+5", ", good until 9999-12-31 23:59 -05"),
+    ("0001-01-01T00:00:00Z", "America/New_York", ""),
+    ("0001-01-01T00:00:00", "Asia/Shanghai", ""),
+    (253402300799, "UTC", ", good until 9999-12-31 23:59"),
+    (253402300799000, "Asia/Shanghai", ", good until 9999-12-31 23:59 UTC"),
+    (4102444800000, "UTC", ", good until 2100-01-01 00:00"),
+]
+
+
+@pytest.mark.parametrize(("moment", "zone", "shown"), FAR)
+async def test_token_without_end_is_stored_and_used(
+    bench: Bench, scripted: Scripting, moment: object, zone: str, shown: str
+) -> None:
+    async def handler(request: web.BaseRequest) -> web.StreamResponse:
+        return web.json_response({"access_token": "t-1", "expired_at": moment})
+
+    bench.write(bench.line(1, "one"))
+    async with scripted(handler) as server:
+        result = await bench.call(*words(server.origin, "-p", PASSWORD), env={"TZ": zone})
+    assert (result.code, result.out) == (0, f"token stored in {store(bench)}{shown}\n"), result.err
+    url = "http://127.0.0.1:9/standard/all-tools"
+    checked = await bench.call("check", "-i=in.jsonl", "-u", url, env={"TZ": zone})
+    assert checked.code == 0, checked.out + checked.err
 
 
 # What a batch makes of it

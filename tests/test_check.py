@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import os
+import socket
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -93,7 +94,23 @@ async def test_nothing_left_to_run_is_said(bench: Bench, service: MockService) -
     await bench.run(service.origin)
     report = await check(settings(bench, fix=True))
     assert report.exit_code == 0
-    assert "nothing to run" in about(report, "note")["plan"]
+    assert "nothing to run: every line is done" in about(report, "note")["plan"]
+
+
+@pytest.mark.parametrize(
+    ("lines", "why"),
+    [
+        ([b"{", b"[]"], "every line is bad"),
+        ([b"{", b'{"id":1,"asks":[{"content":"a"}],"answers":[{}]}'], "every good line is done"),
+        ([], "the input has no lines"),
+    ],
+)
+async def test_why_nothing_is_left_to_run_is_said(
+    bench: Bench, lines: list[bytes], why: str
+) -> None:
+    bench.write(*lines)
+    report = await check(settings(bench, fix=True, skip_bad_lines=True))
+    assert about(report, "note")["plan"] == f"there is nothing to run: {why}"
 
 
 # Nothing is written or called
@@ -148,10 +165,17 @@ async def test_every_bad_line_is_listed(bench: Bench) -> None:
         (["-u", "ftp://x"], 2),
         (["--token-file", "missing"], 2),
         (["--proxy", "socks5://127.0.0.1:1"], 2),
+        (["--proxy", "http://user:secret@127.0.0.1:99999"], 2),
+        (["--metrics-port", "70000"], 2),
+        (["-u", "http://user:secret@127.0.0.1:9/standard/all-tools"], 2),
+        (["--fleet", "--nsqd-tcp-address", "127.0.0.1:9"], 2),
         (["-n", "--nsqd-tcp-address", "127.0.0.1:9"], 2),
         (["-n", "--nsq-topic", "no such topic"], 2),
         (["-o", "in.jsonl/out.jsonl"], 4),
         (["-d", "in.jsonl/pictures"], 4),
+        (["-o", "x" * 242], 4),
+        (["-o", "结" * 84], 4),
+        (["-o", "x" * 255], 4),
     ],
 )
 async def test_what_a_run_refuses_is_refused_alike(
@@ -168,6 +192,68 @@ async def test_what_a_run_refuses_is_refused_alike(
     if code == 2:  # in the same words
         said = ran.err.strip().splitlines()[0].removeprefix("gpt4batch: ")
         assert said.removeprefix("Error: ") in checked.out + checked.err
+
+
+@pytest.mark.parametrize(("size", "again"), [(241, False), (239, True)])
+async def test_longest_name_that_a_run_takes_is_ready(
+    bench: Bench, service: MockService, size: int, again: bool
+) -> None:
+    bench.write(bench.line(1, "a"))
+    words = bench.batchsvc(service.origin, "-o", "x" * size)
+    for _ in range(1 + again):
+        checked = await bench.call("check", *words[1:])
+        ran = await bench.call(*words)
+        assert (checked.code, ran.code) == (0, 0), checked.out + ran.err
+
+
+async def test_name_too_long_to_be_moved_aside_is_refused(bench: Bench) -> None:
+    bench.write(bench.line(1, "a"))
+    bench.write(bench.line(1, "a"), name="x" * 240)
+    for more, code in (([], 4), (["-f"], 0)):
+        words = bench.batchsvc("http://127.0.0.1:9", "-o", "x" * 240, "--retries=0", *more)
+        assert (await bench.call("check", *words[1:])).code == code
+        ran = await bench.call(*words)
+        assert (ran.code == 4) == (code == 4), ran.err
+
+
+async def test_port_of_the_metrics_in_use_is_refused_alike(bench: Bench) -> None:
+    bench.write(bench.line(1, "a"))
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = str(taken.getsockname()[1])
+        words = bench.batchsvc("http://127.0.0.1:9", "--metrics-port", port)
+        checked, ran = await bench.call("check", *words[1:]), await bench.call(*words)
+    assert (checked.code, ran.code) == (2, 2)
+    assert ran.err.strip().removeprefix("gpt4batch: ") in checked.out
+
+
+async def test_coordinator_needs_no_token(bench: Bench) -> None:
+    bench.write(bench.line(1, "a"))
+    report = await check(settings(bench, token="", fleet=True, nsqd_tcp_address="127.0.0.1:9"))
+    assert list(about(report, "refused")) == ["nsq"]
+
+
+@pytest.mark.parametrize(
+    ("words", "variables", "said"),
+    [
+        (["--metrics-port", "70000"], {}, "--metrics-port 70000: ports end at 65535"),
+        (["-u", "http://user:secret@h/x"], {}, "--url 'http://h/x': leave out the user name"),
+        ([], {"GPT4BATCH_QPS": "-1"}, "GPT4BATCH_QPS: --qps -1.0: must not be below 0"),
+        ([], {"HTTP_PROXY": "http://user:secret@[::1"}, "HTTP_PROXY 'http://[::1': not the"),
+    ],
+)
+async def test_refused_settings_are_told_as_json(
+    bench: Bench, words: list[str], variables: dict[str, str], said: str
+) -> None:
+    bench.write(bench.line(1, "a"))
+    url = "http://127.0.0.1:9/standard/all-tools"
+    given = ["check", "--json", "-i", "in.jsonl", "-u", url, "--token", "t", *words]
+    result = await bench.call(*given, env=variables)
+    report = jsonl.loads(result.out.encode())
+    assert (result.code, report["exit_code"], result.err) == (2, 2, "")
+    [finding] = report["findings"]
+    assert finding["level"] == "refused"
+    assert finding["message"].startswith(said)
+    assert "secret" not in result.out
 
 
 async def test_expired_token_is_refused(bench: Bench) -> None:

@@ -3,8 +3,10 @@ from __future__ import annotations
 from dataclasses import fields
 from typing import TYPE_CHECKING, Any
 
+import anyio
 import pytest
 import typer
+from conftest import COMMAND
 
 from gpt4batch.cli import prepared
 from gpt4batch.cli.flags import command_of, environment_name
@@ -236,8 +238,12 @@ def test_address_for_uploads_that_was_given_stays() -> None:
         (["--out"], "--out"),
         (["-q", "fast"], "--qps"),
         (["-q=-1"], "--qps"),
-        (["-q", "nan"], "--qps"),
-        (["-q", "inf"], "--qps"),
+        (["-q", "nan"], "--qps nan: must be a finite number"),
+        (["-q", "inf"], "--qps inf: must be a finite number"),
+        (["-q", "1e20"], "--qps 1e+20: must be at most 1,000,000,000"),
+        (["-q", "1e-310"], "--qps 1e-310: must be 0, or at least 1e-09"),
+        (["--grace", "inf"], "--grace inf: must be a finite number"),
+        (["--metrics-port", "70000"], "--metrics-port 70000: ports end at 65535"),
         (["-f=maybe"], "--fix"),
         (["--fix="], "--fix"),
         (["-f", "true"], "true"),
@@ -246,13 +252,21 @@ def test_address_for_uploads_that_was_given_stays() -> None:
         (["-l", "uploaded"], "--upload_url"),
         (["-u", "http://host:port/x"], "--url"),
         (["-u", "http://[::1/x"], "--url"),
+        (["-u", "http://127.0.0.1:9/a b"], "--url"),
+        (["-u", "http://127.0.0.1:9/a\tb"], "--url"),
+        (["-u", "http://user:secret@127.0.0.1:9/x"], "--url 'http://127.0.0.1:9/x': leave out"),
+        (["-u", "http://user:secret@127.0.0.1:99999/x"], "--url 'http://127.0.0.1:99999/x'"),
+        (["-l", "http://user:secret@127.0.0.1:9/x"], "--upload_url 'http://127.0.0.1:9/x'"),
         (["--limit", "few"], "'few'"),
         (["--fsync", "sometimes"], "--fsync"),
         (["--log-level", "loud"], "--log-level"),
         (["-v", "0"], "-v 0"),
         (["--retries=-1"], "--retries"),
         (["--timeout", "0"], "--timeout"),
-        (["--proxy", "socks5://user:secret@host:1"], "proxy"),
+        (["--proxy", "socks5://user:secret@host:1"], "--proxy 'socks5://host:1'"),
+        (["--proxy", "user:secret@host:1"], "--proxy 'host:1'"),
+        (["--proxy", "http://user:secret@host:99999"], "--proxy 'http://host:99999'"),
+        (["--proxy", "http://user:secret@[::1"], "--proxy 'http://[::1'"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
 )
@@ -268,16 +282,79 @@ async def test_wrong_flag_is_refused_by_name(bench: Bench, words: list[str], nam
 
 
 @pytest.mark.parametrize(
-    ("name", "text"), [("GPT4BATCH_GOROUTINE", "many"), ("GPT4BATCH_FIX", "maybe")]
+    ("name", "text", "said"),
+    [
+        ("GPT4BATCH_GOROUTINE", "many", "Invalid value for GPT4BATCH_GOROUTINE (-g / --goroutine)"),
+        ("GPT4BATCH_FIX", "maybe", "Invalid value for GPT4BATCH_FIX (-f / --fix)"),
+        ("GPT4BATCH_QPS", "-1", "GPT4BATCH_QPS: --qps -1.0: must not be below 0"),
+        ("GPT4BATCH_LOG_LEVEL", "loud", "GPT4BATCH_LOG_LEVEL: --log-level 'loud': choose"),
+        ("GPT4BATCH_PROXY", "http://[::1", "GPT4BATCH_PROXY: --proxy 'http://[::1'"),
+        ("GPT4BATCH_TOKEN_URL", "http://user:secret@h/x", "GPT4BATCH_TOKEN_URL 'http://h/x'"),
+        ("HTTP_PROXY", "http://user:secret@h:99999", "HTTP_PROXY 'http://h:99999'"),
+        ("all_proxy", "socks5://user:secret@h:1", "all_proxy 'socks5://h:1': only http"),
+    ],
 )
 async def test_wrong_environment_variable_is_refused_by_name(
-    bench: Bench, name: str, text: str
+    bench: Bench, name: str, text: str, said: str
 ) -> None:
-    result = await bench.call("batchsvc", env={name: text})
-    assert result.code == 2
-    assert name in result.err or f"--{name.removeprefix('GPT4BATCH_').lower()}" in result.err
-    assert text in result.err
-    assert "Traceback" not in result.err
+    bench.write(bench.line(1, "one"))
+    account = {"GPT4BATCH_EMAIL": "a", "GPT4BATCH_PASSWORD": "p"}
+    for command in ("batchsvc", "check"):
+        words = [command, "-i", "in.jsonl", "-u", URL, "--token", "t"]
+        result = await bench.call(*words, env=account | {name: text})
+        assert result.code == 2, result.err
+        assert said in result.err + result.out
+        assert "Traceback" not in result.err
+        assert "secret" not in result.err + result.out
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "said"),
+    [
+        ("GPT4BATCH_PORT", "many", "GPT4BATCH_PORT: 'many' is not a whole number"),
+        ("GPT4BATCH_LATENCY", "-1", "GPT4BATCH_LATENCY: --latency -1.0: must not be below 0"),
+    ],
+)
+async def test_wrong_variable_of_a_rehearsal_is_refused_by_name(
+    bench: Bench, name: str, text: str, said: str
+) -> None:
+    bench.write(bench.line(1, "one"))
+    result = await bench.call("batchsvc", "--mock", "-i", "in.jsonl", env={name: text})
+    assert (result.code, result.err) == (2, f"gpt4batch: {said}\n")
+
+
+async def test_empty_variable_is_not_set(bench: Bench) -> None:
+    bench.write(bench.line(1, "one"))
+    names = ("QPS", "FIX", "LOG_LEVEL", "URL", "LATENCY", "JITTER", "PORT", "RETRY_AFTER_DATE")
+    env = {f"GPT4BATCH_{name}": "" for name in names} | {"HTTP_PROXY": ""}
+    result = await bench.call("batchsvc", "--mock", "-i", "in.jsonl", "-q", "0", env=env)
+    assert result.code == 0, result.err
+
+
+@pytest.mark.parametrize(
+    ("command", "said"),
+    [
+        ("worksvc", b"cannot write w.lock in --spool-dir .: No such file"),
+        ("batchsvc", b"the folder that this was started in is gone"),
+        ("check", b"the folder that this was started in is gone"),
+    ],
+)
+async def test_command_in_a_folder_that_is_gone_is_refused(
+    bench: Bench, command: str, said: bytes
+) -> None:
+    source = bench.write(bench.line(1, "one"))
+    more = ["--name", "w"] if command == "worksvc" else ["-i", str(source)]
+    words = [*COMMAND, command, "--token", "t", "-u", URL, *more]
+    script = 'mkdir gone && cd gone && rmdir ../gone && exec "$@"'
+    with anyio.fail_after(60):
+        done = await anyio.run_process(["sh", "-c", script, "sh", *words], check=False)
+    assert done.returncode == 2
+    assert said in done.stderr
+    assert b"Traceback" not in done.stderr
+
+
+def test_white_space_around_an_address_is_left_out() -> None:
+    assert parse("-u", f" {URL}\n").url == URL
 
 
 @pytest.mark.parametrize("command", ["batchsvc", "authsvc", "mocksvc"])

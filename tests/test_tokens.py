@@ -1,20 +1,22 @@
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import httpx
 import pytest
+from aiohttp import web
 
 from gpt4batch import jsonl
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Awaitable, Callable
 
     from conftest import Bench
 
     from gpt4batch.mock.server import MockService
 
     Serving = Callable[..., MockService]
+    Scripting = Callable[[Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]], Any]
 
 EMAIL, PASSWORD = "mock@example.com", "mock-password"
 NOT_RUN = {"code": 400, "message": "resource is not ready"}
@@ -109,6 +111,22 @@ async def test_renewal_that_fails_stops_the_run(
     assert "not-this-one" not in result.err
     assert "Traceback" not in result.err
     assert [line["iErr"] for line in bench.read()] == [NOT_RUN] * 2
+
+
+async def test_new_token_that_no_header_can_carry_stops_the_run(
+    bench: Bench, scripted: Scripting
+) -> None:
+    async def handler(request: web.BaseRequest) -> web.StreamResponse:
+        if request.path == "/console/access_token":
+            return web.json_response({"access_token": "one\ntwo"})
+        return web.json_response({}, status=401)
+
+    bench.write(bench.line(1, "one"))
+    async with scripted(handler) as server:
+        result = await bench.call(*bench.batchsvc(server.origin), env=account(server.origin))
+    assert result.code == 3, result.err
+    assert "gave is no token: it holds line breaks" in result.err
+    assert not (bench.folder / "user" / ".gpt4api-sk.pub").exists()
 
 
 async def test_half_way_line_keeps_its_answers_when_the_token_runs_out(

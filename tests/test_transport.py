@@ -51,6 +51,23 @@ async def test_host_named_in_no_proxy_is_called_directly(
         assert (await bench.run(server.origin)).done == 1
 
 
+async def test_proxy_of_no_use_fails_only_the_download_that_needs_it(
+    bench: Bench, scripted: Scripting, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def handler(_: web.BaseRequest) -> web.StreamResponse:
+        return web.json_response(ANSWER | {"downloads": ["https://files.invalid/a.png"]})
+
+    bench.write(bench.line(1, "one"))
+    monkeypatch.setenv("HTTPS_PROXY", "http://user:s3cret-word@127.0.0.1:99999")
+    async with scripted(handler) as server:
+        summary = await bench.run(server.origin, retries=0)
+    assert (summary.done, summary.failed) == (0, 1)
+    [line] = bench.read()
+    assert line["iErr"]["stage"] == "download"
+    assert "HTTPS_PROXY 'http://127.0.0.1:99999': not the address" in line["iErr"]["message"]
+    assert line["answers"]
+
+
 async def test_password_of_a_proxy_is_not_shown(bench: Bench) -> None:
     bench.write(bench.line(1, "one"))
     words = ["--proxy", "http://user:s3cret-word@127.0.0.1:9", "--retries", "0"]

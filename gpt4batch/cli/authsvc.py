@@ -4,12 +4,18 @@ from __future__ import annotations
 
 import getpass
 import sys
+from typing import TYPE_CHECKING
 
 import typer
 
 from gpt4batch.cli.flags import interactive, say
 from gpt4batch.errors import UsageError
 from gpt4batch.settings import AuthSettings
+
+if TYPE_CHECKING:
+    import ssl
+
+    from gpt4batch.credentials import Credentials
 
 SETTINGS = AuthSettings
 HELP = (
@@ -24,42 +30,82 @@ def action(settings: AuthSettings) -> None:
 
     if not settings.email:
         raise UsageError("-e EMAIL is missing: the address of the account")
-    where, expires = anyio.run(_fetch, settings, _password(settings))
+    verify = _network(settings)
+    password = _text(_password(settings), "password")
+    found = anyio.run(_fetch, settings, _text(settings.email, "email address"), password, verify)
+    where, expires = _stored(found, settings.url)
     until = say(f", good until {expires}", f",有效期至 {expires}") if expires else ""
     typer.echo(say(f"token stored in {where}{until}", f"令牌已保存到 {where}{until}"))
 
 
-async def _fetch(settings: AuthSettings, password: str) -> tuple[str, str]:
-    import httpx
+def _network(settings: AuthSettings) -> ssl.SSLContext | None:
+    """Return the certificates to trust; refuse those, or a proxy, that cannot be used."""
+    from gpt4batch.check import authorities
+    from gpt4batch.transport import proxy_of
 
-    from gpt4batch import credentials
+    proxy_of(settings.url, settings.proxy)
+    return authorities() if settings.url.lower().startswith("https") else None
+
+
+async def _fetch(
+    settings: AuthSettings, email: str, password: str, verify: ssl.SSLContext | None
+) -> Credentials:
     from gpt4batch.client import fetch_token
     from gpt4batch.transport import AiohttpTransport
 
-    verify = httpx.create_ssl_context() if settings.url.startswith("https") else None
     async with AiohttpTransport(proxy=settings.proxy, verify=verify) as transport:
-        found = await fetch_token(transport, settings.url, settings.email, password, settings.ttl)
+        return await fetch_token(transport, settings.url, email, password, settings.ttl)
+
+
+def _stored(found: Credentials, url: str) -> tuple[str, str]:
+    """Store a token and return where, and until when it is good.
+
+    Raises:
+        UsageError: A batch would refuse it, or it cannot be stored.
+    """
+    from gpt4batch import credentials
+
+    credentials.clean(found.access_token, f"that {url} gave")
+    until = credentials.shown(found.expires) if found.expires else ""
+    if found.expired:
+        raise UsageError(
+            f"the token that {url} gave expired at {until} already; nothing was stored: "
+            "is this machine's clock right?"
+        )
     try:
-        where = credentials.store(found)
+        return str(credentials.store(found)), until
     except OSError as error:
         raise UsageError(
             f"cannot store the token in {credentials.stored_path()}: {error.strerror}"
         ) from None
-    expires = found.expires
-    return str(where), expires.astimezone().strftime("%Y-%m-%d %H:%M") if expires else ""
 
 
 def _password(settings: AuthSettings) -> str:
     """Return the password: the flag's, a pipe's, or what is typed unseen."""
     if settings.password:
         return settings.password
-    if not interactive():
-        found = sys.stdin.readline().rstrip("\r\n") if sys.stdin is not None else ""
-    else:
-        try:
+    try:
+        if interactive():
             found = getpass.getpass(say("Password: ", "密码: "))
-        except EOFError:
-            found = ""
+        else:
+            found = sys.stdin.readline().rstrip("\r\n") if sys.stdin is not None else ""
+    except EOFError:
+        found = ""
+    except UnicodeDecodeError:
+        raise _no_text("password") from None
     if not found:
         raise UsageError("no password: type it when asked, pipe it in, or set GPT4BATCH_PASSWORD")
     return found
+
+
+def _text(given: str, what: str) -> str:
+    """Refuse bytes that are no text: JSON could not carry them."""
+    try:
+        given.encode()
+    except UnicodeEncodeError:
+        raise _no_text(what) from None
+    return given
+
+
+def _no_text(what: str) -> UsageError:
+    return UsageError(f"the {what} is no UTF-8 text: is the terminal set to another encoding?")

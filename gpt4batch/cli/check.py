@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import sys
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING
 
 import typer
 
-from gpt4batch.cli.flags import say
+from gpt4batch.cli.flags import named, say
+from gpt4batch.errors import UsageError
 from gpt4batch.settings import LOGGING, Settings, flag
 
 if TYPE_CHECKING:
@@ -29,6 +30,18 @@ class CheckSettings(Settings):
         False, "json", "Print the report as JSON.", "以JSON输出检查结果.", panel=LOGGING
     )
 
+    refusal: UsageError | None = None
+    """Why a run would not take the settings, where that is to be told as JSON."""
+
+    def __post_init__(self) -> None:
+        """Refuse what no run can work with."""
+        try:
+            Settings.__post_init__(self)
+        except UsageError as error:
+            if not self.json:
+                raise
+            object.__setattr__(self, "refusal", error)
+
 
 SETTINGS = CheckSettings
 
@@ -37,19 +50,37 @@ def action(settings: CheckSettings) -> None:
     """Check what a run with these flags would need and do; exit as the run would."""
     import logging
 
-    import anyio
-
     from gpt4batch import jsonl
-    from gpt4batch.check import check
     from gpt4batch.cli.logs import printable
 
     logging.getLogger("gpt4batch").addHandler(logging.NullHandler())
-    report = anyio.run(check, settings)
+    report = _report(settings)
+    report.findings = [replace(item, message=named(item.message)) for item in report.findings]
     if settings.json:
         typer.echo(jsonl.pretty(asdict(report)).decode())
     else:
         typer.echo(printable("\n".join(words(report, settings))))
     sys.exit(report.exit_code)
+
+
+def _report(settings: CheckSettings) -> Report:
+    import anyio
+
+    from gpt4batch.check import Report, check
+    from gpt4batch.cli.metrics import served
+
+    if settings.refusal is not None:
+        report = Report()
+        report.refuse("settings", settings.refusal)
+        return report
+    report = anyio.run(check, settings)
+    if settings.metrics_port:
+        try:
+            with served(settings.metrics_port, settings.metrics_address):
+                pass
+        except UsageError as error:
+            report.refuse("metrics", error)
+    return report
 
 
 def words(report: Report, settings: Settings) -> list[str]:

@@ -10,7 +10,9 @@ import inspect
 import os
 import sys
 from contextlib import contextmanager
+from contextvars import ContextVar
 from functools import lru_cache
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -70,8 +72,57 @@ def folded_help() -> Iterator[None]:
         table.Column = plain  # type: ignore[misc]
 
 
+_variables: ContextVar[dict[str, str]] = ContextVar("variables")
+"""The environment variable of each flag that one has set, for the command that is invoked."""
+
+
+def named(text: str) -> str:
+    """Return the text of a refusal; if it begins with a flag, behind the variable that set it."""
+    variable = _variables.get({}).get(text.partition(" ")[0])
+    return f"{variable}: {text}" if variable else text
+
+
+def _from_variable(context: typer.Context, name: str) -> bool:
+    source = context.get_parameter_source(name)
+    return source is not None and source.name == "ENVIRONMENT"
+
+
 class Command(TyperCommand):
-    """A command whose help is whole in every language and width."""
+    """A command that names the variable where one is wrong.
+
+    Its help is whole in every language and width.
+    """
+
+    def parse_args(self, context: Any, words: list[str]) -> list[str]:
+        """Read the words; what the environment holds is not blamed on the flag."""
+        try:
+            return super().parse_args(context, words)
+        except typer.BadParameter as error:
+            if error.param and _from_variable(context, error.param.name or ""):
+                flags = " / ".join(error.param.opts)
+                error.param_hint = f"{error.param.envvar} ({flags})"
+            raise
+
+    def invoke(self, context: Any) -> Any:
+        """Run the command."""
+        _variables.set(
+            {
+                flag: str(item.envvar)
+                for item in self.params
+                if _from_variable(context, item.name or "")
+                for flag in item.opts
+            }
+        )
+        try:
+            return super().invoke(context)
+        except UsageError as error:
+            error.args = (named(str(error)),)
+            raise
+        except FileNotFoundError:
+            if Path().stat().st_nlink:
+                raise  # it is another file that is not there
+            text = "the folder that this was started in is gone; change to one that is there"
+            raise UsageError(text) from None
 
     def format_help(self, *given: Any) -> None:
         """Write the help."""
@@ -114,6 +165,13 @@ def parse_whole(value: Any) -> int:
         return int(value)
     except ValueError:
         raise typer.BadParameter(f"{value!r} is not a whole number") from None
+
+
+READERS: dict[type, Callable[[Any], Any]] = {
+    bool: parse_switch,
+    float: parse_number,
+    int: parse_whole,
+}
 
 
 def normal(name: str) -> str:
@@ -249,15 +307,12 @@ def from_environment(settings: type) -> dict[str, Any]:
     """Return what the environment sets of a record that has no command of its own."""
     found: dict[str, Any] = {}
     for name, _, spec in flags_of(settings):
-        text = os.environ.get(environment_name(spec))
-        if text is None or spec.secret:
+        text = os.environ.get(environment_name(spec), "")
+        if not text or spec.secret:
             continue
-        readers: dict[type, Callable[[str], Any]] = {bool: parse_switch, float: parse_number}
-        read = readers.get(spec.kind, spec.kind)
         try:
-            found[name] = read(text)
-        except (ValueError, typer.BadParameter):
-            raise UsageError(
-                f"{environment_name(spec)}={text!r} is not {spec.kind.__name__}"
-            ) from None
+            found[name] = READERS.get(spec.kind, str)(text)
+            settings(**{name: found[name]})
+        except (UsageError, typer.BadParameter) as error:
+            raise UsageError(f"{environment_name(spec)}: {error}") from None
     return found
