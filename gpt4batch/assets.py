@@ -53,6 +53,9 @@ CHUNK = 1 << 16
 UNPACKED = {"gzip": 31, "deflate": zlib.MAX_WBITS}
 """The compressions that can be read, and what zlib calls them."""
 
+UNREADABLE = {"br", "zstd", "compress", "dcb", "dcz"}
+PACKED = (".gz", ".tgz", ".svgz")
+
 PASSING = (408, 425, 429)
 GONE = (401, 403, 404, 410)
 
@@ -189,8 +192,7 @@ class _Part:
     @property
     def coding(self) -> str:
         """Return how the asset is compressed: some servers do so though they are told not to."""
-        coding = self.told.get("content-encoding", "").strip().lower()
-        return "" if coding == "identity" else coding.removeprefix("x-")
+        return self.told.get("content-encoding", "").strip().lower().removeprefix("x-")
 
 
 class Downloads:
@@ -324,9 +326,11 @@ class Downloads:
         async with self._open_url(url, headers, self._public) as response:
             self._check(response, part)
             await self._receive(response, part)
-        if part.size and part.coding:
+        name = suggested_name(url, response.headers)
+        # Many servers name the compression of an archive twice: as its name and as its encoding.
+        if part.size and part.coding in UNPACKED and not name.endswith(PACKED):
             await self._unpack(part)
-        return suggested_name(url, response.headers)
+        return name
 
     def _check(self, response: httpx.Response, part: _Part) -> None:
         """See what the reply is: the rest, the whole from its beginning, or none."""
@@ -349,7 +353,7 @@ class Downloads:
         length = response.headers.get("content-length", "")
         part.total = int(length) if length.isdecimal() else None
         part.told = {name: response.headers.get(name, "") for name in VERSION}
-        if part.coding not in ("", *UNPACKED):
+        if UNREADABLE & set(re.split(r"[\s,]+", part.coding)) or "," in part.coding:
             raise DownloadError(f"Content-Encoding {part.coding} cannot be read")
         self._check_size(part.total or 0)
 
@@ -408,7 +412,7 @@ def _unpacked(packed: IO[bytes], coding: str) -> Iterator[bytes]:
     """
     data = packed.read(CHUNK)
     bits = UNPACKED[coding]
-    if coding == "deflate" and data[0] & 15 != zlib.DEFLATED:
+    if coding == "deflate" and data and data[0] & 15 != zlib.DEFLATED:
         bits = -bits  # without the header that it should have
     while data:  # gzip may have several members
         inflate = zlib.decompressobj(bits)

@@ -481,6 +481,24 @@ async def test_compressed_download_that_cannot_be_read_fails_the_line(
     assert local_files(bench) == {}
 
 
+@pytest.mark.parametrize(
+    ("coding", "name"), [("aws-chunked", "a.txt"), ("utf-8", "a.txt"), ("gzip", "a.tar.gz")]
+)
+async def test_download_whose_encoding_is_none_stays_as_it_came(
+    bench: Bench, scripted: Scripting, coding: str, name: str
+) -> None:
+    body = gzip.compress(TEXT)
+
+    async def answer(request: web.BaseRequest) -> web.StreamResponse:
+        told = {"Content-Encoding": coding, "Content-Disposition": f'filename="{name}"'}
+        return web.Response(body=body, headers=told)
+
+    bench.write(bench.line(1, "one"))
+    async with scripted(linking(answer)) as server:
+        await bench.run(server.origin, download_dir="got", retries=0)
+    assert list(local_files(bench).values()) == [body]
+
+
 async def test_compressed_download_that_unpacks_to_too_much_is_given_up(
     bench: Bench, scripted: Scripting
 ) -> None:

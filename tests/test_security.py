@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import pty
+import shutil
 import stat
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -499,9 +500,7 @@ async def test_saved_answers_cannot_steer_the_terminal(bench: Bench) -> None:
 
     async def answer(request: BaseRequest) -> web.StreamResponse:
         await request.read()
-        (folder / "out.jsonl").unlink()
-        folder.joinpath("out.jsonl.lock").unlink()
-        folder.rmdir()
+        shutil.rmtree(folder)
         return web.Response(body=jsonl.dumps(reply_of(text=EVIL)))
 
     async with serving(answer) as origin:

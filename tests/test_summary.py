@@ -115,7 +115,9 @@ async def test_chats_in_flight_at_a_kill_are_counted_and_shown(
     asked = ("a", "b [[mock:hang*1]]", "c [[mock:hang*1]]")
     bench.write(*[bench.line(n, text) for n, text in enumerate(asked)])
     async with bench.start(*bench.batchsvc(service.origin)) as running:
+        noted = bench.folder / "out.jsonl.inflight"
         await until(lambda: service.stats.now == 2 and service.stats.chats_answered == 1)
+        await until(lambda: int(noted.read_bytes()) == 2)
         running.process.kill()
         await running.end()
     assert "out.jsonl.inflight" in bench.names()
