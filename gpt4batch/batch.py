@@ -17,7 +17,7 @@ import anyio.to_thread
 
 from gpt4batch import credentials, jsonl, service, wire
 from gpt4batch.book import Book
-from gpt4batch.check import publisher_for, refuse_bad_lines
+from gpt4batch.check import publisher_for, refuse_bad_lines, refuse_shared_files
 from gpt4batch.client import Client
 from gpt4batch.control import Control, Stopped
 from gpt4batch.conversation import Conversation, Manner, Outcome
@@ -113,6 +113,7 @@ class Batch:
                 "mock=True: nothing listens; start gpt4batch.mock.server.MockService and pass its "
                 "origin and token, as examples/python_api.py does"
             )
+        refuse_shared_files(settings)
         # The workers of a fleet have tokens of their own.
         read = credentials.read_token
         token = "" if settings.fleet else read(settings.token, settings.token_file)

@@ -34,12 +34,14 @@ def action(settings: Settings) -> None:
     """Run the batch, say what came of it and exit with its code."""
     import anyio
 
+    from gpt4batch.check import refuse_shared_files
     from gpt4batch.cli import display, logs
     from gpt4batch.cli.farewell import farewell
 
     signal.signal(signal.SIGINT, signal.SIG_DFL)  # until the run listens: nothing is begun yet
     for number in (signal.SIGINT, signal.SIGTERM):  # the run itself takes them over
         signal.signal(number, _leave)
+    refuse_shared_files(settings)
     with ExitStack() as stack:
         console = None if settings.quiet else display.terminal()
         handler = logs.set_up(settings.log_level, settings.log_format, settings.log_file, console)
