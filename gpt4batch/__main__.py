@@ -7,9 +7,14 @@ def main() -> None:
     """Run the command line; Ctrl-C while it is loading ends it quietly."""
     ours = signal.signal(signal.SIGINT, signal.SIG_DFL)
     from gpt4batch.cli import main as run
+    from gpt4batch.cli import streams
 
     signal.signal(signal.SIGINT, ours)
-    run()
+    streams.make_usable()
+    try:
+        run()
+    finally:
+        streams.let_go()
 
 
 if __name__ == "__main__":

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextvars
 import logging
 import shutil
 import signal
 import sys
-from contextlib import AsyncExitStack, suppress
+from contextlib import AsyncExitStack, contextmanager, nullcontext, suppress
 from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
@@ -17,7 +19,7 @@ import anyio.to_thread
 
 from gpt4batch import credentials, jsonl, service, wire
 from gpt4batch.book import Book
-from gpt4batch.check import publisher_for, refuse_bad_lines
+from gpt4batch.check import publisher_for, refuse_bad_lines, refuse_shared_files
 from gpt4batch.client import Client
 from gpt4batch.control import Control, Stopped
 from gpt4batch.conversation import Conversation, Manner, Outcome
@@ -42,6 +44,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+SIGNALS = (signal.SIGINT, signal.SIGTERM)
 SYNC_INTERVAL = 1.0
 NSQ_PATIENCE = 5.0
 """Seconds that messages which nsqd has not taken yet get at the end."""
@@ -58,7 +61,7 @@ async def run(
     Args:
         settings: What to run.
         show: A task that displays the progress until it is cancelled.
-        signals: Handle SIGINT and SIGTERM, as the command line does.
+        signals: Handle SIGINT and SIGTERM, as the command line does, until the run is over.
 
     Raises:
         UsageError: Something is refused; nothing was called.
@@ -113,6 +116,7 @@ class Batch:
                 "mock=True: nothing listens; start gpt4batch.mock.server.MockService and pass its "
                 "origin and token, as examples/python_api.py does"
             )
+        refuse_shared_files(settings)
         # The workers of a fleet have tokens of their own.
         read = credentials.read_token
         token = "" if settings.fleet else read(settings.token, settings.token_file)
@@ -213,9 +217,16 @@ class Batch:
         self, show: Callable[[Progress, Batch], Coroutine[Any, Any, None]] | None, *, signals: bool
     ) -> Summary:
         """Run the lines, then write the output in order."""
+        with self._signals() if signals else nullcontext():
+            await self._run(show)
+            if self.publisher is not None:
+                await self.publisher.aclose(0)
+            return self._summary()
+
+    async def _run(
+        self, show: Callable[[Progress, Batch], Coroutine[Any, Any, None]] | None
+    ) -> None:
         async with anyio.create_task_group() as aside:
-            if signals:
-                aside.start_soon(self._obey_signals)
             if show is not None:
                 aside.start_soon(show, self.progress, self)
             aside.start_soon(self._sync_each_second)
@@ -232,11 +243,11 @@ class Batch:
                     await self._finish()
                     raise
                 snapshots.cancel_scope.cancel()
-            await self._finish()
+            with self.control.working():  # a signal ends the wait for nsqd, not the ordering
+                await self._finish()
+                if self.publisher is not None:
+                    await self.publisher.drain(NSQ_PATIENCE)
             aside.cancel_scope.cancel()
-        if self.publisher is not None:
-            await self.publisher.aclose(NSQ_PATIENCE)
-        return self._summary()
 
     def _workers(self) -> int:
         most = self.settings.goroutine if self.fleet is None else MOST_OUT
@@ -345,20 +356,36 @@ class Batch:
 
     # -- aside -------------------------------------------------------------------------------
 
-    async def _obey_signals(self) -> None:
-        with anyio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as received:
-            async for number in received:
-                if self.signal:
-                    log.warning("stopping at once")
-                    self.control.cancel()
-                    continue
-                self.signal = number
-                log.warning(
-                    "%s: no new lines; those in flight have %g s to finish (again to stop at once)",
-                    signal.Signals(number).name,
-                    self.settings.grace,
-                )
-                self.control.drain(self.settings.grace)
+    @contextmanager
+    def _signals(self) -> Iterator[None]:
+        """Obey SIGINT and SIGTERM.
+
+        Not by the loop's own means: between those and what was there before, a signal would kill.
+        """
+        loop, context = asyncio.get_running_loop(), contextvars.copy_context()
+
+        def take(number: int, _frame: object) -> None:
+            loop.call_soon_threadsafe(self._obey, number, context=context)
+
+        before = {number: signal.signal(number, take) for number in SIGNALS}
+        try:
+            yield
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler or signal.SIG_DFL)
+
+    def _obey(self, number: int) -> None:
+        if self.signal or self.progress.finishing:
+            log.warning("stopping at once")
+            self.control.cancel()
+            return
+        self.signal = number
+        log.warning(
+            "%s: no new lines; those in flight have %g s to finish (again to stop at once)",
+            signal.Signals(number).name,
+            self.settings.grace,
+        )
+        self.control.drain(self.settings.grace)
 
     async def _sync_each_second(self) -> None:
         while True:
@@ -414,9 +441,10 @@ class Batch:
             except OutputError as error:
                 self.control.halt(error)
                 self.control.error = error
-                for record in self.journal.unsaved():
-                    sys.stderr.buffer.write(jsonl.escaped_controls(record))
-                sys.stderr.buffer.flush()
+                with suppress(OSError):  # where that is broken as well, nothing is left to try
+                    for record in self.journal.unsaved():
+                        sys.stderr.buffer.write(jsonl.escaped_controls(record))
+                    sys.stderr.buffer.flush()
             else:
                 self._remove_snapshot()
 

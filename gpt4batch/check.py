@@ -13,6 +13,7 @@ import ssl
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from itertools import combinations
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 from urllib.parse import urlsplit
@@ -168,6 +169,59 @@ def publisher_for(settings: Settings, journal: Journal) -> Publisher:
     )
 
 
+BESIDE = (
+    "{}.lock",
+    "{}.inflight",
+    "{}.fleet",
+    "{}.fleet.new",
+    "{}.nsq-spool",
+    "{}.nsq-spool.new",
+    "{}.nsq-spool-too-big",
+    "{}.nsq-spool-too-big.new",
+    ".{}.tmp",
+    ".{}.snapshot.tmp",
+)
+"""The files that a run keeps beside its output."""
+
+
+def refuse_shared_files(settings: Settings) -> None:
+    """Refuse flags that name one file, where the one would destroy what the other holds.
+
+    Devices and pipes can be shared, and the output may be the input.
+
+    Raises:
+        UsageError: Two name the same file.
+    """
+    pairs = combinations(_files(settings), 2)
+    for (first, one), (second, other) in islice(pairs, 1, None):  # after input and output
+        if _same_file(one, other):
+            raise UsageError(
+                f"{first} and {second} are the same file, {os.path.realpath(other)}: "
+                "nothing was called; give each a file of its own"
+            )
+
+
+def _files(settings: Settings) -> Iterator[tuple[str, Path]]:
+    """Yield every file of a run with what it is: the input, the output, then the others."""
+    out = Path("/dev/stdout" if settings.out == STDIN else settings.out)
+    yield f"-i {settings.input}", Path("/dev/stdin" if settings.input == STDIN else settings.input)
+    yield f"-o {settings.out}", out
+    for flag, name in (("--summary", settings.summary), ("--log-file", settings.log_file)):
+        if name:
+            yield f"{flag} {name}", Path(name)
+    streaming = settings.out == STDIN or (out.exists() and not out.is_file())
+    out = Path("gpt4batch") if streaming else Path(os.path.realpath(out))
+    for name in BESIDE:
+        yield f"{name.format(out.name)} of the run itself", out.with_name(name.format(out.name))
+
+
+def _same_file(one: Path, other: Path) -> bool:
+    try:
+        return one.samefile(other) and one.is_file()
+    except OSError:
+        return os.path.realpath(one) == os.path.realpath(other)
+
+
 # -- the check -------------------------------------------------------------------------------
 
 
@@ -193,6 +247,7 @@ class _Check:
         if self._calls:
             self._try("token", self._token)
             self._try("network", self._network)
+        self._try("files", lambda: refuse_shared_files(settings))
         self._try("output", journal.look_at_lock)
         self._try("output", self._output)
         self._try("input", self._input)

@@ -226,13 +226,17 @@ class Publisher:
             return self.left
         self._open = False
         try:
-            with anyio.move_on_after(patience):
-                while self._spool.waiting:
-                    self._drained.clear()
-                    await self._drained.wait()
+            await self.drain(patience)
         finally:
             await self._stack.aclose()
         return self.left
+
+    async def drain(self, patience: float) -> None:
+        """Wait `patience` seconds at most for what can be sent."""
+        with anyio.move_on_after(patience):
+            while self._spool.waiting:
+                self._drained.clear()
+                await self._drained.wait()
 
     def _take_over(self) -> None:
         """Put what an earlier run left at the front of the queue."""

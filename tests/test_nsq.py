@@ -20,13 +20,18 @@ import orjson
 import pytest
 import trustme
 from aiohttp import web
+from puppets import saying, serving
 
+from gpt4batch.batch import NSQ_PATIENCE
 from gpt4batch.errors import UsageError
 from gpt4batch.nsq import WINDOW, Access, Publisher, message, parse_address
 from gpt4batch.spool import Spool
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterator
+
+    from aiohttp.web_request import BaseRequest
+    from conftest import Bench
 
 TOPIC = "answers"
 DEADLINE = 20
@@ -395,6 +400,36 @@ async def test_nsqd_that_cannot_store_gets_the_messages_when_it_can(
     assert len(told) == 2
     assert "is back" in told[1]
     assert once(await consume(nsqd.address, 10)) == bodies(10)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+async def test_signal_ends_the_wait_for_nsqd_and_nothing_else(
+    nsqd: Nsqd, bench: Bench, number: signal.Signals
+) -> None:
+    bench.write(bench.line(1, "one"))
+    assert nsqd.process is not None
+    stopped = nsqd.process
+
+    async def answer(request: BaseRequest) -> web.StreamResponse:
+        stopped.send_signal(signal.SIGSTOP)
+        os.waitpid(stopped.pid, os.WUNTRACED)  # from here on nsqd takes nothing
+        return await saying()(request)
+
+    def is_ordered() -> bool:
+        out = bench.folder / "out.jsonl"
+        return out.exists() and out.read_bytes().startswith(b"{")
+
+    async with serving(answer) as origin:
+        words = bench.batchsvc(origin, "-n", "--nsqd-tcp-address", nsqd.address)
+        async with bench.start(*words) as running:
+            await until(is_ordered)
+            running.process.send_signal(number)
+            with anyio.fail_after(NSQ_PATIENCE - 1):
+                result = await running.end()
+    assert result.code == 0, result.err
+    assert "stopping at once" in result.err
+    assert "1/1 lines done" in result.err
+    assert "1 wait in" in result.err
 
 
 async def test_full_spool_drops_counts_and_says_so_once(nsqd: Nsqd, tmp_path: Path) -> None:

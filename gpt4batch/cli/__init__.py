@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import resource
 import sys
 from typing import TYPE_CHECKING, Any, NoReturn
@@ -12,7 +14,8 @@ from gpt4batch import __version__
 from gpt4batch.cli import authsvc, batchsvc, check, mocksvc, viewsvc, worksvc
 from gpt4batch.cli.flags import Command, Group, command_of, rewrite, say
 from gpt4batch.cli.logs import printable
-from gpt4batch.errors import Gpt4BatchError
+from gpt4batch.cli.streams import tell
+from gpt4batch.errors import Gpt4BatchError, OutputError, UsageError
 from gpt4batch.settings import flags_of
 
 if TYPE_CHECKING:
@@ -27,6 +30,9 @@ COMMANDS = {
     "worksvc": worksvc,
 }
 """Each command's module: its `SETTINGS`, its `action` and its `HELP` in English and Chinese."""
+
+UNWRITABLE = {errno.EBADF, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.ENOSPC}
+"""How a standard output that cannot be written fails; typer ends quietly at a broken pipe."""
 
 
 def application(words: Sequence[str] = ()) -> typer.Typer:
@@ -75,10 +81,34 @@ def main(argv: list[str] | None = None) -> NoReturn:
     try:
         sys.exit(application(words)(prepared(words), standalone_mode=True))
     except Gpt4BatchError as error:
-        typer.echo(printable(f"gpt4batch: {error}"), err=True)
+        tell(printable(f"gpt4batch: {error}"))
         sys.exit(error.exit_code)
     except KeyboardInterrupt:
         sys.exit(130)
+    except OSError as error:
+        refusal = explained(error)
+        if refusal is None:
+            raise
+        tell(f"gpt4batch: {refusal}")
+        sys.exit(refusal.exit_code)
+
+
+def explained(error: OSError) -> Gpt4BatchError | None:
+    """Return what an error of the system means that any command can meet; None is a defect."""
+    if isinstance(error, FileNotFoundError) and not has_working_folder():
+        return UsageError("the working folder is gone: go to one that is there and run this again")
+    if error.errno in UNWRITABLE and error.filename is None:
+        return OutputError(f"standard output cannot be written: {error.strerror}")
+    return None
+
+
+def has_working_folder() -> bool:
+    """Tell whether the working folder is still there."""
+    try:
+        os.getcwd()  # noqa: PTH109
+    except FileNotFoundError:
+        return False
+    return True
 
 
 def prepared(words: list[str]) -> list[str]:

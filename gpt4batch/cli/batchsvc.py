@@ -8,6 +8,8 @@ from contextlib import ExitStack
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+from gpt4batch.cli.streams import can_be_read, can_be_written, tell
+from gpt4batch.errors import OutputError, UsageError
 from gpt4batch.settings import Settings
 
 if TYPE_CHECKING:
@@ -24,6 +26,7 @@ if TYPE_CHECKING:
     Show = Callable[[Progress, Batch], Coroutine[Any, Any, None]]
 
 SETTINGS = Settings
+SIGNALS = (signal.SIGINT, signal.SIGTERM)
 HELP = (
     "Run a batch: ask what each line of the input asks and append the answers to the output.",
     "批量调用脚本:逐行提问,并将应答写入输出文件.",
@@ -34,23 +37,30 @@ def action(settings: Settings) -> None:
     """Run the batch, say what came of it and exit with its code."""
     import anyio
 
+    from gpt4batch.check import refuse_shared_files
     from gpt4batch.cli import display, logs
     from gpt4batch.cli.farewell import farewell
 
     signal.signal(signal.SIGINT, signal.SIG_DFL)  # until the run listens: nothing is begun yet
-    for number in (signal.SIGINT, signal.SIGTERM):  # the run itself takes them over
-        signal.signal(number, _leave)
+    leave = _Leave()
+    for number in SIGNALS:  # the run itself takes them over
+        signal.signal(number, leave)
+    _refuse_closed(settings)
+    refuse_shared_files(settings)
     with ExitStack() as stack:
         console = None if settings.quiet else display.terminal()
         handler = logs.set_up(settings.log_level, settings.log_format, settings.log_file, console)
         stack.callback(logs.tear_down, handler)
-        summary = anyio.run(_run, settings, console, backend_options={"use_uvloop": _has_uvloop()})
+        loop = {"use_uvloop": _has_uvloop()}
+        summary = anyio.run(_run, settings, console, leave, backend_options=loop)
+        for number in SIGNALS:  # what is left to do takes no time, and the exit code is earned
+            signal.signal(number, signal.SIG_IGN)
         if not settings.quiet:
-            print(farewell(summary), file=sys.stderr)  # noqa: T201
+            tell(farewell(summary))
     sys.exit(summary.exit_code)
 
 
-async def _run(settings: Settings, console: Console | None) -> Summary:
+async def _run(settings: Settings, console: Console | None, leave: _Leave) -> Summary:
     from contextlib import AsyncExitStack
 
     from gpt4batch.batch import run
@@ -75,12 +85,31 @@ async def _run(settings: Settings, console: Console | None) -> Summary:
 
             metrics = stack.enter_context(served(settings.metrics_port, settings.metrics_address))
             show = _watched(metrics, show)
-        summary = await run(settings, show=show, signals=True)
+        summary = await run(settings, show=_beginning(leave, show), signals=True)
     if summary.done < summary.lines and settings.out != STDIN:
         summary = replace(summary, next=next_command(given))
     if settings.summary:
         save(summary, settings.summary)
     return summary
+
+
+def _refuse_closed(settings: Settings) -> None:
+    """Refuse a standard stream that the run needs and does not have."""
+    if settings.input == "-" and not can_be_read(0):
+        raise UsageError("-i -: standard input is closed: nothing was called")
+    if settings.out == "-" and not can_be_written(1):
+        raise OutputError("-o -: standard output is closed: nothing was called")
+
+
+def _beginning(leave: _Leave, show: Show | None) -> Show:
+    """Return the display of a run that says to `leave` when it begins."""
+
+    async def begin(progress: Progress, batch: Batch) -> None:
+        leave.begun = True
+        if show is not None:
+            await show(progress, batch)
+
+    return begin
 
 
 def _watched(metrics: Metrics, show: Show | None) -> Show:
@@ -94,10 +123,16 @@ def _watched(metrics: Metrics, show: Show | None) -> Show:
     return watch
 
 
-def _leave(number: int, _frame: object) -> None:
-    """End where nothing was called yet."""
-    print("gpt4batch: interrupted; nothing was called", file=sys.stderr)  # noqa: T201
-    sys.exit(128 + number)
+class _Leave:
+    """End at a signal that comes before the run has begun; ignore one that comes after it."""
+
+    def __init__(self) -> None:
+        self.begun = False
+
+    def __call__(self, number: int, _frame: object) -> None:
+        if not self.begun:
+            tell("gpt4batch: interrupted; nothing was called")
+            sys.exit(128 + number)
 
 
 def rehearsal() -> MockSettings:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 import time
+from contextlib import suppress
 from datetime import datetime
 from typing import TYPE_CHECKING
 
@@ -13,6 +14,7 @@ import anyio
 from gpt4batch.cli.flags import say
 from gpt4batch.cli.logs import printable
 from gpt4batch.cli.meter import Meter, Sample
+from gpt4batch.cli.streams import tell
 from gpt4batch.cli.units import duration, per_second, rate, rough
 
 if TYPE_CHECKING:
@@ -160,7 +162,8 @@ class Display:
         else:
             from gpt4batch.cli.picture import Picture
 
-            await Picture(self._console, progress, view).draw()
+            with suppress(OSError):  # a terminal that is gone takes no picture
+                await Picture(self._console, progress, view).draw()
 
     async def _lines(self, view: View) -> None:
         waited = 0.0
@@ -171,8 +174,7 @@ class Display:
             view.look()
             if waited >= self._interval:
                 waited = 0.0
-                sys.stderr.write(plain(view) + "\n")
-                sys.stderr.flush()
+                tell(plain(view))
 
 
 def _workers(fleet: Fleet) -> str:

@@ -5,9 +5,11 @@ from __future__ import annotations
 import logging
 import re
 import sys
+from contextlib import suppress
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TextIO
 
+from gpt4batch.cli.streams import tell
 from gpt4batch.errors import UsageError
 
 if TYPE_CHECKING:
@@ -53,6 +55,31 @@ class JsonFormatter(logging.Formatter):
         return jsonl.escaped_controls(jsonl.dumps(entry)).decode()
 
 
+class FileHandler(logging.FileHandler):
+    """Log to a file; one that cannot be written is said once and stops nothing."""
+
+    _told = False
+
+    def handleError(self, record: logging.LogRecord) -> None:
+        """Say why the log cannot be written."""
+        error = sys.exc_info()[1]
+        if not isinstance(error, OSError):
+            super().handleError(record)
+        elif not self._told:
+            self._told = True
+            text = f"--log-file {self.baseFilename}: {error.strerror}; the run goes on without it"
+            tell(printable(f"gpt4batch: {text}"))
+
+
+class StreamHandler(logging.StreamHandler[TextIO]):
+    """Log to standard error, as long as it can be written."""
+
+    def handleError(self, record: logging.LogRecord) -> None:
+        """Ignore a stream that is full or broken: there is nowhere to say it."""
+        if not isinstance(sys.exc_info()[1], OSError):
+            super().handleError(record)
+
+
 class ConsoleHandler(logging.Handler):
     """Log above the progress bar, which shares the console."""
 
@@ -62,9 +89,10 @@ class ConsoleHandler(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         """Print one record."""
-        self._console.print(
-            self.format(record), markup=False, highlight=False, emoji=False, soft_wrap=True
-        )
+        with suppress(OSError):  # the terminal is gone
+            self._console.print(
+                self.format(record), markup=False, highlight=False, emoji=False, soft_wrap=True
+            )
 
 
 def set_up(level: str, form: str, file: str, console: Console | None) -> logging.Handler:
@@ -76,13 +104,13 @@ def set_up(level: str, form: str, file: str, console: Console | None) -> logging
     handler: logging.Handler
     if file:
         try:
-            handler = logging.FileHandler(file, encoding="utf-8", errors="backslashreplace")
+            handler = FileHandler(file, encoding="utf-8", errors="backslashreplace")
         except OSError as error:
             raise UsageError(f"--log-file {file}: {error.strerror}") from None
     elif console is not None:
         handler = ConsoleHandler(console)
     else:
-        handler = logging.StreamHandler(sys.stderr)
+        handler = StreamHandler(sys.stderr)
     handler.setFormatter(JsonFormatter() if form == "json" else TextFormatter())
     logger = logging.getLogger("gpt4batch")
     logger.addHandler(handler)
@@ -94,4 +122,5 @@ def set_up(level: str, form: str, file: str, console: Console | None) -> logging
 def tear_down(handler: logging.Handler) -> None:
     """Stop logging to a handler."""
     logging.getLogger("gpt4batch").removeHandler(handler)
-    handler.close()
+    with suppress(OSError):  # what waits to be written may find no room
+        handler.close()

@@ -15,6 +15,7 @@ from gpt4batch import jsonl
 from gpt4batch.errors import OutputError, UsageError
 from gpt4batch.view import detail
 from gpt4batch.view.files import head_of, picture_type
+from gpt4batch.view.index import same_file
 from gpt4batch.view.record import State
 from gpt4batch.view.server import PAGE
 
@@ -58,6 +59,9 @@ class Part:
 
 def export(show: Show, path: Path, size: int) -> str:
     """Write the report and return what it holds, in words; `size` bytes are never exceeded."""
+    for output in show.outputs:
+        if any(file is not None and same_file(path, file) for file in (output.path, output.source)):
+            raise UsageError(f"--export {path}: the report would replace what it is made from")
     shell = page({}, "")
     room = size - len(shell.encode()) - ROOM_FOR_HEAD
     if room < 64 * 1024:
@@ -269,10 +273,20 @@ def bundle(entry: str = "main.js") -> str:
 
 def write(path: Path, data: bytes) -> None:
     """Write a file so that it is there whole or not at all."""
+    try:
+        if path.exists() and not path.is_file():
+            path.write_bytes(data)  # a device or pipe takes it, and stays what it is
+        else:
+            _replace(path.resolve(), data)
+    except OSError as error:
+        raise OutputError(f"{path}: cannot be written: {error.strerror}") from None
+
+
+def _replace(path: Path, data: bytes) -> None:
     part = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
         part.write_bytes(data)
         part.replace(path)
-    except OSError as error:
+    except OSError:
         part.unlink(missing_ok=True)
-        raise OutputError(f"{path}: cannot be written: {error.strerror}") from None
+        raise
