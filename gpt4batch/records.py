@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
 Id: TypeAlias = str | int | None
 
+BOM = b"\xef\xbb\xbf"
 LOG_MARK = b"\t \t"
 """How a record of the log begins; an ordered line begins with its brace.
 

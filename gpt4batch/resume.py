@@ -12,6 +12,7 @@ from gpt4batch import jsonl
 from gpt4batch.beside import Beside
 from gpt4batch.ledger import Equals, KeyIndex, Ledger, State, state_of
 from gpt4batch.records import (
+    BOM,
     LOG_MARK,
     BadLine,
     Line,
@@ -265,7 +266,7 @@ def whole(out: Path) -> int:
         tail = _last_line(file, size)
     if not tail.endswith(b"\n"):
         with contextlib.suppress(jsonl.JSONError):
-            jsonl.loads(tail)
+            jsonl.loads(tail.removeprefix(BOM) if len(tail) == size else tail)
             return size
         return size - len(tail)
     return size

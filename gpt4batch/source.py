@@ -13,14 +13,13 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
 from gpt4batch.errors import InputError, UsageError
-from gpt4batch.records import LOG_MARK, BadLine, Line, is_bad_record, parse_line
+from gpt4batch.records import BOM, LOG_MARK, BadLine, Line, is_bad_record, parse_line
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
 log = logging.getLogger(__name__)
 
-BOM = b"\xef\xbb\xbf"
 BUFFER = 1 << 20
 PAGE = 4096
 STDIN = "-"

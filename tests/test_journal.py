@@ -397,3 +397,33 @@ async def test_fix_in_place_on_a_log_that_holds_lines_not_reached(
     assert [line["id"] for line in bench.read()] == [0, 1, 2, 3]
     assert answered(bench.read()[2]) == ["two"]
     assert parse_line((bench.folder / "out.jsonl").read_bytes().split(b"\n")[0]).done
+
+
+BOM = b"\xef\xbb\xbf"
+
+
+@pytest.mark.parametrize("cut", [0, 1])
+@pytest.mark.parametrize("moved", [False, True])
+async def test_output_that_begins_with_a_mark_of_its_encoding_is_not_paid_for_again(
+    bench: Bench, service: MockService, cut: int, moved: bool
+) -> None:
+    lines = [bench.line(number, f"ask {number}") for number in range(3)]
+    bench.write(*lines)
+    await bench.run(service.origin)
+    before = (bench.folder / "out.jsonl").read_bytes()
+    (bench.folder / "out.jsonl").write_bytes(BOM + before[: len(before) - cut])
+    bench.write(*[bench.line(9, "new")] * moved, *lines)
+    summary = await bench.run(service.origin, fix=True)
+    assert (summary.done_before, summary.chats) == (3, int(moved))
+    after = (bench.folder / "out.jsonl").read_bytes()
+    assert after.removeprefix(BOM).removesuffix(b"\n").endswith(before[:-1])
+
+
+def test_only_line_of_an_output_behind_a_mark_of_its_encoding_is_not_torn(bench: Bench) -> None:
+    line = bench.line(1, "one")
+    bench.write(line)
+    (bench.folder / "out.jsonl").write_bytes(BOM + record(line, "answer"))
+    with opened(bench) as journal:
+        assert journal.state(0) == State.DONE
+        journal.finish()
+    assert answered(jsonl.loads((bench.folder / "out.jsonl").read_bytes().removeprefix(BOM)))
