@@ -16,11 +16,12 @@ import anyio.to_thread
 from filelock import FileLock, Timeout
 
 from gpt4batch import jsonl
-from gpt4batch.errors import OutputError, UsageError
+from gpt4batch.errors import InputChanged, OutputError, UsageError
 from gpt4batch.ledger import Ledger, State
 from gpt4batch.records import (
     LOG_MARK,
     NOT_RUN,
+    BadLine,
     Line,
     calls_noted,
     in_key_order,
@@ -61,6 +62,7 @@ class Journal:
         self._fsync = fsync
         self._in_order = False
         self._source: Source | None = None
+        self._is_output = False
         self._lock = FileLock(f"{out}.lock", timeout=0)
         self._fd = -1
         self._end = self._run_start = self._synced = 0
@@ -121,9 +123,11 @@ class Journal:
 
         Raises:
             OutputError: The output cannot be read or repaired.
+            InputChanged: The input was edited in these moments.
         """
         self._source = source
         same = self._same(source)
+        self._is_output = same and fix  # which grows, and is ours
         resume = Resume(source, fix=fix)
         try:
             if same and fix:
@@ -136,6 +140,8 @@ class Journal:
                 self._fd = os.open(self.out, os.O_RDONLY)
         except OSError as error:
             raise OutputError(f"cannot read {self.out}: {error.strerror}") from None
+        except BadLine:
+            raise self._input_changed() from None  # between two looks at a line
         self.ledger, self._orphans = resume.ledger, resume.orphans
         self._in_order = resume.in_order
 
@@ -198,9 +204,31 @@ class Journal:
     def _record(self, index: int, ledger: Ledger) -> bytes:
         """Return the latest record of a line, or the line itself, without its newline."""
         assert self._source is not None
-        if ledger.place(index) is None:
-            return self._source.raw(index)
-        return ledger.read(index, self._source.descriptor, self._fd)
+        place = ledger.place(index)
+        if place is None:
+            text = self._source.raw(index)
+        else:
+            text = ledger.read(index, self._source.descriptor, self._fd)
+            if not place[2]:
+                return text
+        if not self._is_output and self._source.is_changed():
+            raise self._input_changed()
+        return text
+
+    def _input_changed(self) -> InputChanged:
+        assert self._source is not None
+        verb = "were written to" if self.streaming else "are in"
+        return InputChanged(
+            f"the input {self._source.path} was changed while the run was on: its lines are no "
+            f"longer where they were; the answers so far {verb} {self.out}, in the order they "
+            "came: run again with -f"
+        )
+
+    def _unreadable(self, error: BadLine) -> OutputError:
+        return OutputError(
+            f"cannot write {self.out} in order: a record in it was changed and cannot be read "
+            f"({error}); the answers so far are in it, in the order they came: run again with -f"
+        )
 
     # -- while the run is on -----------------------------------------------------------------
 
@@ -209,10 +237,18 @@ class Journal:
         return State(self.ledger.states[index])
 
     def line(self, index: int) -> Line:
-        """Return a line with what was answered of it before."""
+        """Return a line with what was answered of it before.
+
+        Raises:
+            InputChanged: The input was edited in place.
+            OutputError: The line's record in the output is none any more.
+        """
         assert self._source is not None
         raw = self._record(index, self.ledger)
-        line = parse_line(raw, index, self._source.number(index))
+        try:
+            line = parse_line(raw, index, self._source.number(index))
+        except BadLine as error:
+            raise self._unreadable(error) from error
         if self.ledger.place(index) is None:
             line.forget()
         return line
@@ -294,15 +330,25 @@ class Journal:
     # -- in input order ----------------------------------------------------------------------
 
     async def snapshot(self, path: Path) -> None:
-        """Write every line in input order to a file, atomically, in a thread of its own."""
+        """Write every line in input order to a file, atomically, in a thread of its own.
+
+        Raises:
+            InputChanged: The input was edited in place.
+            OutputError: A record in the output is none any more.
+            OSError: The file cannot be written.
+        """
         moment = self.ledger.copy()
-        await anyio.to_thread.run_sync(self._write_ordered, path, moment, SNAPSHOT)
+        try:
+            await anyio.to_thread.run_sync(self._write_ordered, path, moment, SNAPSHOT)
+        except BadLine as error:
+            raise self._unreadable(error) from error
 
     def finish(self) -> None:
         """Replace the log by one line per input line, in input order.
 
         Raises:
             OutputError: There was no room; the log stays as it is and `-f` goes on from it.
+            InputChanged: The input was edited in place; the log stays as it is too.
         """
         if self.streaming:
             self._finish_stream()
@@ -318,6 +364,8 @@ class Journal:
                 f"cannot write {self.out}: {error.strerror}; the answers so far are in it, "
                 "in the order they came: make room and run again with -f"
             ) from error
+        except BadLine as error:
+            raise self._unreadable(error) from error
 
     def _finish_stream(self) -> None:
         try:
