@@ -24,6 +24,7 @@ from gpt4batch.records import (
     BadLine,
     Line,
     calls_noted,
+    gone_on,
     in_key_order,
     parse_line,
     render,
@@ -135,7 +136,8 @@ class Journal:
             if not fix or same or self.streaming or not self.out.exists():
                 resume.read(None)
             else:
-                resume.read(self.out, (repaired if repair else whole)(self.out))
+                self._run_start = (repaired if repair else whole)(self.out)
+                resume.read(self.out, self._run_start)
             if fix and not repair and self.out.is_file():
                 self._fd = os.open(self.out, os.O_RDONLY)
         except OSError as error:
@@ -202,18 +204,34 @@ class Journal:
             self._write(b"\n")
 
     def _record(self, index: int, ledger: Ledger) -> bytes:
-        """Return the latest record of a line, or the line itself, without its newline."""
+        """Return the latest record of a line, or the line itself, without its newline.
+
+        The record of an earlier run that left the line undone comes with the keys of the input.
+        """
         assert self._source is not None
         place = ledger.place(index)
         if place is None:
-            text = self._source.raw(index)
-        else:
-            text = ledger.read(index, self._source.descriptor, self._fd)
-            if not place[2]:
-                return text
+            return self._line_of_input(index)
+        text = ledger.read(index, self._source.descriptor, self._fd)
+        start, _, in_input = place
+        if in_input:
+            self._check_input()
+        earlier = start != self._source.start(index) if in_input else start < self._run_start
+        if earlier and ledger.states[index] != State.DONE:
+            return gone_on(self._line_of_input(index), text)
+        return text
+
+    def _line_of_input(self, index: int) -> bytes:
+        assert self._source is not None
+        text = self._source.raw(index)
+        self._check_input()
+        return text
+
+    def _check_input(self) -> None:
+        """Refuse what was just read of the input where it is not what it was."""
+        assert self._source is not None
         if not self._is_output and self._source.is_changed():
             raise self._input_changed()
-        return text
 
     def _input_changed(self) -> InputChanged:
         assert self._source is not None
@@ -244,8 +262,8 @@ class Journal:
             OutputError: The line's record in the output is none any more.
         """
         assert self._source is not None
-        raw = self._record(index, self.ledger)
         try:
+            raw = self._record(index, self.ledger)
             line = parse_line(raw, index, self._source.number(index))
         except BadLine as error:
             raise self._unreadable(error) from error

@@ -240,8 +240,8 @@ def _kind(value: Any) -> str:
 def render(
     raw: bytes,
     answers: Sequence[bytes],
-    error: dict[str, Any] | None = None,
-    meta: dict[str, Any] | None = None,
+    error: dict[str, Any] | jsonl.Fragment | None = None,
+    meta: dict[str, Any] | jsonl.Fragment | None = None,
 ) -> bytes:
     """Write a line of output, without its newline.
 
@@ -263,6 +263,20 @@ def render(
         parts.append(b'"meta":' + jsonl.dumps(meta))
     parts += [jsonl.dumps(name) + b":" + value for name, value in given if name not in OWN_KEYS]
     return jsonl.one_line(b"{" + b",".join(parts) + b"}")
+
+
+def gone_on(raw: bytes, record: bytes) -> bytes:
+    """Return a line of input with what an earlier run knew of it, and nothing else of its record.
+
+    So what was edited since then (`model`, `extra`, unknown keys) is what the input says.
+    """
+    answers = parse_line(record).answers()
+    known = dict(jsonl.members(record))
+    error, meta = (
+        jsonl.Fragment(known[name]) if known.get(name, b"null") != b"null" else None
+        for name in ("iErr", "meta")
+    )
+    return render(raw, answers, error, meta)
 
 
 def in_key_order(raw: bytes) -> bool:

@@ -199,8 +199,7 @@ class Resume:
 
     def _put(self, index: int, state: State, start: int, size: int, *, in_input: bool) -> None:
         """Note a record of a line; what is done is never undone, what is new tells nothing."""
-        known = self.ledger.states[index]
-        if state is State.DONE or (known != State.DONE and (state or not known)):
+        if state is State.DONE or (state and self.ledger.states[index] != State.DONE):
             self.ledger.put(index, state, start, size, in_input=in_input)
 
     def _assign(self, line: Line, start: int, *, in_input: bool, grown: bool = False) -> bool:
