@@ -69,11 +69,22 @@ class Resume:
         self._source.scan(self._see)
         self.ledger.grow(len(self._source))
         if self._source.is_log:
+            if not len(self._source):
+                self._warn_of_log()
             self._leave()
             self._take_log()
         if not self._fix:
             self.ledger = Ledger()
         self.ledger.grow(len(self._source))
+
+    def _warn_of_log(self) -> None:
+        path = self._source.path
+        log.warning(
+            "%s is the log of a run that was killed and holds only the lines that were begun; "
+            "to run the others too, use the original input: -i INPUT -o %s -f",
+            path,
+            path,
+        )
 
     def _see(self, line: Line) -> None:
         """Take in a line of the input."""

@@ -427,3 +427,31 @@ def test_only_line_of_an_output_behind_a_mark_of_its_encoding_is_not_torn(bench:
         assert journal.state(0) == State.DONE
         journal.finish()
     assert answered(jsonl.loads((bench.folder / "out.jsonl").read_bytes().removeprefix(BOM)))
+
+
+@pytest.mark.parametrize("out", ["out.jsonl", "other.jsonl"])
+async def test_log_of_a_killed_run_as_the_only_input_says_that_lines_are_missing(
+    bench: Bench, service: MockService, caplog: pytest.LogCaptureFixture, out: str
+) -> None:
+    lines = [bench.line(number, f"ask {number}") for number in range(4)]
+    bench.write(*lines)
+    killed = bench.folder / "out.jsonl"
+    killed.write_bytes(b"\t \t" + record(lines[2], "two") + b"\n")
+    words = f"{killed} is the log of a run that was killed and holds only the lines"
+    whole = await bench.run(service.origin, fix=True, out="whole.jsonl")
+    assert (whole.done, words in caplog.text) == (4, False)
+    summary = await bench.run(service.origin, fix=True, input="out.jsonl", out=out)
+    assert (summary.lines, summary.chats) == (1, 0)
+    assert words in caplog.text
+    assert f"-i INPUT -o {killed} -f" in caplog.text
+
+
+async def test_log_that_holds_every_line_is_no_cause_for_a_warning(
+    bench: Bench, service: MockService, caplog: pytest.LogCaptureFixture
+) -> None:
+    lines = [bench.line(number, f"ask {number}") for number in range(3)]
+    texts = [jsonl.dumps(line) for line in lines]
+    bench.write(*texts, b"\t \t" + record(lines[1], "one"), name="out.jsonl")
+    summary = await bench.run(service.origin, fix=True, input="out.jsonl")
+    assert (summary.lines, summary.done_before, summary.done) == (3, 1, 3)
+    assert "was killed" not in caplog.text
