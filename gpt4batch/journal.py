@@ -67,6 +67,7 @@ class Journal:
         self._lock = FileLock(f"{out}.lock", timeout=0)
         self._fd = -1
         self._end = self._run_start = self._synced = 0
+        self._foreign: list[tuple[int, int]] = []
         self._disk_failed = False
         self._syncing = anyio.Lock()
 
@@ -282,8 +283,7 @@ class Journal:
         text = self._shown(record) if self.streaming else LOG_MARK + record + b"\n"
         try:
             self._write_unsaved()
-            start = self._end
-            self._write(text)
+            start = self._write(text)
         except OSError as error:
             self._unsaved.append((index, state, text))
             raise OutputError(f"cannot write {self.out}: {error.strerror}") from error
@@ -296,7 +296,7 @@ class Journal:
     def unsaved(self) -> Iterator[bytes]:
         """Yield every record of this run that is not safe on the disk, one line each."""
         lost = self._disk_failed
-        if not self.streaming and self._fd >= 0 and os.fstat(self._fd).st_nlink == 0:
+        if self._is_removed():
             lost, self._synced = True, self._run_start
         if lost:
             with os.fdopen(os.dup(self._fd), "rb") as file:
@@ -305,19 +305,34 @@ class Journal:
         for _, _, text in self._unsaved:
             yield text.strip() + b"\n"
 
-    def _write(self, text: bytes) -> None:
+    def _write(self, text: bytes) -> int:
+        """Write at the end, which another program may have moved; return where the text begins."""
         view = memoryview(text)
         try:
-            if not self.streaming and os.fstat(self._fd).st_nlink == 0:
+            if self._is_removed():
                 raise FileNotFoundError(None, "the file or its folder was removed")
             while view:
                 view = view[os.write(self._fd, view) :]
         except OSError:
-            if len(view) < len(text) and not self.streaming:
+            if (written := len(text) - len(view)) and not self.streaming:
                 with contextlib.suppress(OSError):  # a torn record would spoil the next one
-                    os.ftruncate(self._fd, self._end)
+                    os.ftruncate(self._fd, os.lseek(self._fd, 0, os.SEEK_CUR) - written)
             raise
-        self._end += len(text)
+        if self.streaming:
+            return 0
+        start = os.lseek(self._fd, 0, os.SEEK_CUR) - len(text)
+        self._note_foreign(start)
+        self._end = start + len(text)
+        return start
+
+    def _note_foreign(self, end: int) -> None:
+        """Note what another program has written since our last record."""
+        if end > self._end:
+            self._foreign.append((self._end, end))
+
+    def _is_removed(self) -> bool:
+        """Tell whether the output has no name any more, so that nobody will find what is in it."""
+        return not self.streaming and self._fd >= 0 and os.fstat(self._fd).st_nlink == 0
 
     async def durable(self) -> None:
         """Wait until what was appended is on the disk, where `--fsync always` asks for it."""
@@ -373,17 +388,26 @@ class Journal:
             return
         try:
             self._write_unsaved()
+            self._note_foreign(os.fstat(self._fd).st_size)
             if self._in_order and self._end == self._run_start:
                 return  # nothing was added to an output that is in order already
-            self._keep_orphans()
+            self._keep_aside()
             self.calls = self._write_ordered(self.out, self.ledger)
         except OSError as error:
-            raise OutputError(
-                f"cannot write {self.out}: {error.strerror}; the answers so far are in it, "
-                "in the order they came: make room and run again with -f"
-            ) from error
+            raise self._unfinished(error) from error
         except BadLine as error:
             raise self._unreadable(error) from error
+
+    def _unfinished(self, error: OSError) -> OutputError:
+        if self._is_removed():
+            return OutputError(
+                f"{self.out} was removed while the run was on: the answers of this run were "
+                f"written to standard error; put them into {self.out} before you run again with -f"
+            )
+        return OutputError(
+            f"cannot write {self.out}: {error.strerror}; the answers so far are in it, "
+            "in the order they came: make room and run again with -f"
+        )
 
     def _finish_stream(self) -> None:
         try:
@@ -394,23 +418,30 @@ class Journal:
     def _write_unsaved(self) -> None:
         while self._unsaved:
             index, state, text = self._unsaved[0]
-            self._write(text)
-            self.ledger.put(index, state, self._end - len(text), len(text), in_input=False)
+            start = self._write(text)
+            self.ledger.put(index, state, start, len(text), in_input=False)
             del self._unsaved[0]
 
-    def _keep_orphans(self) -> None:
-        if not self._orphans:
+    def _keep_aside(self) -> None:
+        """Copy what will not be in the ordered output to a file of its own."""
+        if not self._orphans and not self._foreign:
             return
         path = self._free_name()
-        with path.open("wb") as file, self.out.open("rb") as output:
+        with path.open("wb") as file, os.fdopen(os.dup(self._fd), "rb") as output:
             for start in self._orphans:
                 output.seek(start)
                 file.write(output.readline().strip() + b"\n")
+            for start, end in self._foreign:
+                output.seek(start)
+                file.write(output.read(end - start).strip() + b"\n")
             file.flush()
             os.fsync(file.fileno())
-        log.warning(
-            "%d results of lines that are no longer in the input: %s", len(self._orphans), path
-        )
+        if self._orphans:
+            count = len(self._orphans)
+            log.warning("%d results of lines that are no longer in the input: %s", count, path)
+        if self._foreign:
+            what = "%s: another program wrote into it while the run was on; kept aside: %s"
+            log.warning(what, self.out, path)
 
     def _temporary(self, kind: str) -> Path:
         """Return where an ordered file is written at first; the lock makes it this run's own."""
