@@ -23,7 +23,14 @@ from gpt4batch.check import publisher_for, refuse_bad_lines, refuse_shared_files
 from gpt4batch.client import Client
 from gpt4batch.control import Control, Stopped
 from gpt4batch.conversation import Conversation, Manner, Outcome
-from gpt4batch.errors import BudgetError, FatalError, OutputError, ServiceError, UsageError
+from gpt4batch.errors import (
+    BudgetError,
+    FatalError,
+    InputChanged,
+    OutputError,
+    ServiceError,
+    UsageError,
+)
 from gpt4batch.fleet import MOST_OUT, Fleet, Plan, exchange
 from gpt4batch.inflight import InFlight
 from gpt4batch.journal import Journal
@@ -90,6 +97,7 @@ class Batch:
         self._stack = stack
         self.snapshot: Path | None = None
         self._failed: set[int] = set()
+        self._in_hand: dict[int, Line] = {}
         self.publisher: Publisher | None = None
         self.downloads: Downloads | None = None
         self.fleet: Fleet | None = None
@@ -268,7 +276,8 @@ class Batch:
         """Run one line and append what came of it."""
         self.progress.running += 1
         try:
-            outcome = await self.executor.hold(self.journal.line(index))
+            line = self._in_hand[index] = self.journal.line(index)
+            outcome = await self.executor.hold(line)
             self._note(outcome)
             if not outcome.done:
                 self._failed.add(index)
@@ -287,6 +296,7 @@ class Batch:
             # A defect of ours must not take the answers in flight of other lines with it.
             log.exception("%s: line %d is left: unexpected error", self.source.path, index + 1)
         finally:
+            self._in_hand.pop(index, None)
             self.progress.running -= 1
 
     async def keep(self, outcome: Outcome) -> None:
@@ -297,7 +307,13 @@ class Batch:
 
     def line(self, index: int) -> Line:
         """Return a line with what was answered of it before."""
-        return self.journal.line(index)
+        try:
+            return self.journal.line(index)
+        except InputChanged as error:
+            self._stop(error)
+            if index not in self._in_hand:
+                raise
+            return self._in_hand[index]
 
     def settled(self, index: int) -> bool:
         """Tell whether a line has come to its end, as far as this run is concerned."""
@@ -411,6 +427,9 @@ class Batch:
         except OSError as error:
             log.warning("no snapshot: cannot write %s: %s", path, error.strerror)
             return
+        except FatalError as error:
+            self._stop(error)
+            return
         if self.snapshot not in (None, path):
             self._remove_snapshot()
         self.snapshot = path
@@ -438,7 +457,7 @@ class Batch:
             self._make_room()
             try:
                 await anyio.to_thread.run_sync(self.journal.finish)
-            except OutputError as error:
+            except FatalError as error:
                 self.control.halt(error)
                 self.control.error = error
                 with suppress(OSError):  # where that is broken as well, nothing is left to try

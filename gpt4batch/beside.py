@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from gpt4batch.ledger import Ledger, State, state_of
-from gpt4batch.records import LOG_MARK, BadLine, asked_in, begins_alike, glance, parse_line
+from gpt4batch.records import BOM, LOG_MARK, BadLine, asked_in, begins_alike, glance, parse_line
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -26,8 +26,10 @@ class Beside:
     def __init__(self, path: Path, size: int) -> None:
         self._size = size
         self._file = path.open("rb", buffering=BUFFER)
+        self._begin = len(BOM) if self._file.read(len(BOM)) == BOM else 0
+        self._file.seek(self._begin)
         self.found = Ledger()
-        self.end = 0
+        self.end = self._begin
         self.follows = True
 
     def __enter__(self) -> Self:
@@ -38,7 +40,7 @@ class Beside:
 
     def forget(self) -> None:
         """Drop what was found."""
-        self.found, self.end, self.follows = Ledger(), 0, False
+        self.found, self.end, self.follows = Ledger(), self._begin, False
 
     def take(self, line: Line) -> bool:
         """Take the next record in and return True, where it is one of this line."""

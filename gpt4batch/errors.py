@@ -8,6 +8,7 @@ Gpt4BatchError
 │  ├─ QuotaError               exit 3
 │  ├─ BudgetError              exit 3
 │  ├─ ServiceError             exit 3: the service only fails
+│  ├─ InputChanged             exit 3
 │  └─ OutputError              exit 4
 └─ CallError                   fails one line
    ├─ RejectedError            the service refused the call
@@ -73,6 +74,10 @@ class BudgetError(FatalError):
 
 class ServiceError(FatalError):
     """The service has only failed for too long."""
+
+
+class InputChanged(FatalError):
+    """The input was edited while the run was on, so that its lines are no longer known."""
 
 
 class OutputError(FatalError):

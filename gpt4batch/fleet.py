@@ -331,6 +331,8 @@ class Fleet:
                 await self._take_result(result, delivery)
             except ValueError as error:
                 self._refuse(error, delivery)
+            except FatalError as error:
+                self._control.halt(error)  # nsqd keeps the result for the next run
 
     def _refuse(self, error: Exception, delivery: Delivery) -> None:
         delivery.finish()
@@ -420,6 +422,8 @@ class Fleet:
                 self._take_report(report, came)
             except (ValueError, TypeError) as error:
                 self._refuse(error, delivery)
+            except FatalError as error:
+                self._control.halt(error)
             else:
                 delivery.finish()
 

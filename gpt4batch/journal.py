@@ -16,13 +16,15 @@ import anyio.to_thread
 from filelock import FileLock, Timeout
 
 from gpt4batch import jsonl
-from gpt4batch.errors import OutputError, UsageError
+from gpt4batch.errors import InputChanged, OutputError, UsageError
 from gpt4batch.ledger import Ledger, State
 from gpt4batch.records import (
     LOG_MARK,
     NOT_RUN,
+    BadLine,
     Line,
     calls_noted,
+    gone_on,
     in_key_order,
     parse_line,
     render,
@@ -61,9 +63,11 @@ class Journal:
         self._fsync = fsync
         self._in_order = False
         self._source: Source | None = None
+        self._is_output = False
         self._lock = FileLock(f"{out}.lock", timeout=0)
         self._fd = -1
         self._end = self._run_start = self._synced = 0
+        self._foreign: list[tuple[int, int]] = []
         self._disk_failed = False
         self._syncing = anyio.Lock()
 
@@ -121,9 +125,11 @@ class Journal:
 
         Raises:
             OutputError: The output cannot be read or repaired.
+            InputChanged: The input was edited in these moments.
         """
         self._source = source
         same = self._same(source)
+        self._is_output = same and fix  # which grows, and is ours
         resume = Resume(source, fix=fix)
         try:
             if same and fix:
@@ -131,11 +137,14 @@ class Journal:
             if not fix or same or self.streaming or not self.out.exists():
                 resume.read(None)
             else:
-                resume.read(self.out, (repaired if repair else whole)(self.out))
+                self._run_start = (repaired if repair else whole)(self.out)
+                resume.read(self.out, self._run_start)
             if fix and not repair and self.out.is_file():
                 self._fd = os.open(self.out, os.O_RDONLY)
         except OSError as error:
             raise OutputError(f"cannot read {self.out}: {error.strerror}") from None
+        except BadLine:
+            raise self._input_changed() from None  # between two looks at a line
         self.ledger, self._orphans = resume.ledger, resume.orphans
         self._in_order = resume.in_order
 
@@ -196,11 +205,49 @@ class Journal:
             self._write(b"\n")
 
     def _record(self, index: int, ledger: Ledger) -> bytes:
-        """Return the latest record of a line, or the line itself, without its newline."""
+        """Return the latest record of a line, or the line itself, without its newline.
+
+        The record of an earlier run that left the line undone comes with the keys of the input.
+        """
         assert self._source is not None
-        if ledger.place(index) is None:
-            return self._source.raw(index)
-        return ledger.read(index, self._source.descriptor, self._fd)
+        place = ledger.place(index)
+        if place is None:
+            return self._line_of_input(index)
+        text = ledger.read(index, self._source.descriptor, self._fd)
+        start, _, in_input = place
+        if in_input:
+            self._check_input()
+        earlier = start != self._source.start(index) if in_input else start < self._run_start
+        if earlier and ledger.states[index] != State.DONE:
+            return gone_on(self._line_of_input(index), text)
+        return text
+
+    def _line_of_input(self, index: int) -> bytes:
+        assert self._source is not None
+        text = self._source.raw(index)
+        self._check_input()
+        return text
+
+    def _check_input(self) -> None:
+        """Refuse what was just read of the input where it is not what it was."""
+        assert self._source is not None
+        if not self._is_output and self._source.is_changed():
+            raise self._input_changed()
+
+    def _input_changed(self) -> InputChanged:
+        assert self._source is not None
+        verb = "were written to" if self.streaming else "are in"
+        return InputChanged(
+            f"the input {self._source.path} was changed while the run was on: its lines are no "
+            f"longer where they were; the answers so far {verb} {self.out}, in the order they "
+            "came: run again with -f"
+        )
+
+    def _unreadable(self, error: BadLine) -> OutputError:
+        return OutputError(
+            f"cannot write {self.out} in order: a record in it was changed and cannot be read "
+            f"({error}); the answers so far are in it, in the order they came: run again with -f"
+        )
 
     # -- while the run is on -----------------------------------------------------------------
 
@@ -209,10 +256,18 @@ class Journal:
         return State(self.ledger.states[index])
 
     def line(self, index: int) -> Line:
-        """Return a line with what was answered of it before."""
+        """Return a line with what was answered of it before.
+
+        Raises:
+            InputChanged: The input was edited in place.
+            OutputError: The line's record in the output is none any more.
+        """
         assert self._source is not None
-        raw = self._record(index, self.ledger)
-        line = parse_line(raw, index, self._source.number(index))
+        try:
+            raw = self._record(index, self.ledger)
+            line = parse_line(raw, index, self._source.number(index))
+        except BadLine as error:
+            raise self._unreadable(error) from error
         if self.ledger.place(index) is None:
             line.forget()
         return line
@@ -228,8 +283,7 @@ class Journal:
         text = self._shown(record) if self.streaming else LOG_MARK + record + b"\n"
         try:
             self._write_unsaved()
-            start = self._end
-            self._write(text)
+            start = self._write(text)
         except OSError as error:
             self._unsaved.append((index, state, text))
             raise OutputError(f"cannot write {self.out}: {error.strerror}") from error
@@ -242,7 +296,7 @@ class Journal:
     def unsaved(self) -> Iterator[bytes]:
         """Yield every record of this run that is not safe on the disk, one line each."""
         lost = self._disk_failed
-        if not self.streaming and self._fd >= 0 and os.fstat(self._fd).st_nlink == 0:
+        if self._is_removed():
             lost, self._synced = True, self._run_start
         if lost:
             with os.fdopen(os.dup(self._fd), "rb") as file:
@@ -251,19 +305,34 @@ class Journal:
         for _, _, text in self._unsaved:
             yield text.strip() + b"\n"
 
-    def _write(self, text: bytes) -> None:
+    def _write(self, text: bytes) -> int:
+        """Write at the end, which another program may have moved; return where the text begins."""
         view = memoryview(text)
         try:
-            if not self.streaming and os.fstat(self._fd).st_nlink == 0:
+            if self._is_removed():
                 raise FileNotFoundError(None, "the file or its folder was removed")
             while view:
                 view = view[os.write(self._fd, view) :]
         except OSError:
-            if len(view) < len(text) and not self.streaming:
+            if (written := len(text) - len(view)) and not self.streaming:
                 with contextlib.suppress(OSError):  # a torn record would spoil the next one
-                    os.ftruncate(self._fd, self._end)
+                    os.ftruncate(self._fd, os.lseek(self._fd, 0, os.SEEK_CUR) - written)
             raise
-        self._end += len(text)
+        if self.streaming:
+            return 0
+        start = os.lseek(self._fd, 0, os.SEEK_CUR) - len(text)
+        self._note_foreign(start)
+        self._end = start + len(text)
+        return start
+
+    def _note_foreign(self, end: int) -> None:
+        """Note what another program has written since our last record."""
+        if end > self._end:
+            self._foreign.append((self._end, end))
+
+    def _is_removed(self) -> bool:
+        """Tell whether the output has no name any more, so that nobody will find what is in it."""
+        return not self.streaming and self._fd >= 0 and os.fstat(self._fd).st_nlink == 0
 
     async def durable(self) -> None:
         """Wait until what was appended is on the disk, where `--fsync always` asks for it."""
@@ -294,30 +363,51 @@ class Journal:
     # -- in input order ----------------------------------------------------------------------
 
     async def snapshot(self, path: Path) -> None:
-        """Write every line in input order to a file, atomically, in a thread of its own."""
+        """Write every line in input order to a file, atomically, in a thread of its own.
+
+        Raises:
+            InputChanged: The input was edited in place.
+            OutputError: A record in the output is none any more.
+            OSError: The file cannot be written.
+        """
         moment = self.ledger.copy()
-        await anyio.to_thread.run_sync(self._write_ordered, path, moment, SNAPSHOT)
+        try:
+            await anyio.to_thread.run_sync(self._write_ordered, path, moment, SNAPSHOT)
+        except BadLine as error:
+            raise self._unreadable(error) from error
 
     def finish(self) -> None:
         """Replace the log by one line per input line, in input order.
 
         Raises:
             OutputError: There was no room; the log stays as it is and `-f` goes on from it.
+            InputChanged: The input was edited in place; the log stays as it is too.
         """
         if self.streaming:
             self._finish_stream()
             return
         try:
             self._write_unsaved()
+            self._note_foreign(os.fstat(self._fd).st_size)
             if self._in_order and self._end == self._run_start:
                 return  # nothing was added to an output that is in order already
-            self._keep_orphans()
+            self._keep_aside()
             self.calls = self._write_ordered(self.out, self.ledger)
         except OSError as error:
-            raise OutputError(
-                f"cannot write {self.out}: {error.strerror}; the answers so far are in it, "
-                "in the order they came: make room and run again with -f"
-            ) from error
+            raise self._unfinished(error) from error
+        except BadLine as error:
+            raise self._unreadable(error) from error
+
+    def _unfinished(self, error: OSError) -> OutputError:
+        if self._is_removed():
+            return OutputError(
+                f"{self.out} was removed while the run was on: the answers of this run were "
+                f"written to standard error; put them into {self.out} before you run again with -f"
+            )
+        return OutputError(
+            f"cannot write {self.out}: {error.strerror}; the answers so far are in it, "
+            "in the order they came: make room and run again with -f"
+        )
 
     def _finish_stream(self) -> None:
         try:
@@ -328,23 +418,30 @@ class Journal:
     def _write_unsaved(self) -> None:
         while self._unsaved:
             index, state, text = self._unsaved[0]
-            self._write(text)
-            self.ledger.put(index, state, self._end - len(text), len(text), in_input=False)
+            start = self._write(text)
+            self.ledger.put(index, state, start, len(text), in_input=False)
             del self._unsaved[0]
 
-    def _keep_orphans(self) -> None:
-        if not self._orphans:
+    def _keep_aside(self) -> None:
+        """Copy what will not be in the ordered output to a file of its own."""
+        if not self._orphans and not self._foreign:
             return
         path = self._free_name()
-        with path.open("wb") as file, self.out.open("rb") as output:
+        with path.open("wb") as file, os.fdopen(os.dup(self._fd), "rb") as output:
             for start in self._orphans:
                 output.seek(start)
                 file.write(output.readline().strip() + b"\n")
+            for start, end in self._foreign:
+                output.seek(start)
+                file.write(output.read(end - start).strip() + b"\n")
             file.flush()
             os.fsync(file.fileno())
-        log.warning(
-            "%d results of lines that are no longer in the input: %s", len(self._orphans), path
-        )
+        if self._orphans:
+            count = len(self._orphans)
+            log.warning("%d results of lines that are no longer in the input: %s", count, path)
+        if self._foreign:
+            what = "%s: another program wrote into it while the run was on; kept aside: %s"
+            log.warning(what, self.out, path)
 
     def _temporary(self, kind: str) -> Path:
         """Return where an ordered file is written at first; the lock makes it this run's own."""

@@ -58,9 +58,9 @@ class Ledger:
             self._sizes.extend(array("I", [0]) * more)
 
     def add(self, state: State, offset: int, size: int) -> None:
-        """Take in one more line, whose record lies in the log."""
+        """Take in one more line, whose record lies in the log; that of a new line tells nothing."""
         self.states.append(state)
-        self._places.append(offset << 1)
+        self._places.append(offset << 1 if state else -1)
         self._sizes.append(size)
 
     def put(self, index: int, state: State, offset: int, size: int, *, in_input: bool) -> None:

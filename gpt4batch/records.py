@@ -11,10 +11,11 @@ from gpt4batch import jsonl
 from gpt4batch.errors import NOT_READY, CallError, ReplyError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
 Id: TypeAlias = str | int | None
 
+BOM = b"\xef\xbb\xbf"
 LOG_MARK = b"\t \t"
 """How a record of the log begins; an ordered line begins with its brace.
 
@@ -32,6 +33,9 @@ BAD_LINE = "input"
 LINK = ("url", "download_url", "href")
 """Where an item of `downloads` that is no text has its address."""
 
+EXACT = 1 << 63
+"""The size from which on an integer comes out of the decoder as a float."""
+
 META = b',"meta":{"started":'
 CALLS = re.compile(rb'"calls":(\d+)')
 ATTEMPTS = re.compile(rb'"attempts":(\d+)')
@@ -39,6 +43,10 @@ ATTEMPTS = re.compile(rb'"attempts":(\d+)')
 
 class BadLine(ValueError):
     """A line of the input is not of the right shape; the message says what is wrong."""
+
+
+class LongNumber(ValueError):
+    """An id is an integer beyond 64 bits, of which decoding has left only the first digits."""
 
 
 class Ask(NamedTuple):
@@ -97,14 +105,16 @@ class Line:
         return []
 
 
-def parse_line(raw: bytes, index: int = 0, number: int = 0) -> Line:
+def parse_line(
+    raw: bytes, index: int = 0, number: int = 0, decode: Callable[[bytes], Any] = jsonl.loads
+) -> Line:
     """Read a line of the input, which may be a line of an output.
 
     Raises:
         BadLine: It is no JSON object, or one of its known keys has the wrong type.
     """
     try:
-        doc = jsonl.loads(raw)
+        doc = decode(raw)
     except jsonl.JSONError as error:
         raise BadLine(str(error)) from None
     if not isinstance(doc, dict):
@@ -114,8 +124,11 @@ def parse_line(raw: bytes, index: int = 0, number: int = 0) -> Line:
     asks = doc["asks"]
     if not isinstance(asks, list) or not asks:
         raise BadLine("asks must be a list of at least one ask")
-    items = tuple([_ask(ask, place) for place, ask in enumerate(asks)])
-    line = Line(raw, items, _id(doc.get("id"), "id"), index=index, number=number)
+    try:
+        items = tuple([_ask(ask, place) for place, ask in enumerate(asks)])
+        line = Line(raw, items, _id(doc.get("id"), "id"), index=index, number=number)
+    except LongNumber:
+        return parse_line(raw, index, number, jsonl.exact)
     if not OPTIONAL.isdisjoint(doc):
         _take_optional(line, doc)
     return line
@@ -145,7 +158,7 @@ def glance(raw: bytes) -> bytes | None:
 
 
 def asked_in(head: bytes) -> tuple[Id, Ask] | None:
-    """Return id and ask of a line from its beginning; None for several asks or none."""
+    """Return id and ask of a line from its beginning; None where it has to be read whole."""
     try:
         doc = jsonl.loads(head + b"}")
         (ask,) = doc["asks"]
@@ -219,7 +232,9 @@ def _id(value: Any, where: str) -> Id:
     if value is None or (isinstance(value, str | int) and not isinstance(value, bool)):
         return value
     if isinstance(value, float) and value.is_integer():
-        return int(value)  # beyond 64 bits; the text in the output stays as it came
+        if abs(value) >= EXACT:
+            raise LongNumber
+        return int(value)
     raise BadLine(f"{where} must be a string or an integer, not {_kind(value)}")
 
 
@@ -239,8 +254,8 @@ def _kind(value: Any) -> str:
 def render(
     raw: bytes,
     answers: Sequence[bytes],
-    error: dict[str, Any] | None = None,
-    meta: dict[str, Any] | None = None,
+    error: dict[str, Any] | jsonl.Fragment | None = None,
+    meta: dict[str, Any] | jsonl.Fragment | None = None,
 ) -> bytes:
     """Write a line of output, without its newline.
 
@@ -262,6 +277,20 @@ def render(
         parts.append(b'"meta":' + jsonl.dumps(meta))
     parts += [jsonl.dumps(name) + b":" + value for name, value in given if name not in OWN_KEYS]
     return jsonl.one_line(b"{" + b",".join(parts) + b"}")
+
+
+def gone_on(raw: bytes, record: bytes) -> bytes:
+    """Return a line of input with what an earlier run knew of it, and nothing else of its record.
+
+    So what was edited since then (`model`, `extra`, unknown keys) is what the input says.
+    """
+    answers = parse_line(record).answers()
+    known = dict(jsonl.members(record))
+    error, meta = (
+        jsonl.Fragment(known[name]) if known.get(name, b"null") != b"null" else None
+        for name in ("iErr", "meta")
+    )
+    return render(raw, answers, error, meta)
 
 
 def in_key_order(raw: bytes) -> bool:

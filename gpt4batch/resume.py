@@ -12,6 +12,7 @@ from gpt4batch import jsonl
 from gpt4batch.beside import Beside
 from gpt4batch.ledger import Equals, KeyIndex, Ledger, State, state_of
 from gpt4batch.records import (
+    BOM,
     LOG_MARK,
     BadLine,
     Line,
@@ -68,11 +69,22 @@ class Resume:
         self._source.scan(self._see)
         self.ledger.grow(len(self._source))
         if self._source.is_log:
+            if not len(self._source):
+                self._warn_of_log()
             self._leave()
             self._take_log()
         if not self._fix:
             self.ledger = Ledger()
         self.ledger.grow(len(self._source))
+
+    def _warn_of_log(self) -> None:
+        path = self._source.path
+        log.warning(
+            "%s is the log of a run that was killed and holds only the lines that were begun; "
+            "to run the others too, use the original input: -i INPUT -o %s -f",
+            path,
+            path,
+        )
 
     def _see(self, line: Line) -> None:
         """Take in a line of the input."""
@@ -198,8 +210,7 @@ class Resume:
 
     def _put(self, index: int, state: State, start: int, size: int, *, in_input: bool) -> None:
         """Note a record of a line; what is done is never undone, what is new tells nothing."""
-        known = self.ledger.states[index]
-        if state is State.DONE or (known != State.DONE and (state or not known)):
+        if state is State.DONE or (state and self.ledger.states[index] != State.DONE):
             self.ledger.put(index, state, start, size, in_input=in_input)
 
     def _assign(self, line: Line, start: int, *, in_input: bool, grown: bool = False) -> bool:
@@ -265,7 +276,7 @@ def whole(out: Path) -> int:
         tail = _last_line(file, size)
     if not tail.endswith(b"\n"):
         with contextlib.suppress(jsonl.JSONError):
-            jsonl.loads(tail)
+            jsonl.loads(tail.removeprefix(BOM) if len(tail) == size else tail)
             return size
         return size - len(tail)
     return size

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import io
 import logging
 import os
 import shutil
@@ -13,14 +14,14 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
 from gpt4batch.errors import InputError, UsageError
-from gpt4batch.records import LOG_MARK, BadLine, Line, is_bad_record, parse_line
+from gpt4batch.records import BOM, LOG_MARK, BadLine, Line, is_bad_record, parse_line
+from gpt4batch.watched import Watched
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
 log = logging.getLogger(__name__)
 
-BOM = b"\xef\xbb\xbf"
 BUFFER = 1 << 20
 PAGE = 4096
 STDIN = "-"
@@ -30,7 +31,8 @@ class Source:
     """An input file, read once to check it and again as its lines are run.
 
     It keeps 12 bytes a line: where it begins and its number in the file. The file stays open, so
-    that replacing it by name does not change the input under the run.
+    that replacing it by name does not change the input under the run; `is_changed` tells whether it
+    was edited in place.
 
     Args:
         path: The file, or `-` for standard input, which is spooled to a temporary file.
@@ -58,6 +60,11 @@ class Source:
     def close(self) -> None:
         """Close the file."""
         self._file.close()
+
+    def is_changed(self) -> bool:
+        """Tell whether the lines are no longer where they were; ask this after reading one."""
+        raw = getattr(self._file, "raw", None)
+        return isinstance(raw, Watched) and raw.is_changed()
 
     @property
     def descriptor(self) -> int:
@@ -169,7 +176,7 @@ class Source:
 
 def _opened(path: str) -> IO[bytes]:
     try:
-        file = Path(path).open("rb", buffering=BUFFER)  # noqa: SIM115 - open as long as the run
+        file = io.BufferedReader(Watched(path), BUFFER)  # open as long as the run
     except OSError as error:
         hint = " (name the input with -i FILE)" if path == "example.jsonl" else ""
         raise UsageError(f"cannot read the input {path}: {error.strerror}{hint}") from None

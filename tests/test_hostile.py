@@ -69,6 +69,28 @@ async def test_a_line_with_a_long_number_as_id_is_not_paid_for_twice(tmp_path: P
     assert (summary.chats, summary.done, summary.done_before) == (0, 2, 2)
 
 
+@pytest.mark.parametrize("shuffled", [False, True])
+@pytest.mark.parametrize("half", ["", "\ud83d"])
+@pytest.mark.parametrize(
+    "shape",
+    ['{"id":%d,"asks":[{"content":"hello"}]}\n', '{"asks":[{"id":%d,"content":"hello"}]}\n'],
+)
+async def test_long_numbers_that_differ_in_the_last_digit_are_two_ids(
+    tmp_path: Path, shape: str, half: str, shuffled: bool
+) -> None:
+    ids = [1 << 64, (1 << 64) + 1, -(1 << 63) - 1, -(1 << 63) - 2, 10**400, 10**400 + 1]
+    lines = [shape % number for number in ids]
+    (tmp_path / "in.jsonl").write_text("".join(lines[:-1]))
+    async with serving(saying(half=half)) as origin:
+        assert (await gpt4batch.run(settings(tmp_path, origin, limit=3))).done == 3
+        (tmp_path / "in.jsonl").write_text("".join(lines[::-1] if shuffled else lines))
+        summary = await gpt4batch.run(settings(tmp_path, origin, fix=True))
+    assert (summary.chats, summary.done, summary.done_before) == (3, 6, 3)
+    found = (tmp_path / "out.jsonl").read_bytes().splitlines()
+    for text, number in zip(found, ids[::-1] if shuffled else ids, strict=True):
+        assert b'"id":%d,' % number in text or b'"id":%d}' % number in text
+
+
 async def test_a_reply_nested_too_deeply_is_kept_and_not_paid_for_again(tmp_path: Path) -> None:
     write(tmp_path / "in.jsonl", ask())
     reply = b'{"contents":[{}],"deep":' + b"[" * 100_000 + b"]" * 100_000 + b"}"

@@ -5,6 +5,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from aiohttp import web
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -397,3 +398,133 @@ async def test_fix_in_place_on_a_log_that_holds_lines_not_reached(
     assert [line["id"] for line in bench.read()] == [0, 1, 2, 3]
     assert answered(bench.read()[2]) == ["two"]
     assert parse_line((bench.folder / "out.jsonl").read_bytes().split(b"\n")[0]).done
+
+
+BOM = b"\xef\xbb\xbf"
+
+
+@pytest.mark.parametrize("cut", [0, 1])
+@pytest.mark.parametrize("moved", [False, True])
+async def test_output_that_begins_with_a_mark_of_its_encoding_is_not_paid_for_again(
+    bench: Bench, service: MockService, cut: int, moved: bool
+) -> None:
+    lines = [bench.line(number, f"ask {number}") for number in range(3)]
+    bench.write(*lines)
+    await bench.run(service.origin)
+    before = (bench.folder / "out.jsonl").read_bytes()
+    (bench.folder / "out.jsonl").write_bytes(BOM + before[: len(before) - cut])
+    bench.write(*[bench.line(9, "new")] * moved, *lines)
+    summary = await bench.run(service.origin, fix=True)
+    assert (summary.done_before, summary.chats) == (3, int(moved))
+    after = (bench.folder / "out.jsonl").read_bytes()
+    assert after.removeprefix(BOM).removesuffix(b"\n").endswith(before[:-1])
+
+
+def test_only_line_of_an_output_behind_a_mark_of_its_encoding_is_not_torn(bench: Bench) -> None:
+    line = bench.line(1, "one")
+    bench.write(line)
+    (bench.folder / "out.jsonl").write_bytes(BOM + record(line, "answer"))
+    with opened(bench) as journal:
+        assert journal.state(0) == State.DONE
+        journal.finish()
+    assert answered(jsonl.loads((bench.folder / "out.jsonl").read_bytes().removeprefix(BOM)))
+
+
+@pytest.mark.parametrize("out", ["out.jsonl", "other.jsonl"])
+async def test_log_of_a_killed_run_as_the_only_input_says_that_lines_are_missing(
+    bench: Bench, service: MockService, caplog: pytest.LogCaptureFixture, out: str
+) -> None:
+    lines = [bench.line(number, f"ask {number}") for number in range(4)]
+    bench.write(*lines)
+    killed = bench.folder / "out.jsonl"
+    killed.write_bytes(b"\t \t" + record(lines[2], "two") + b"\n")
+    words = f"{killed} is the log of a run that was killed and holds only the lines"
+    whole = await bench.run(service.origin, fix=True, out="whole.jsonl")
+    assert (whole.done, words in caplog.text) == (4, False)
+    summary = await bench.run(service.origin, fix=True, input="out.jsonl", out=out)
+    assert (summary.lines, summary.chats) == (1, 0)
+    assert words in caplog.text
+    assert f"-i INPUT -o {killed} -f" in caplog.text
+
+
+async def test_log_that_holds_every_line_is_no_cause_for_a_warning(
+    bench: Bench, service: MockService, caplog: pytest.LogCaptureFixture
+) -> None:
+    lines = [bench.line(number, f"ask {number}") for number in range(3)]
+    texts = [jsonl.dumps(line) for line in lines]
+    bench.write(*texts, b"\t \t" + record(lines[1], "one"), name="out.jsonl")
+    summary = await bench.run(service.origin, fix=True, input="out.jsonl")
+    assert (summary.lines, summary.done_before, summary.done) == (3, 1, 3)
+    assert "was killed" not in caplog.text
+
+
+# Another program at the output
+
+
+@pytest.mark.parametrize("foreign", [b'{"id":"alien"}\n', b"no newline", b"two\nlines\n"])
+def test_what_another_program_writes_into_the_log_moves_no_record(
+    bench: Bench, foreign: bytes, caplog: pytest.LogCaptureFixture
+) -> None:
+    lines, records = three(bench)
+    out = bench.folder / "out.jsonl"
+
+    def write() -> None:
+        with out.open("ab") as file:
+            file.write(foreign)
+
+    with opened(bench, fix=False) as journal:
+        write()
+        journal.append(2, State.DONE, records[2])
+        write()
+        journal.append(0, State.PARTIAL, record(lines[0], "half"))
+        journal.append(0, State.DONE, records[0])
+        assert journal.line(0).done
+        write()
+        journal.finish()
+    assert [answered(line) for line in bench.read()] == [["答0 😀", "é"], [], ["答2 😀", "é"]]
+    [aside] = bench.names("out.2*.jsonl")
+    assert (bench.folder / aside).read_bytes() == (foreign.rstrip() + b"\n") * 3
+    assert f"another program wrote into it while the run was on; kept aside: {out.parent}" in (
+        caplog.text
+    )
+
+
+async def test_foreign_line_in_the_log_costs_no_call(bench: Bench, scripted: Any) -> None:
+    bench.write(*[bench.line(number, f"ask {number}") for number in range(4)])
+    alien = bench.line("alien", "alien", answers=None)
+
+    async def answer(request: web.BaseRequest) -> web.Response:
+        with (bench.folder / "out.jsonl").open("ab") as file:
+            file.write(jsonl.dumps(alien) + b"\n")
+        return web.json_response({"contents": [{"t": "x"}]})
+
+    async with scripted(answer) as server:
+        summary = await bench.run(server.origin)
+    assert (summary.exit_code, summary.done) == (0, 4)
+    assert [line["id"] for line in bench.read()] == [0, 1, 2, 3]
+    [aside] = bench.names("out.2*.jsonl")
+    assert bench.read(aside) == [alien] * 4
+
+
+async def test_output_that_is_removed_while_the_run_is_on_is_said_to_be_on_standard_error(
+    bench: Bench, scripted: Any
+) -> None:
+    bench.write(*[bench.line(number, f"ask {number}") for number in range(4)])
+    out = bench.folder / "out.jsonl"
+
+    async def answer(request: web.BaseRequest) -> web.Response:
+        if b"ask 1" in await request.read():
+            out.unlink()
+        return web.json_response({"contents": [{"t": "x"}]})
+
+    async with scripted(answer) as server:
+        result = await bench.call(*bench.batchsvc(server.origin, "-g", "1"))
+        assert result.code == 4
+        assert "the answers so far are in it" not in result.err
+        words = "the answers of this run were written to standard error; put them into "
+        assert f"{words}{out} before" in result.err
+        shown = [text for text in result.err.splitlines() if text.startswith('{"id"')]
+        assert [jsonl.loads(text.encode())["id"] for text in shown] == [0, 1]
+        out.write_text("".join(text + "\n" for text in shown))
+        again = await bench.run(server.origin, fix=True)
+    assert (again.done_before, again.done) == (2, 4)

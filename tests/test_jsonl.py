@@ -116,3 +116,21 @@ def test_a_number_is_the_same_beside_half_an_emoji(number: str) -> None:
 @pytest.mark.parametrize("digits", [309, 4300, 100_000])
 def test_a_number_of_any_length_is_json(digits: int) -> None:
     assert jsonl.loads(b"[%s]" % (b"9" * digits))
+
+
+@pytest.mark.parametrize("digits", [20, 309, 4300, 100_000])
+@pytest.mark.parametrize("sign", [b"", b"-"])
+def test_an_exact_number_of_any_length_is_json(digits: int, sign: bytes) -> None:
+    (found,) = jsonl.exact(b"[%s]" % (sign + b"9" * digits))
+    if digits < 4300:
+        assert found == int(sign + b"9" * digits)
+
+
+@given(st.integers(), st.floats(allow_nan=False, allow_infinity=False))
+def test_an_exact_number_is_the_number_that_was_written(integer: int, number: float) -> None:
+    assert jsonl.exact(b"[%d,%s]" % (integer, repr(number).encode())) == [integer, number]
+
+
+def test_an_exact_text_that_is_nested_too_deeply_is_refused_with_the_reason() -> None:
+    with pytest.raises(jsonl.JSONError, match="nested too deeply"):
+        jsonl.exact(b"[" * 100_000 + b"]" * 100_000)

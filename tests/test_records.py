@@ -208,3 +208,15 @@ def test_key_depends_on_id_and_asks_alone() -> None:
     keys = {parse_line(jsonl.dumps(other)).key for other in others}
     assert len(keys) == len(others)
     assert key not in keys
+
+
+@pytest.mark.parametrize("text", [b"1e19", b"-1e300", b"18446744073709551616.0"])
+def test_an_id_written_as_a_float_beyond_64_bits_is_an_integer(text: bytes) -> None:
+    line = parse_line(b'{"id":%s,"asks":[{"id":%s,"content":"a"}]}' % (text, text))
+    assert (line.id, line.asks[0].id) == (int(float(text)), int(float(text)))
+
+
+@pytest.mark.parametrize("text", [b"9" * 100_000, b"1.5", b"9e999"])
+def test_a_number_that_is_no_integer_or_too_long_is_no_id(text: bytes) -> None:
+    with pytest.raises(BadLine, match="id must be a string or an integer"):
+        parse_line(b'{"id":%s,"asks":[{"content":"a"}]}' % text)

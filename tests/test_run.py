@@ -14,6 +14,7 @@ import anyio
 import pytest
 from aiohttp import web
 
+import gpt4batch
 from gpt4batch import jsonl
 from gpt4batch.journal import Journal
 from gpt4batch.mock.assets import asset_bytes
@@ -764,3 +765,89 @@ async def test_output_as_input_without_fix_runs_everything_again(
     assert (summary.done, summary.done_before, summary.chats) == (2, 0, 2)
     assert [texts(line) for line in bench.read()] == [[answer_text("one")], [answer_text("two")]]
     assert first in [path.read_bytes() for path in bench.folder.glob("out.2*.jsonl")]
+
+
+# An input that was edited between two runs
+
+
+def _answers(line: Any) -> list[Any]:
+    return line["answers"] or []
+
+
+def choosy(asked: list[Any]) -> Any:
+    """Refuse the model `wrong`, and the second ask of everybody who does not ask for `right`."""
+
+    async def answer(request: web.BaseRequest) -> web.StreamResponse:
+        body = jsonl.loads(await request.read())
+        model = body["model"]
+        if model == "wrong" or (body["message"] == "two" and model != "right"):
+            return web.json_response({"error": "no such model"}, status=422)
+        asked.append((body["message"], model, body.get("gizmo_id"), body.get("conversation_id")))
+        # What JSON decoders like to change comes back as it was.
+        text = '{"message_id":"m","conversation_id":"c","n":1.50,"contents":[{"t":"é"}]}'
+        return web.Response(text=text, content_type="application/json")
+
+    return answer
+
+
+@pytest.mark.parametrize("killed", [False, True])
+async def test_what_is_edited_in_the_input_counts_for_every_line_that_is_not_done(
+    bench: Bench, scripted: Any, killed: bool
+) -> None:
+    asked: list[Any] = []
+    done, failed = bench.line("done", "one"), bench.line("failed", "one", model="wrong")
+    half, new = bench.line("half", "one", "two", model="half"), bench.line("new", "one")
+    bench.write(done, failed, half, new | {"model": "wrong", "key": "old"})
+    async with scripted(choosy(asked)) as server:
+        first = await bench.run(server.origin, goroutine=1, retries=0, limit=3)
+        assert (first.done, first.failed, first.not_run) == (1, 2, 1)
+        if killed:
+            out = bench.folder / "out.jsonl"
+            texts = out.read_bytes().splitlines()[:3]
+            out.write_bytes(b"".join(b"\t \t" + text + b"\n" for text in texts))
+        asked.clear()
+        more = b',"big":123456789012345678901234567890,"model":"right","gizmo_id":"g"}'
+        del failed["model"]
+        edited = [jsonl.dumps(line)[:-1] + more for line in (done, failed)]
+        half["model"] = "right"
+        edited += [jsonl.dumps(half | {"key": "new"}), jsonl.dumps(new)]
+        bench.write(*edited)
+        second = await bench.run(server.origin, goroutine=1, retries=0, fix=True)
+    assert (second.done_before, second.done, second.chats) == (1, 4, 3)
+    assert [(message, model) for message, model, *_ in asked] == [
+        ("one", "right"),
+        ("two", "right"),
+        ("one", gpt4batch.Settings().model),
+    ]
+    assert asked[0][2] == "g"
+    assert asked[1][3] == "c"  # the conversation went on where it was
+    texts = (bench.folder / "out.jsonl").read_bytes().splitlines()
+    assert b"big" not in texts[0]  # what is done stays as it is
+    assert b'"big":123456789012345678901234567890,"model":"right","gizmo_id":"g"}' in texts[1]
+    assert texts[2].count(b'"n":1.50') == 2
+    found = bench.read()
+    assert (found[2]["key"], found[2]["model"]) == ("new", "right")
+    assert not {"key", "model"} & set(found[3])
+    assert list(found[1]) == ["id", "asks", "answers", "meta", "big", "model", "gizmo_id"]
+
+
+async def test_lines_left_undone_twice_carry_what_the_input_says_now(
+    bench: Bench, scripted: Any
+) -> None:
+    lines = [bench.line("a", "one", model="wrong"), bench.line("b", "one", "two", model="half")]
+    bench.write(*lines)
+    async with scripted(choosy([])) as server:
+        await bench.run(server.origin, goroutine=1, retries=0)
+        before = bench.read()
+        assert [len(answered) for answered in map(_answers, before)] == [0, 1]
+        bench.write(
+            *[line | {"model": "right", "extra": 1} for line in lines], bench.line("c", "x")
+        )
+        again = await bench.run(server.origin, goroutine=1, retries=0, fix=True, limit=1)
+        assert again.done == 1
+    after = bench.read()
+    assert after[1]["answers"] == before[1]["answers"]
+    assert after[1]["iErr"] == before[1]["iErr"]
+    assert after[1]["meta"] == before[1]["meta"]
+    assert [(line.get("model"), line.get("extra")) for line in after[:2]] == [("right", 1)] * 2
+    assert after[0]["answers"]
