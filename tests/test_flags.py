@@ -335,8 +335,8 @@ async def test_empty_variable_is_not_set(bench: Bench) -> None:
     ("command", "said"),
     [
         ("worksvc", b"cannot write w.lock in --spool-dir .: No such file"),
-        ("batchsvc", b"the folder that this was started in is gone"),
-        ("check", b"the folder that this was started in is gone"),
+        ("batchsvc", b"the working folder is gone"),
+        ("check", b"the working folder is gone"),
     ],
 )
 async def test_command_in_a_folder_that_is_gone_is_refused(

@@ -12,7 +12,6 @@ import sys
 from contextlib import contextmanager
 from contextvars import ContextVar
 from functools import lru_cache
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -118,11 +117,6 @@ class Command(TyperCommand):
         except UsageError as error:
             error.args = (named(str(error)),)
             raise
-        except FileNotFoundError:
-            if Path().stat().st_nlink:
-                raise  # it is another file that is not there
-            text = "the folder that this was started in is gone; change to one that is there"
-            raise UsageError(text) from None
 
     def format_help(self, *given: Any) -> None:
         """Write the help."""
