@@ -60,6 +60,10 @@ def _lost(things: str) -> re.Pattern[str]:
 
 
 THREAD_LOST = _lost("conversation|parent|会话|对话")
+WENT_ON = re.compile(
+    r"\b(last|latest|newest) message|the (last|latest|newest) (one|message)|最后一条", re.I
+)
+"""The conversation has more answers than the log: the reply of one was lost on its way."""
 UPLOAD_LOST = _lost("attachment|asset|part|file|附件|文件")
 OTHER_LOST = re.compile(
     r"model|gizmo|gpt|plan|plugin|account|user|模型|账户|账号|用户", re.IGNORECASE
@@ -359,7 +363,7 @@ def _let_go(outcome: Outcome, error: RejectedError) -> bool:
     """
     words = str(error)
     bare = error.code in (404, 410) and not OTHER_LOST.search(words)
-    thread_lost = bare or bool(THREAD_LOST.search(words))
+    thread_lost = bare or bool(THREAD_LOST.search(words) or WENT_ON.search(words))
     if outcome.inherited and (thread_lost or UPLOAD_LOST.search(words)):
         outcome.uploads.clear()
         outcome.inherited = False

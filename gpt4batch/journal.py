@@ -158,6 +158,7 @@ class Journal:
             if self.streaming:
                 is_stdout = self.out == Path("<stdout>")
                 self._fd = os.dup(1) if is_stdout else os.open(self.out, os.O_WRONLY)
+                self._pass_on_done()
                 return
             if not fix:
                 self._move_aside()
@@ -168,6 +169,12 @@ class Journal:
                 self._temporary(kind).unlink(missing_ok=True)  # a killed run's
         except OSError as error:
             raise OutputError(f"cannot write {self.out}: {error.strerror}") from None
+
+    def _pass_on_done(self) -> None:
+        """Write the lines that came done: a stream has no other place that keeps them."""
+        for index, state in enumerate(self.ledger.states):
+            if state == State.DONE:
+                self._write(self._shown(self._ordered_line(index, self.ledger).rstrip(b"\n")))
 
     def close(self) -> None:
         """Close the log and give the lock back."""

@@ -447,6 +447,17 @@ async def test_standard_input_and_output_are_a_pipe(bench: Bench, service: MockS
     assert bench.names() == []
 
 
+async def test_stream_gets_the_lines_that_came_done_too(bench: Bench, service: MockService) -> None:
+    bench.write(*[bench.line(number, f"ask {number}") for number in range(3)])
+    await bench.run(service.origin, limit=2)
+    words = bench.batchsvc(service.origin, "-f", "-i", "out.jsonl", "-o", "-")
+    result = await bench.call(*words)
+    assert result.code == 0, result.err
+    lines = [jsonl.loads(text) for text in result.out.encode().splitlines()]
+    assert [texts(line) for line in lines] == [[answer_text(f"ask {n}")] for n in range(3)]
+    assert service.stats.answered_twice == 0
+
+
 async def test_empty_standard_input_is_no_line(bench: Bench, service: MockService) -> None:
     result = await bench.call(*bench.batchsvc(service.origin, "-i", "-"))
     assert result.code == 0, result.err
