@@ -25,7 +25,7 @@ demo: $(STAMP)
 	$(BIN)/gpt4batch batchsvc --mock -q 10 -g 8 -i example.jsonl -o demo/out.jsonl -d demo/downloads
 
 test: $(STAMP)
-	$(BIN)/pytest -n 3
+	$(BIN)/pytest -n 3 --dist worksteal
 
 # The broker for tests/test_nsq.py; needs Go.
 nsqd: .tools/bin/nsqd

@@ -136,6 +136,12 @@ class Fleet:
     def records(self) -> int:
         return self.out.read_bytes().count(b"\n") if self.out.exists() else 0
 
+    def begun(self) -> int:
+        """Return how many lines the coordinator has seen in the hands of a worker."""
+        book = self.out.with_name(f"{self.out.name}.fleet")
+        entries = [orjson.loads(text) for text in book.read_bytes().splitlines()]
+        return len({line for entry in entries for line in entry.get("begun", ())})
+
     def lines(self) -> list[Any]:
         return [orjson.loads(text) for text in self.out.read_bytes().splitlines()]
 
@@ -255,7 +261,7 @@ async def test_killed_workers_lines_run_elsewhere(fleets: Any, until: Until) -> 
     fleet.write(24)
     first = fleet.worker("a")
     coordinator = fleet.coordinator()
-    await until(lambda: fleet.service.stats.now == 4)
+    await until(lambda: fleet.service.stats.now == 4 and fleet.begun() == 4)
     fleet.kill(first)
     fleet.worker("b")
     assert await fleet.end(coordinator) == 0

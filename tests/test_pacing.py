@@ -31,7 +31,8 @@ async def test_rate_at_the_service_is_neither_exceeded_nor_left_unused(
     summary = await bench.run(service.origin, qps=rate, goroutine=60)
     assert summary.done == calls
     seen = service.stats.to_dict()
-    assert seen["worst_window"] <= rate * 1.02 + 1
+    # Calls that left apart arrive together where service and run are held up in between.
+    assert seen["worst_window"] <= rate * 1.05 + 1
     ideal = (calls - 1) / rate
     # Shared processors may hold a run up; they cannot make it faster.
     assert ideal * 0.97 <= seen["seconds"] <= ideal * 1.1 + 1
