@@ -111,7 +111,8 @@ chaos-short: $(FUZZ)
 	$(BIN)/python -m chaos --short $(if $(SEED),--seed $(SEED))
 
 # The versions that are tested: what pip chose today, written down.
-lock: $(TOOLS)
+lock: $(TOOLS) $(FUZZ)
+	$(BIN)/pip install --quiet --constraint constraints.txt --group browser
 	$(BIN)/pip freeze --all --exclude-editable --exclude setuptools > constraints.txt
 
 # The third-party files of the viewer's page, fetched again from npm; UPDATE=1 takes new sums.
