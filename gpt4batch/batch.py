@@ -163,7 +163,7 @@ class Batch:
             timeout=settings.timeout,
             before_chat=self._spend,
             on_retry=lambda error, _delay: self.progress.retrying(error),
-            in_flight=self.in_flight.change,
+            in_flight=self.in_flight,
         )
         if settings.enable_download:
             folder = Path(settings.download_dir) if settings.download_dir else self.source.folder
@@ -406,6 +406,7 @@ class Batch:
     async def _sync_each_second(self) -> None:
         while True:
             await anyio.sleep(SYNC_INTERVAL)
+            self.in_flight.write()
             try:
                 await self.journal.sync()
             except OutputError as error:
@@ -468,7 +469,7 @@ class Batch:
                 self._remove_snapshot()
 
     def _summary(self) -> Summary:
-        self.in_flight.settle()
+        self.in_flight.forget()
         ledger, progress = self.journal.ledger, self.progress
         done, failed = ledger.count(State.DONE), ledger.count(State.FAILED)
         failed += self.source.bad_count

@@ -6,7 +6,6 @@ or a lost connection becomes an error of ours.
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import re
 import time
@@ -33,6 +32,7 @@ from gpt4batch.errors import (
     RetryableError,
     ServerError,
 )
+from gpt4batch.inflight import InFlight
 from gpt4batch.retry import LONGEST_AFTER, backoff, retry_after
 from gpt4batch.settings import VERSION
 from gpt4batch.transport import body_of
@@ -121,7 +121,7 @@ class Client:
         timeout: Seconds one call may take.
         before_chat: Called before each attempt of a chat; may refuse it by raising.
         on_retry: Called with the error and the delay in seconds before each further attempt.
-        in_flight: Called with 1 when a chat leaves and with -1 once its answer has been dealt with.
+        in_flight: Is told of the chats that leave and of those that have come to their end.
     """
 
     def __init__(  # noqa: PLR0913 - one argument a collaborator
@@ -136,7 +136,7 @@ class Client:
         timeout: float = 480.0,
         before_chat: Callable[[], None] = lambda: None,
         on_retry: Callable[[RetryableError, float], None] = lambda _error, _delay: None,
-        in_flight: Callable[[int], None] = lambda _change: None,
+        in_flight: InFlight | None = None,
     ) -> None:
         self._transport = transport
         self._endpoints = endpoints
@@ -147,7 +147,7 @@ class Client:
         self._timeout = timeout
         self._before_chat = before_chat
         self._on_retry = on_retry
-        self._note_in_flight = in_flight
+        self._in_flight = in_flight or InFlight(None)
         self._chat_url = httpx.URL(endpoints.chat)
         self._gizmos_url = httpx.URL(endpoints.gizmos)
         self._upload_url = httpx.URL(endpoints.upload)
@@ -312,7 +312,8 @@ class Client:
         self._sent[number] = time.monotonic()
         request.extensions["timeout"] = self._timeout
         chat = stage == "chat"
-        self._note_in_flight(chat)
+        if chat:
+            self._in_flight.sent()
         try:
             return await self._transport.handle_async_request(request)
         except httpx.ReadTimeout:
@@ -327,8 +328,8 @@ class Client:
             raise
         finally:
             del self._sent[number]
-            # Not before the caller, which goes on without waiting, has the answer in the log.
-            asyncio.get_running_loop().call_soon(self._note_in_flight, -chat)
+            if chat:
+                self._in_flight.settled()
 
     def _refusal(self, response: httpx.Response, body: bytes, stage: str) -> Gpt4BatchError:
         """Turn a status that is no success into the error that says how it is treated."""

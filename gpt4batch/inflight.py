@@ -28,9 +28,9 @@ class InFlight:
     def __init__(self, path: Path | None) -> None:
         self._path = path
         self._fd = -1
-        self._count = 0
+        self._count = self._written = 0
         self.left = 0
-        """Chats that were in flight when the last run was killed."""
+        """Chats that were in flight, at most, when the last run was killed."""
 
     def open(self) -> None:
         """Read what a killed run left, and begin anew."""
@@ -45,24 +45,40 @@ class InFlight:
         self.left = int(found) if found.isdigit() else 0
         if self.left:
             log.warning(
-                "chats in flight when the last run was killed: %d; they may be paid for", self.left
+                "chats in flight when the last run was killed: %d at most; they may be paid for",
+                self.left,
             )
-        self.change(0)
+        self.write()
 
-    def change(self, by: int) -> None:
-        """Note that chats were sent, or settled where `by` is negative."""
-        self._count += by
+    def sent(self) -> None:
+        """Note that a chat leaves, before it does."""
+        self._count += 1
+        if self._count > self._written:
+            self.write()
+
+    def settled(self) -> None:
+        """Take note that a chat has come to its end.
+
+        The file says so later, when the answer is in the log and somebody calls `write`, each
+        second perhaps: two writes a chat would be a twentieth of its cost.
+        """
+        self._count -= 1
+
+    def write(self) -> None:
+        """Bring the number into the file."""
+        self._written = self._count
         if self._fd >= 0:
             with suppress(OSError):  # a note that is lost must not lose a line
                 os.pwrite(self._fd, b"%*d" % (SIZE, self._count), 0)
 
-    def settle(self) -> None:
+    def forget(self) -> None:
         """Forget the chats that were given up: the summary has told of them."""
         self._count = 0
 
     def close(self) -> None:
         """Remove the file, unless somebody has still to be told of chats in flight."""
         if self._fd >= 0 and self._path is not None:
+            self.write()
             os.close(self._fd)
             self._fd = -1
             if not self._count:

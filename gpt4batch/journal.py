@@ -316,10 +316,11 @@ class Journal:
         """Write at the end, which another program may have moved; return where the text begins."""
         view = memoryview(text)
         try:
-            if self._is_removed():
-                raise FileNotFoundError(None, "the file or its folder was removed")
             while view:
                 view = view[os.write(self._fd, view) :]
+            status = os.fstat(self._fd)
+            if not self.streaming and not status.st_nlink:
+                raise FileNotFoundError(None, "the file or its folder was removed")
         except OSError:
             if (written := len(text) - len(view)) and not self.streaming:
                 with contextlib.suppress(OSError):  # a torn record would spoil the next one
@@ -327,8 +328,10 @@ class Journal:
             raise
         if self.streaming:
             return 0
-        start = os.lseek(self._fd, 0, os.SEEK_CUR) - len(text)
-        self._note_foreign(start)
+        start = self._end
+        if status.st_size != start + len(text):
+            start = os.lseek(self._fd, 0, os.SEEK_CUR) - len(text)
+            self._note_foreign(start)
         self._end = start + len(text)
         return start
 

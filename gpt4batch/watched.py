@@ -25,7 +25,7 @@ class Watched(io.FileIO):
         self._mark = self._marked()
         self._left = self.length = self._mark[0]
         self._crc = 0
-        self._changed = False
+        self.changed = False
 
     def readinto(self, buffer: WriteableBuffer, /) -> int | None:
         """Read on, and add what was read to the checksum."""
@@ -42,10 +42,10 @@ class Watched(io.FileIO):
         Whoever reads it asks this after each reading, not before. A file that was only touched, or
         to which something was added, is the same.
         """
-        if not self._changed and (mark := self._marked()) != self._mark:
-            self._changed = self._crc_now() != self._crc
+        if not self.changed and (mark := self._marked()) != self._mark:
+            self.changed = self._crc_now() != self._crc
             self._mark = mark
-        return self._changed
+        return self.changed
 
     def _marked(self) -> tuple[int, int]:
         status = os.fstat(self.fileno())
