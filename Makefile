@@ -59,7 +59,7 @@ $(BENCH_STAMP): $(STAMP)
 	$(BENCH)/bin/pip install --quiet --constraint constraints.txt --upgrade pip
 	$(BENCH)/bin/pip install --quiet --constraint constraints.txt --editable . --group bench
 	$(PYTHON) -m venv $(MEASURED)
-	$(MEASURED)/bin/pip install --quiet --constraint constraints.txt --editable .
+	$(MEASURED)/bin/pip install --quiet --constraint constraints.txt --editable '.[nsq]'
 	touch $@
 
 bench: $(BENCH_STAMP)

@@ -40,7 +40,9 @@ def parsed() -> argparse.Namespace:
     parser.add_argument("--folder", help="where to work: 10 GB free, 80 GB with --full")
     program = Path(sys.executable).with_name("gpt4batch")
     parser.add_argument("--program", type=Path, default=program, help="the gpt4batch to measure")
-    return parser.parse_args()
+    options = parser.parse_args()
+    options.program = options.program.absolute()  # some rows run elsewhere
+    return options
 
 
 def number(value: float) -> str:
