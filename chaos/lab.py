@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qs, unquote, urlsplit
 
 from gpt4batch import jsonl
-from gpt4batch.mock.assets import asset_bytes
+from gpt4batch.mock.assets import asset_bytes, png
 from gpt4batch.mock.replies import answer_text
 
 if TYPE_CHECKING:
@@ -60,17 +60,10 @@ class Counts(Counter[str]):
 # -- inputs ----------------------------------------------------------------------------------
 
 
-def png(rand: random.Random) -> bytes:
+def pixel(rand: random.Random) -> bytes:
     """Return a picture of one pixel."""
-
-    def chunk(kind: bytes, data: bytes) -> bytes:
-        return (
-            struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
-        )
-
     head = struct.pack(">IIBBBBB", 1, 1, 8, 2, 0, 0, 0)
-    pixel = zlib.compress(b"\0" + rand.randbytes(3))
-    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", head) + chunk(b"IDAT", pixel) + chunk(b"IEND", b"")
+    return png((b"IHDR", head), (b"IDAT", zlib.compress(b"\0" + rand.randbytes(3))))
 
 
 WORDS = [
@@ -100,7 +93,7 @@ def lines_of(
             }
             if rand.random() < attach:
                 name = f"img-{place}-{turn}.png"
-                (folder / name).write_bytes(png(rand))
+                (folder / name).write_bytes(pixel(rand))
                 ask["images"] = [name]
             if rand.random() < attach:
                 name = f"文件-{place}-{turn}.txt"

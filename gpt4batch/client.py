@@ -33,6 +33,7 @@ from gpt4batch.errors import (
     ServerError,
 )
 from gpt4batch.inflight import InFlight
+from gpt4batch.records import BOM
 from gpt4batch.retry import LONGEST_AFTER, backoff, retry_after
 from gpt4batch.settings import VERSION
 from gpt4batch.transport import body_of
@@ -69,7 +70,6 @@ RATE = re.compile(r"per[ _-]?(second|minute|min)\b|rate.?limit", re.IGNORECASE)
 WORDS = 4096
 """Bytes of a refusal in which words are looked for."""
 
-BOM = b"\xef\xbb\xbf"
 REDIRECTS = (301, 302, 303, 307, 308)
 REDIRECTS_FOLLOWED = 5
 CUT_OFF = (httpx.ReadError, httpx.RemoteProtocolError)

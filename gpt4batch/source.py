@@ -166,13 +166,13 @@ class Source:
         offset, window = self._window
         if not offset <= start < offset + len(window):
             offset, window = start, os.pread(self.descriptor, min(PAGE, self.size - start), start)
-            self._window, self._unseen = (offset, window), True
+            self._unseen = True  # before another thread can take a line out of it
+            self._window = offset, window
         end = window.find(b"\n", start - offset)
         return window[start - offset : end].rstrip(b"\r") if end >= 0 else self._long_at(start)
 
     def _long_at(self, start: int) -> bytes:
         """Return a line that does not end in the window."""
-        self._unseen = True
         found, step = b"", PAGE
         while start + len(found) < self.size:
             wanted = min(step, self.size - start - len(found))
@@ -183,6 +183,7 @@ class Source:
             if newline or len(piece) < wanted:
                 break
             step *= 2
+        self._unseen = True
         return found.rstrip(b"\r")
 
     def line(self, index: int) -> Line:

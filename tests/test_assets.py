@@ -170,6 +170,18 @@ def test_header_of_64_kib_is_read_at_once(text: str) -> None:
 # Files
 
 
+async def broken_off(
+    request: web.BaseRequest, piece: bytes, headers: dict[str, str]
+) -> web.StreamResponse:
+    """Answer with a piece and close the connection."""
+    response = web.StreamResponse(headers=headers)
+    await response.prepare(request)
+    await response.write(piece)
+    assert request.transport is not None
+    request.transport.close()
+    return response
+
+
 def local_files(bench: Bench, folder: str = "got") -> dict[str, bytes]:
     return {path.name: path.read_bytes() for path in (bench.folder / folder).iterdir()}
 
@@ -362,12 +374,7 @@ async def test_rest_that_comes_in_pieces_is_whole_though_no_length_was_told(
             stop = min(start + 200, 500)
             told = {"Content-Range": f"bytes {start}-{stop - 1}/500", "ETag": '"one"'}
             return web.Response(status=206, body=WHOLE[start:stop], headers=told)
-        response = web.StreamResponse(headers={"ETag": '"one"'})
-        await response.prepare(request)
-        await response.write(WHOLE[:100])
-        assert request.transport is not None
-        request.transport.close()
-        return response
+        return await broken_off(request, WHOLE[:100], {"ETag": '"one"'})
 
     bench.write(bench.line(1, "one"))
     async with scripted(linking(answer)) as server:
@@ -421,12 +428,7 @@ async def test_compressed_download_that_breaks_off_goes_on_until_it_is_whole(
         if "Range" in request.headers:
             told["Content-Range"] = f"bytes 1000-{len(body) - 1}/{len(body)}"
             return web.Response(status=206, body=body[1000:], headers=told)
-        response = web.StreamResponse(headers={**told, "Content-Length": str(len(body))})
-        await response.prepare(request)
-        await response.write(body[:1000])
-        assert request.transport is not None
-        request.transport.close()
-        return response
+        return await broken_off(request, body[:1000], {**told, "Content-Length": str(len(body))})
 
     bench.write(bench.line(1, "one"))
     async with scripted(linking(answer)) as server:

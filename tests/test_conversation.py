@@ -325,6 +325,14 @@ def refusing(last: str, status: int, words: str) -> Handler:
     return handler
 
 
+def half_way(bench: Bench) -> None:
+    """Write a line whose second ask has an attachment."""
+    (bench.folder / "a.txt").write_bytes(b"a")
+    line = bench.line(1, "one", "two")
+    line["asks"][1]["files"] = ["a.txt"]
+    bench.write(line)
+
+
 def asked(server: Scripted) -> list[str]:
     """Return the messages of the chats so far."""
     chats = [body for _, path, _, body in server.requests if "uploaded" not in path]
@@ -344,10 +352,7 @@ def asked(server: Scripted) -> list[str]:
 async def test_refusal_that_is_no_forgetting_costs_no_earlier_ask(
     bench: Bench, scripted: Scripting, status: int, words: str
 ) -> None:
-    (bench.folder / "a.txt").write_bytes(b"a")
-    line = bench.line(1, "one", "two")
-    line["asks"][1]["files"] = ["a.txt"]
-    bench.write(line)
+    half_way(bench)
     async with scripted(refusing("two", status, words)) as server:
         for _ in range(3):
             summary = await bench.run(server.origin, fix=True)
@@ -370,10 +375,7 @@ async def test_refusal_that_is_no_forgetting_costs_no_earlier_ask(
 async def test_line_begins_anew_once_where_that_does_not_help(
     bench: Bench, scripted: Scripting, status: int, words: str
 ) -> None:
-    (bench.folder / "a.txt").write_bytes(b"a")
-    line = bench.line(1, "one", "two")
-    line["asks"][1]["files"] = ["a.txt"]
-    bench.write(line)
+    half_way(bench)
     async with scripted(refusing("two", status, words)) as server:
         for _ in range(4):
             assert (await bench.run(server.origin, fix=True)).exit_code == 1

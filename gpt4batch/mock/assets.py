@@ -54,15 +54,18 @@ def _chart(name: str) -> bytes:
         for level in range(64)
     )
     header = struct.pack(">IIBBBBB", 96, 64, 8, 3, 0, 0, 0)
-    chunks = (
+    return png(
         (b"IHDR", header),
         (b"PLTE", bytes((31, 111, 97, 244, 244, 240))),
         (b"IDAT", zlib.compress(b"".join(rows), 9)),
-        (b"IEND", b""),
     )
+
+
+def png(*chunks: tuple[bytes, bytes]) -> bytes:
+    """Return the PNG of some chunks, each a kind and its data; the end is added."""
     return b"\x89PNG\r\n\x1a\n" + b"".join(
         struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
-        for kind, data in chunks
+        for kind, data in (*chunks, (b"IEND", b""))
     )
 
 

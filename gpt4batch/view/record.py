@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from gpt4batch import jsonl
 from gpt4batch.errors import NOT_READY
+from gpt4batch.records import BOM
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -62,7 +63,7 @@ class Facts(NamedTuple):
 
 def parse(line: bytes) -> dict[str, Any] | None:
     """Return the line's object, or None where it is none."""
-    line = line.removeprefix(b"\xef\xbb\xbf")
+    line = line.removeprefix(BOM)
     if b"\\ud" in line or b"\\uD" in line:
         line = _LONE_SURROGATE.sub(rb"\1\\ufffd", line)
     try:
