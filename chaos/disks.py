@@ -9,7 +9,7 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from chaos.lab import HOOKS, Bench, Counts, Lab, Run, Service, demand, lines_of, save_lines, verify
-from gpt4batch import jsonl
+from gpt4batch.lines import rawjson
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -164,8 +164,8 @@ def _all_kept(lab: Lab, service: Service, bench: Bench, run: Run) -> None:
     best: dict[bytes, int] = {}
     for text in [*texts, *rescued]:
         if text.strip():
-            line = jsonl.loads(text)
-            key = jsonl.dumps(line["asks"])
+            line = rawjson.loads(text)
+            key = rawjson.dumps(line["asks"])
             best[key] = max(best.get(key, 0), len(line["answers"] or ()))
     answered = service.stats()["chats_answered"]
     kept = sum(best.values())

@@ -22,11 +22,11 @@ from chaos.lab import (
     save_lines,
     verify,
 )
-from gpt4batch import jsonl
+from gpt4batch.lines import rawjson
 from gpt4batch.settings import Settings
 
 if TYPE_CHECKING:
-    from gpt4batch.summary import Summary
+    from gpt4batch.batch.summary import Summary
 
 
 def cuts(lab: Lab) -> None:
@@ -105,8 +105,8 @@ def _answers(log: bytes) -> dict[bytes, list[Any]]:
     found: dict[bytes, list[Any]] = {}
     for text in log.split(b"\n"):
         try:
-            line = jsonl.loads(text)
-        except jsonl.JSONError:
+            line = rawjson.loads(text)
+        except rawjson.JSONError:
             continue
         found[_key(line)] = [_bare(answer) for answer in line["answers"] or ()]
     return _Missing(found)
@@ -118,7 +118,7 @@ class _Missing(dict[bytes, list[Any]]):
 
 
 def _key(line: dict[str, Any]) -> bytes:
-    return jsonl.dumps([line.get("id"), line["asks"]])
+    return rawjson.dumps([line.get("id"), line["asks"]])
 
 
 def _bare(answer: dict[str, Any]) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from typing import Any
 
 from chaos.lab import PATIENCE, Lab, demand, read_lines
 from chaos.properties import PROPERTIES, check
-from gpt4batch import jsonl
+from gpt4batch.lines import rawjson
 
 RUNS = 300
 """Cases a share that the fuzzer makes."""
@@ -66,6 +66,6 @@ def giants(lab: Lab) -> None:
     demand(b"x" * size in found[0], "50 MB changed")
     demand(b'"extra":' + b"9" * 400 in found[2], "a number changed", found[2][:600])
     for text in found[:-1]:
-        jsonl.loads(text)
+        rawjson.loads(text)
     demand(len(read_lines(bench.out)) == 5, "lines")
     lab.counts.note(bytes=size, lines=5, seconds=int(time.monotonic() - began))

@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qs, unquote, urlsplit
 
-from gpt4batch import jsonl
+from gpt4batch.lines import rawjson
 from gpt4batch.mock.assets import asset_bytes, png
 from gpt4batch.mock.replies import answer_text
 
@@ -107,14 +107,14 @@ def lines_of(
 
 def save_lines(path: Path, lines: list[dict[str, Any]]) -> None:
     """Write an input."""
-    path.write_bytes(b"".join(jsonl.dumps(line) + b"\n" for line in lines))
+    path.write_bytes(b"".join(rawjson.dumps(line) + b"\n" for line in lines))
 
 
 def read_lines(path: Path) -> list[dict[str, Any]]:
     """Read a finished output strictly: every line is a JSON object."""
     data = path.read_bytes()
     demand(data.endswith(b"\n") or not data, "the output ends without a newline", data[-80:])
-    return [jsonl.loads(line) for line in data.split(b"\n")[:-1]]
+    return [rawjson.loads(line) for line in data.split(b"\n")[:-1]]
 
 
 # -- processes -------------------------------------------------------------------------------
@@ -157,7 +157,7 @@ class Service:
     def stats(self) -> dict[str, Any]:
         """Return what the service saw."""
         with urllib.request.urlopen(f"{self.origin}/stats", timeout=30) as reply:
-            doc: dict[str, Any] = jsonl.loads(reply.read())
+            doc: dict[str, Any] = rawjson.loads(reply.read())
         return doc
 
     def stop(self) -> None:

@@ -13,16 +13,23 @@ from hypothesis import HealthCheck, given, seed
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
-from gpt4batch import jsonl
-from gpt4batch.assets import local_name, suggested_name
 from gpt4batch.cli.logs import CONTROL, printable
-from gpt4batch.credentials import Credentials
 from gpt4batch.errors import UsageError
-from gpt4batch.journal import Journal
-from gpt4batch.ledger import State
-from gpt4batch.records import BadLine, downloads_of, parse_line, render, render_bad, with_downloads
-from gpt4batch.retry import retry_after
-from gpt4batch.source import Source
+from gpt4batch.journal.journal import Journal
+from gpt4batch.journal.ledger import State
+from gpt4batch.journal.source import Source
+from gpt4batch.lines import rawjson
+from gpt4batch.lines.records import (
+    BadLine,
+    downloads_of,
+    parse_line,
+    render,
+    render_bad,
+    with_downloads,
+)
+from gpt4batch.service.credentials import Credentials
+from gpt4batch.service.downloads import local_name, suggested_name
+from gpt4batch.service.retry import retry_after
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -93,7 +100,7 @@ def any_bytes_are_a_line_or_a_bad_one(raw: bytes) -> None:
     try:
         line = parse_line(raw)
     except BadLine as error:
-        kept = jsonl.loads(render_bad(raw, str(error)))
+        kept = rawjson.loads(render_bad(raw, str(error)))
         assert kept["iErr"]["stage"] == "input"
     else:
         assert len(line.key) == 16
@@ -106,7 +113,7 @@ def a_line_comes_back_as_it_went_in(extra: str, more: str, asks: list[Any], answ
     reply = f'{{"contents":[{answer}]}}'.encode()
     out = render(raw, [reply] * len(asks), None, {"note": 1})
     assert b"\n" not in out
-    members = dict(jsonl.members(out))
+    members = dict(rawjson.members(out))
     assert members["extra"] == extra.encode().strip()
     assert members["más"] == more.encode().strip()
     line = parse_line(out)
@@ -122,16 +129,16 @@ def json_is_cut_where_json_says(text: str) -> None:
     except (ValueError, RecursionError):
         return
     if isinstance(doc, dict):
-        assert {name: json.loads(value) for name, value in jsonl.members(raw)} == doc
+        assert {name: json.loads(value) for name, value in rawjson.members(raw)} == doc
     if isinstance(doc, list):
-        assert [json.loads(value) for value in jsonl.elements(raw)] == doc
+        assert [json.loads(value) for value in rawjson.elements(raw)] == doc
 
 
 def anything_dumped_is_read_again(value: Any) -> None:
     wanted = json.loads(json.dumps(value))  # two halves of an emoji become one
-    assert jsonl.loads(jsonl.dumps(value)) == wanted
-    assert jsonl.loads(jsonl.pretty(value)) == wanted
-    assert b"\n" not in jsonl.dumps(value)
+    assert rawjson.loads(rawjson.dumps(value)) == wanted
+    assert rawjson.loads(rawjson.pretty(value)) == wanted
+    assert b"\n" not in rawjson.dumps(value)
 
 
 def a_name_lies_in_the_folder(prefix: str, line_id: str, ask_id: str, suggested: str) -> None:
@@ -156,21 +163,21 @@ def any_header_is_a_time_or_none(text: str) -> None:
 def nothing_printed_steers(text: str) -> None:
     shown = printable(text)
     assert not CONTROL.search(shown)
-    raw = jsonl.dumps(text)
-    assert jsonl.loads(jsonl.escaped_controls(raw)) == jsonl.loads(raw)
-    assert not CONTROL.search(jsonl.escaped_controls(raw).decode())
+    raw = rawjson.dumps(text)
+    assert rawjson.loads(rawjson.escaped_controls(raw)) == rawjson.loads(raw)
+    assert not CONTROL.search(rawjson.escaped_controls(raw).decode())
 
 
 def any_reply_is_taken_apart(text: str, links: list[str]) -> None:
     raw = text.encode("utf-8", "surrogatepass")
     try:
-        reply = jsonl.loads(raw)
-    except jsonl.JSONError:
+        reply = rawjson.loads(raw)
+    except rawjson.JSONError:
         return
     if isinstance(reply, dict):
         downloads_of(reply)
-        noted = with_downloads(jsonl.one_line(raw), [{"origin": link} for link in links])
-        found = [item["origin"] for item in jsonl.loads(noted)["spec_downloads"]]
+        noted = with_downloads(rawjson.one_line(raw), [{"origin": link} for link in links])
+        found = [item["origin"] for item in rawjson.loads(noted)["spec_downloads"]]
         assert found == json.loads(json.dumps(links))
     stored = Credentials.from_reply(raw)
     assert stored is None or stored.expires is None or stored.expires.tzinfo
@@ -181,13 +188,13 @@ def any_output_is_gone_on_from(
 ) -> None:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        texts = [jsonl.dumps({"asks": some}) for some in asks]
+        texts = [rawjson.dumps({"asks": some}) for some in asks]
         (folder / "in.jsonl").write_bytes(b"\n".join(texts))
         answer = b'{"contents":[1]}'
         done = [render(text, [answer] * len(some)) for text, some in zip(texts, asks, strict=True)]
         mixed = [piece.replace(b"\n", b" ") for piece in junk]
         (folder / "out.jsonl").write_bytes(b"\n".join([*mixed, *done]) + b"\n" + end)
-        _gone_on_from(folder, [line["asks"] for line in map(jsonl.loads, texts)])
+        _gone_on_from(folder, [line["asks"] for line in map(rawjson.loads, texts)])
 
 
 def _gone_on_from(folder: Path, asks: list[Any]) -> None:
@@ -204,7 +211,7 @@ def _gone_on_from(folder: Path, asks: list[Any]) -> None:
     finally:
         journal.close()
         source.close()
-    lines = [jsonl.loads(line) for line in (folder / "out.jsonl").read_bytes().split(b"\n")[:-1]]
+    lines = [rawjson.loads(line) for line in (folder / "out.jsonl").read_bytes().split(b"\n")[:-1]]
     assert [line["asks"] for line in lines] == asks
 
 

@@ -27,7 +27,7 @@ from rich.style import Style
 from rich.terminal_theme import TerminalTheme
 from rich.text import Text
 
-from gpt4batch import jsonl
+from gpt4batch.lines import rawjson
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -150,7 +150,7 @@ def write_input(path: Path) -> None:
                 if number != LOST:
                     (path.parent / name).write_bytes(photo(next(hue)))
                 asks.append({"id": "a-2", "content": "Now in one sentence"})
-            file.write(jsonl.dumps({"id": f"photo-{number}", "asks": asks}) + b"\n")
+            file.write(rawjson.dumps({"id": f"photo-{number}", "asks": asks}) + b"\n")
 
 
 class Terminal:

@@ -14,8 +14,8 @@ from hypothesis import HealthCheck
 from hypothesis import settings as hypothesis_settings
 
 import gpt4batch
-from gpt4batch import jsonl
 from gpt4batch.cli.flags import chinese
+from gpt4batch.lines import rawjson
 from gpt4batch.mock.server import MockService
 from gpt4batch.mock.settings import MockSettings
 
@@ -85,7 +85,7 @@ class Bench:
 
     def write(self, *lines: Any, name: str = "in.jsonl") -> Path:
         """Write an input; bytes are lines as they stand, all else is encoded."""
-        texts = [line if isinstance(line, bytes) else jsonl.dumps(line) for line in lines]
+        texts = [line if isinstance(line, bytes) else rawjson.dumps(line) for line in lines]
         path = self.folder / name
         path.write_bytes(b"".join(text + b"\n" for text in texts))
         return path
@@ -94,7 +94,7 @@ class Bench:
         """Return the lines of an output."""
         texts = (self.folder / name).read_bytes().split(b"\n")
         assert texts.pop() == b""
-        return [jsonl.loads(text) for text in texts]
+        return [rawjson.loads(text) for text in texts]
 
     def names(self, pattern: str = "*") -> list[str]:
         return sorted(path.name for path in self.folder.glob(pattern) if path.is_file())
@@ -223,7 +223,7 @@ class Scripted:
         return await self._handler(request)
 
     def bodies(self) -> list[Any]:
-        return [jsonl.loads(body) for *_, body in self.requests]
+        return [rawjson.loads(body) for *_, body in self.requests]
 
 
 @pytest.fixture

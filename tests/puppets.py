@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from aiohttp import web
 
-from gpt4batch import jsonl
+from gpt4batch.lines import rawjson
 from gpt4batch.settings import Settings
 
 if TYPE_CHECKING:
@@ -41,18 +41,18 @@ def saying(**more: Any) -> Answer:
 
     async def answer(request: BaseRequest) -> web.StreamResponse:
         await request.read()
-        return web.Response(body=jsonl.dumps(reply_of(**more)), content_type="application/json")
+        return web.Response(body=rawjson.dumps(reply_of(**more)), content_type="application/json")
 
     return answer
 
 
 def write(path: Path, *lines: dict[str, Any]) -> Path:
-    path.write_bytes(b"".join(jsonl.dumps(line) + b"\n" for line in lines))
+    path.write_bytes(b"".join(rawjson.dumps(line) + b"\n" for line in lines))
     return path
 
 
 def read(path: Path) -> list[dict[str, Any]]:
-    return [jsonl.loads(line) for line in path.read_bytes().split(b"\n") if line.strip()]
+    return [rawjson.loads(line) for line in path.read_bytes().split(b"\n") if line.strip()]
 
 
 def ask(text: str = "hello", **more: Any) -> dict[str, Any]:

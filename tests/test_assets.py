@@ -14,10 +14,10 @@ from aiohttp import web
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gpt4batch import jsonl
-from gpt4batch.assets import local_name, suggested_name
+from gpt4batch.lines import rawjson
 from gpt4batch.mock.assets import asset_bytes
-from gpt4batch.transport import is_private
+from gpt4batch.service.downloads import local_name, suggested_name
+from gpt4batch.service.transport import is_private
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -745,7 +745,7 @@ async def test_same_names_at_the_same_time_replace_no_file(
     async def handler(request: web.BaseRequest) -> web.StreamResponse:
         if request.method == "GET":
             return web.Response(body=request.query_string.encode())
-        message = jsonl.loads(await request.read())["message"]
+        message = rawjson.loads(await request.read())["message"]
         return web.json_response(
             {"contents": [{}], "downloads": [f"{server.origin}/a.png?{message}"]}
         )

@@ -13,7 +13,7 @@ import pytest
 from aiohttp import web
 from conftest import COMMAND
 
-from gpt4batch import jsonl
+from gpt4batch.lines import rawjson
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -39,7 +39,7 @@ def words(origin: str, *more: str) -> list[str]:
 
 def check_stored(bench: Bench, result: Result, service: MockService) -> None:
     assert result.code == 0, result.err
-    stored = jsonl.loads(store(bench).read_bytes())
+    stored = rawjson.loads(store(bench).read_bytes())
     assert list(stored) == ["access_token", "expired_at", "username"]
     assert stored["access_token"].startswith("mock-")
     assert stored["username"] == EMAIL
@@ -339,7 +339,9 @@ async def test_token_comes_from_each_of_its_places(
     bench.write(bench.line(1, "one"))
     more: list[str] = []
     env = {}
-    credentials = jsonl.dumps({"access_token": service.token, "expired_at": int(time.time()) + 99})
+    credentials = rawjson.dumps(
+        {"access_token": service.token, "expired_at": int(time.time()) + 99}
+    )
     if way == "flag":
         more = ["--token", service.token]
     elif way == "environment":
@@ -360,7 +362,7 @@ async def test_token_comes_from_each_of_its_places(
 async def test_stored_token_that_others_can_read_is_made_private(
     bench: Bench, service: MockService
 ) -> None:
-    store(bench).write_bytes(jsonl.dumps({"access_token": service.token}))
+    store(bench).write_bytes(rawjson.dumps({"access_token": service.token}))
     store(bench).chmod(0o644)
     bench.write(bench.line(1, "one"))
     url = f"{service.origin}/standard/all-tools"

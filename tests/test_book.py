@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from gpt4batch.book import Book
 from gpt4batch.errors import OutputError, UsageError
+from gpt4batch.fleet.epoch import Book
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -11,12 +11,12 @@ from aiohttp import web
 from puppets import ask, read, reply_of, serving, settings, write
 
 import gpt4batch
-from gpt4batch import jsonl
 from gpt4batch.errors import InputChanged, OutputError
-from gpt4batch.journal import Journal
-from gpt4batch.ledger import State
-from gpt4batch.records import render
-from gpt4batch.source import Source
+from gpt4batch.journal.journal import Journal
+from gpt4batch.journal.ledger import State
+from gpt4batch.journal.source import Source
+from gpt4batch.lines import rawjson
+from gpt4batch.lines.records import render
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -34,11 +34,11 @@ def counting(asked: Counter[str], change: Callable[[], object]) -> Answer:
     """Answer every chat; before the first one is answered, something happens."""
 
     async def answer(request: BaseRequest) -> web.StreamResponse:
-        message = jsonl.loads(await request.read())["message"]
+        message = rawjson.loads(await request.read())["message"]
         if not asked:
             change()
         asked[message] += 1
-        return web.Response(body=jsonl.dumps(reply_of(text=message)))
+        return web.Response(body=rawjson.dumps(reply_of(text=message)))
 
     return answer
 
@@ -89,7 +89,7 @@ async def test_an_input_that_holds_the_same_lines_still_is_no_obstacle(
     def change() -> None:
         if way == "grown":
             with path.open("ab") as file:
-                file.write(jsonl.dumps(INSERTED) + b"\n")
+                file.write(rawjson.dumps(INSERTED) + b"\n")
         elif way == "touched":
             os.utime(path, (1, 1))
         elif way == "rewritten":
@@ -165,7 +165,7 @@ async def test_a_record_that_somebody_overwrote_is_named_and_nothing_is_written(
     tmp_path: Path, journal: Journal
 ) -> None:
     out = tmp_path / "out.jsonl"
-    journal.append(0, State.DONE, render(jsonl.dumps(LINES[0]), [jsonl.dumps(reply_of())]))
+    journal.append(0, State.DONE, render(rawjson.dumps(LINES[0]), [rawjson.dumps(reply_of())]))
     spoilt = b"x" * out.stat().st_size
     out.write_bytes(spoilt)
     with pytest.raises(OutputError, match="cannot be read"):

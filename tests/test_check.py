@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from gpt4batch import Settings, jsonl
-from gpt4batch.check import Report, check
+from gpt4batch import Settings
+from gpt4batch.batch.preflight import Report, check
 from gpt4batch.errors import UsageError
+from gpt4batch.lines import rawjson
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -151,7 +152,7 @@ async def test_every_bad_line_is_listed(bench: Bench) -> None:
     run = await bench.call("batchsvc", "--mock", "-i", "in.jsonl")
     assert run.code == 2
     skipping = await bench.call("check", "--mock", "-i", "in.jsonl", "--skip-bad-lines", "--json")
-    report = jsonl.loads(skipping.out.encode())
+    report = rawjson.loads(skipping.out.encode())
     assert skipping.code == report["exit_code"] == 1
     assert len(report["findings"]) == 42
     assert (report["plan"]["to_run"], report["plan"]["bad_lines"]) == (1, 42)
@@ -248,7 +249,7 @@ async def test_refused_settings_are_told_as_json(
     url = "http://127.0.0.1:9/standard/all-tools"
     given = ["check", "--json", "-i", "in.jsonl", "-u", url, "--token", "t", *words]
     result = await bench.call(*given, env=variables)
-    report = jsonl.loads(result.out.encode())
+    report = rawjson.loads(result.out.encode())
     assert (result.code, report["exit_code"], result.err) == (2, 2, "")
     [finding] = report["findings"]
     assert finding["level"] == "refused"
@@ -259,7 +260,7 @@ async def test_refused_settings_are_told_as_json(
 async def test_expired_token_is_refused(bench: Bench) -> None:
     bench.write(bench.line(1, "a"))
     store = Path.home() / ".gpt4api-sk.pub"
-    store.write_bytes(jsonl.dumps({"access_token": "secret-1", "expired_at": 1000}))
+    store.write_bytes(rawjson.dumps({"access_token": "secret-1", "expired_at": 1000}))
     result = await bench.call("check", "-i", "in.jsonl")
     assert result.code == 2
     assert "token: the token in" in result.out
@@ -271,11 +272,11 @@ async def test_token_that_expires_during_the_run_is_noted(bench: Bench) -> None:
     bench.write(*[bench.line(n, "a") for n in range(50)])
     expires = (datetime.now(UTC) + timedelta(seconds=40)).isoformat()
     store = Path.home() / ".gpt4api-sk.pub"
-    store.write_bytes(jsonl.dumps({"access_token": "secret-1", "expired_at": expires}))
+    store.write_bytes(rawjson.dumps({"access_token": "secret-1", "expired_at": expires}))
     report = await check(settings(bench, token=""))
     assert report.exit_code == 0
     assert "expires at" in about(report, "note")["token"]
-    store.write_bytes(jsonl.dumps({"access_token": "secret-1", "expired_at": 9999999999}))
+    store.write_bytes(rawjson.dumps({"access_token": "secret-1", "expired_at": 9999999999}))
     assert (await check(settings(bench, token=""))).findings == []
 
 
@@ -386,7 +387,7 @@ async def test_full_disk_is_noted(bench: Bench, monkeypatch: pytest.MonkeyPatch)
     bench.write(bench.line(1, "x"))
     usage = os.statvfs(bench.folder)
     free = usage.f_bavail * usage.f_frsize
-    monkeypatch.setattr("gpt4batch.check.ASSUMED_BYTES", free)
+    monkeypatch.setattr("gpt4batch.batch.preflight.ASSUMED_BYTES", free)
     report = await check(settings(bench))
     assert "bytes free" in about(report, "note")["disk"]
 

@@ -7,7 +7,7 @@ import pytest
 from aiohttp import web
 
 import gpt4batch
-from gpt4batch import jsonl
+from gpt4batch.lines import rawjson
 from gpt4batch.mock.replies import answer_text
 from gpt4batch.settings import DEFAULT_URL
 
@@ -68,7 +68,7 @@ class Service:
                 "part": self.PART if picture else None,
             }
             return web.json_response(reply)
-        body = jsonl.loads(await request.read())
+        body = rawjson.loads(await request.read())
         self.chats.append((request.path, body))
         return web.json_response(reply_to(body, len(self.chats)))
 
@@ -240,7 +240,7 @@ async def test_reply_that_is_no_answer_fails_the_line_and_is_kept_verbatim(
     bench: Bench, scripted: Scripting, reply: bytes, words: str
 ) -> None:
     async def handler(request: web.BaseRequest) -> web.StreamResponse:
-        if jsonl.loads(await request.read())["message"] == "one":
+        if rawjson.loads(await request.read())["message"] == "one":
             return web.json_response(reply_to({"message": "one"}, 1))
         return web.Response(body=reply, content_type="application/json")
 
@@ -317,7 +317,7 @@ def refusing(last: str, status: int, words: str) -> Handler:
     async def handler(request: web.BaseRequest) -> web.StreamResponse:
         if "uploaded" in request.path:
             return web.json_response({"conversation_id": "c", "attachment": {"id": "x"}})
-        body = jsonl.loads(await request.read())
+        body = rawjson.loads(await request.read())
         if body["message"] == last:
             return web.json_response({"detail": words}, status=status)
         return web.json_response(reply_to(body, 1))
@@ -336,7 +336,7 @@ def half_way(bench: Bench) -> None:
 def asked(server: Scripted) -> list[str]:
     """Return the messages of the chats so far."""
     chats = [body for _, path, _, body in server.requests if "uploaded" not in path]
-    return [jsonl.loads(body)["message"] for body in chats]
+    return [rawjson.loads(body)["message"] for body in chats]
 
 
 @pytest.mark.parametrize(
@@ -399,7 +399,7 @@ async def test_times_of_a_half_way_line_of_the_original_stand_at_their_asks(
     bench: Bench, scripted: Scripting
 ) -> None:
     async def handler(request: web.BaseRequest) -> web.StreamResponse:
-        return web.json_response(reply_to(jsonl.loads(await request.read()), 2))
+        return web.json_response(reply_to(rawjson.loads(await request.read()), 2))
 
     answer = reply_to({"message": "one"}, 1)
     bench.write(bench.line(1, "one", "two", answers=[answer]))
@@ -450,7 +450,7 @@ async def test_byte_order_mark_before_a_reply_is_none_of_it(
     bench: Bench, scripted: Scripting
 ) -> None:
     async def handler(_request: web.BaseRequest) -> web.StreamResponse:
-        body = b"\xef\xbb\xbf" + jsonl.dumps(reply_to({"message": "one"}, 1))
+        body = b"\xef\xbb\xbf" + rawjson.dumps(reply_to({"message": "one"}, 1))
         return web.Response(body=body, content_type="application/json")
 
     bench.write(bench.line(1, "one"))

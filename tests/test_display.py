@@ -32,9 +32,9 @@ if TYPE_CHECKING:
 
     from conftest import Bench
 
-    from gpt4batch.batch import Batch
+    from gpt4batch.batch.progress import Progress
+    from gpt4batch.batch.runner import Batch
     from gpt4batch.mock.server import MockService
-    from gpt4batch.progress import Progress
 
     Serving = Callable[..., MockService]
 
@@ -245,13 +245,13 @@ async def test_quiet_says_nothing(bench: Bench) -> None:
 
 
 async def test_call_is_logged_at_debug(bench: Bench, service: MockService) -> None:
-    from gpt4batch import jsonl
+    from gpt4batch.lines import rawjson
 
     bench.write(bench.line("q-1", "x [[mock:500*1]]"))
     words = bench.batchsvc(service.origin, "--log-level=debug", "--log-format=json")
     result = await bench.call(*words, "--log-file=log.jsonl")
     assert result.code == 0, result.err
-    log = [jsonl.loads(line) for line in (bench.folder / "log.jsonl").read_bytes().splitlines()]
+    log = [rawjson.loads(line) for line in (bench.folder / "log.jsonl").read_bytes().splitlines()]
     calls = [entry for entry in log if "stage" in entry]
     assert [(call["status"], call["attempt"]) for call in calls] == [(500, 1), (200, 2)]
     wanted = {"file": "in.jsonl", "line": 1, "id": "q-1", "ask": "a-1", "stage": "chat"}

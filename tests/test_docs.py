@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import pytest
 
-from gpt4batch import jsonl
 from gpt4batch.cli import COMMANDS
-from gpt4batch.records import parse_line
+from gpt4batch.lines import rawjson
+from gpt4batch.lines.records import parse_line
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -280,7 +280,7 @@ def test_commands_of_the_readme_work_one_after_the_other(
     for command in commands:
         desk.run(command)
     for name in ("rehearsal.jsonl", "out.jsonl", "out2.jsonl"):
-        lines = [jsonl.loads(line) for line in (tmp_path / name).read_bytes().splitlines()]
+        lines = [rawjson.loads(line) for line in (tmp_path / name).read_bytes().splitlines()]
         assert [line["id"] for line in lines] == ["q-1", "q-2", "q-3"]
         assert not any("iErr" in line for line in lines)
     (program,) = blocks("en", "python")

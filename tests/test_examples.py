@@ -17,8 +17,8 @@ import yaml
 from filelock import FileLock
 
 import gpt4batch
-from gpt4batch import jsonl
-from gpt4batch.records import parse_line
+from gpt4batch.lines import rawjson
+from gpt4batch.lines.records import parse_line
 
 ROOT = Path(__file__).resolve().parent.parent
 EXAMPLES = ROOT / "examples"
@@ -56,13 +56,13 @@ def script(name: str, *words: object, home: Path, code: int = 0, **more: str) ->
 
 
 def read(path: Path) -> list[Any]:
-    return [jsonl.loads(line) for line in path.read_bytes().splitlines()]
+    return [rawjson.loads(line) for line in path.read_bytes().splitlines()]
 
 
 def write_batch(path: Path, count: int = 3) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     lines = [{"id": number, "asks": [{"content": f"{number}?"}]} for number in range(count)]
-    path.write_bytes(b"".join(jsonl.dumps(line) + b"\n" for line in lines))
+    path.write_bytes(b"".join(rawjson.dumps(line) + b"\n" for line in lines))
 
 
 def done(path: Path) -> bool:
@@ -125,7 +125,7 @@ def test_results_become_a_csv_with_answers_files_and_errors(tmp_path: Path) -> N
     write_batch(tmp_path / "in.jsonl")
     with (tmp_path / "in.jsonl").open("ab") as file:
         lost = {"id": "lost", "asks": [{"id": "p", "content": "=1+1", "images": ["no.png"]}]}
-        file.write(jsonl.dumps(lost))
+        file.write(rawjson.dumps(lost))
     run(
         *("gpt4batch", "batchsvc", "-i", "in.jsonl", "-o", "out.jsonl", "-d", "files"),
         home=tmp_path,
@@ -206,7 +206,7 @@ def test_cron_entry_finishes_the_batch_over_several_nights(tmp_path: Path) -> No
     log = (batch / "batch.log").read_text()
     assert "2/3 lines done" in log
     assert "every line is done" in log
-    assert jsonl.loads((batch / "summary.json").read_bytes())["done_before"] == 2
+    assert rawjson.loads((batch / "summary.json").read_bytes())["done_before"] == 2
 
 
 def test_cron_entry_that_overlaps_leaves_the_run_alone(tmp_path: Path) -> None:
@@ -291,7 +291,7 @@ def test_ci_pipeline_rehearses_and_runs(commands: list[str], tmp_path: Path) -> 
         run("bash", "-c", command, home=tmp_path)
     assert done(tmp_path / "rehearsal.jsonl")
     assert done(tmp_path / "out.jsonl")
-    assert jsonl.loads((tmp_path / "summary.json").read_bytes())["exit_code"] == 0
+    assert rawjson.loads((tmp_path / "summary.json").read_bytes())["exit_code"] == 0
 
 
 def test_github_jobs_have_what_a_workflow_needs() -> None:

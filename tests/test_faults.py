@@ -13,14 +13,14 @@ from aiohttp import web
 from puppets import ask, read, reply_of, serving, settings, write
 
 import gpt4batch
-from gpt4batch import jsonl
 from gpt4batch.errors import OutputError
-from gpt4batch.journal import Journal
-from gpt4batch.ledger import State
+from gpt4batch.journal.journal import Journal
+from gpt4batch.journal.ledger import State
+from gpt4batch.journal.source import Source
+from gpt4batch.lines import rawjson
+from gpt4batch.lines.records import render
 from gpt4batch.mock.server import MockService
 from gpt4batch.mock.settings import MockSettings
-from gpt4batch.records import render
-from gpt4batch.source import Source
 
 if TYPE_CHECKING:
     from aiohttp.web_request import BaseRequest
@@ -42,10 +42,10 @@ def test_a_log_cut_at_any_byte_of_its_last_record_loses_only_a_torn_one(
     tmp_path: Path, name: str, ended: bytes, before: int
 ) -> None:
     lines = [ask(f"语 {number}", id=number) for number in range(3)]
-    texts = [jsonl.dumps(line) for line in lines]
+    texts = [rawjson.dumps(line) for line in lines]
     (tmp_path / name).write_bytes(b"\n".join(texts) + ended)
     journal, source = opened(tmp_path, name)
-    answer = jsonl.dumps(reply_of(text="答 😀"))
+    answer = rawjson.dumps(reply_of(text="答 😀"))
     start = 0
     for index in range(before + 1):
         start = (tmp_path / "out.jsonl").stat().st_size
@@ -73,10 +73,10 @@ async def test_answers_survive_a_service_that_knows_nothing_any_more(tmp_path: P
 
     async def forgetful(request: BaseRequest) -> web.StreamResponse:
         nonlocal first
-        body = jsonl.loads(await request.read())
+        body = rawjson.loads(await request.read())
         if body["message"] == "one" and not first:
             first += 1
-            return web.Response(body=jsonl.dumps(reply_of()))
+            return web.Response(body=rawjson.dumps(reply_of()))
         return web.Response(status=404, text="not found")
 
     async with serving(forgetful) as origin:
@@ -92,13 +92,13 @@ async def test_an_answer_in_flight_when_the_token_is_refused_is_kept(tmp_path: P
     refused = anyio.Event()
 
     async def answer(request: BaseRequest) -> web.StreamResponse:
-        body = jsonl.loads(await request.read())
+        body = rawjson.loads(await request.read())
         if body["message"] == "refused":
             refused.set()
             return web.Response(status=401)
         await refused.wait()
         await anyio.sleep(0.5)
-        return web.Response(body=jsonl.dumps(reply_of()))
+        return web.Response(body=rawjson.dumps(reply_of()))
 
     async with serving(answer) as origin:
         summary = await gpt4batch.run(settings(tmp_path, origin, grace=0.1))
@@ -128,7 +128,7 @@ async def test_only_the_missing_one_of_three_files_is_fetched_after_a_stop(tmp_p
     async def answer(request: BaseRequest) -> web.StreamResponse:
         if request.method == "POST":
             links = [f"http://{request.headers['Host']}/file{n}" for n in range(3)]
-            return web.Response(body=jsonl.dumps(reply_of(downloads=links)))
+            return web.Response(body=rawjson.dumps(reply_of(downloads=links)))
         asked.append(request.raw_path)
         if broken and request.raw_path == "/file2":
             downloads = tmp_path / "downloads"
@@ -194,7 +194,7 @@ def test_what_was_not_written_survives_a_folder_that_is_gone(tmp_path: Path) -> 
     folder.mkdir()
     write(folder / "in.jsonl", ask("one"), ask("two"))
     journal, source = opened(folder, "in.jsonl")
-    answer = jsonl.dumps(reply_of())
+    answer = rawjson.dumps(reply_of())
     journal.append(0, State.DONE, render(source.raw(0), [answer]))
     for path in folder.iterdir():
         path.unlink()
@@ -203,7 +203,7 @@ def test_what_was_not_written_survives_a_folder_that_is_gone(tmp_path: Path) -> 
         journal.append(1, State.DONE, render(source.raw(1), [answer]))
     with pytest.raises(OutputError):
         journal.finish()
-    kept: list[Any] = [jsonl.loads(text) for text in journal.unsaved()]
+    kept: list[Any] = [rawjson.loads(text) for text in journal.unsaved()]
     journal.close()
     source.close()
     assert [line["asks"][0]["content"] for line in kept] == ["one", "two"]
@@ -214,7 +214,7 @@ async def test_a_conversation_that_went_on_without_us_is_begun_anew(tmp_path: Pa
     write(tmp_path / "in.jsonl", line)
 
     async def ahead(request: BaseRequest) -> web.StreamResponse:
-        body = jsonl.loads(await request.read())
+        body = rawjson.loads(await request.read())
         if body.get("conversation_id") == "c":
             return web.json_response({"error": "another message is the last one"}, status=409)
         return web.json_response(reply_of(conversation_id="fresh"))

@@ -14,11 +14,11 @@ from puppets import ask, read, saying, serving, settings, write
 
 import gpt4batch
 from chaos.properties import PROPERTIES, check
-from gpt4batch import jsonl
+from gpt4batch.journal.source import Source
+from gpt4batch.lines import rawjson
 from gpt4batch.mock.server import MockService
 from gpt4batch.mock.settings import MockSettings
-from gpt4batch.retry import retry_after
-from gpt4batch.source import Source
+from gpt4batch.service.retry import retry_after
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -188,7 +188,7 @@ async def test_half_an_emoji_in_an_error_is_kept_in_the_line(tmp_path: Path, fie
     (line,) = read(tmp_path / "out.jsonl")
     assert line["iErr"]["reply"] == {field: "half \ud83d of it"}
     assert "half \ud83d of it" in line["iErr"]["message"]
-    assert jsonl.loads(jsonl.pretty({"failures": summary.failures}))
+    assert rawjson.loads(rawjson.pretty({"failures": summary.failures}))
 
 
 async def test_an_attachment_with_a_name_that_is_no_utf8_is_sent(tmp_path: Path) -> None:
@@ -217,7 +217,7 @@ async def test_a_reply_that_says_goodbye_in_every_type_fails_its_line_only(tmp_p
 
     async def answer(request: BaseRequest) -> web.StreamResponse:
         await request.read()
-        return web.Response(body=jsonl.dumps(next(replies)))
+        return web.Response(body=rawjson.dumps(next(replies)))
 
     async with serving(answer) as origin:
         summary = await gpt4batch.run(settings(tmp_path, origin, goroutine=1))
@@ -231,7 +231,7 @@ async def test_a_defect_in_one_line_costs_no_other_its_answer(
     def broken(url: str, headers: object) -> str:
         raise RuntimeError("a defect")
 
-    monkeypatch.setattr("gpt4batch.assets.suggested_name", broken)
+    monkeypatch.setattr("gpt4batch.service.downloads.suggested_name", broken)
     write(tmp_path / "in.jsonl", *[ask(str(number)) for number in range(9)])
     async with MockService(MockSettings(token="", asset_rate=0.5)) as service:
         summary = await gpt4batch.run(settings(tmp_path, service.origin))
@@ -250,7 +250,7 @@ async def test_a_defect_in_one_line_costs_no_other_its_answer(
 
 
 def test_lines_are_read_whole_while_a_snapshot_reads_them_too(tmp_path: Path) -> None:
-    texts = [jsonl.dumps(ask(f"{number} " * (number * 97 % 5000))) for number in range(400)]
+    texts = [rawjson.dumps(ask(f"{number} " * (number * 97 % 5000))) for number in range(400)]
     (tmp_path / "in.jsonl").write_bytes(b"\n".join(texts))
     source = Source(str(tmp_path / "in.jsonl"))
     source.scan(lambda _line: None)

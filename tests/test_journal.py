@@ -9,12 +9,12 @@ from aiohttp import web
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gpt4batch import jsonl
 from gpt4batch.errors import UsageError
-from gpt4batch.journal import Journal
-from gpt4batch.ledger import KeyIndex, Ledger, State
-from gpt4batch.records import parse_line, render
-from gpt4batch.source import Source
+from gpt4batch.journal.journal import Journal
+from gpt4batch.journal.ledger import KeyIndex, Ledger, State
+from gpt4batch.journal.source import Source
+from gpt4batch.lines import rawjson
+from gpt4batch.lines.records import parse_line, render
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -44,8 +44,8 @@ def opened(bench: Bench, source: str = "in.jsonl", *, fix: bool = True) -> Itera
 
 def record(line: dict[str, Any], *texts: str, **more: Any) -> bytes:
     """Return a record as a run appends it."""
-    answers = [jsonl.dumps({"contents": [{"t": text}]}) for text in texts]
-    return render(jsonl.dumps(line), answers, more.get("error"), {"started": 1})
+    answers = [rawjson.dumps({"contents": [{"t": text}]}) for text in texts]
+    return render(rawjson.dumps(line), answers, more.get("error"), {"started": 1})
 
 
 def answered(line: Any) -> list[str]:
@@ -174,7 +174,7 @@ def test_torn_log_is_read_in_every_shape_of_fix(bench: Bench, way: str) -> None:
     else:
         # The log of a run that was killed, on which the run goes on: lines it never reached are
         # not in it, so a whole output comes first.
-        start = b"".join(jsonl.dumps(line) + b"\n" for line in lines)
+        start = b"".join(rawjson.dumps(line) + b"\n" for line in lines)
         name = "log.jsonl" if way == "input" else "out.jsonl"
         (bench.folder / name).write_bytes(start + torn)
         source = name
@@ -212,7 +212,7 @@ def test_half_way_record_is_gone_on_from(bench: Bench) -> None:
         assert journal.state(1) == State.PARTIAL
         line = journal.line(1)
         assert (line.answered, line.done) == (1, False)
-        assert [jsonl.loads(text)["contents"][0]["t"] for text in line.answers()] == ["first"]
+        assert [rawjson.loads(text)["contents"][0]["t"] for text in line.answers()] == ["first"]
 
 
 def test_later_record_of_a_line_counts(bench: Bench) -> None:
@@ -332,11 +332,13 @@ class _Folder:
         return {"id": line_id, "asks": [{"id": "a-1", "content": content}]}
 
     def write(self, *lines: Any) -> None:
-        text = b"".join(jsonl.dumps(line) + b"\n" for line in lines)
+        text = b"".join(rawjson.dumps(line) + b"\n" for line in lines)
         (self.folder / "in.jsonl").write_bytes(text)
 
     def read(self) -> list[Any]:
-        return [jsonl.loads(x) for x in (self.folder / "out.jsonl").read_bytes().split(b"\n")[:-1]]
+        return [
+            rawjson.loads(x) for x in (self.folder / "out.jsonl").read_bytes().split(b"\n")[:-1]
+        ]
 
 
 def _bench(folder: Path) -> Any:
@@ -427,7 +429,7 @@ def test_only_line_of_an_output_behind_a_mark_of_its_encoding_is_not_torn(bench:
     with opened(bench) as journal:
         assert journal.state(0) == State.DONE
         journal.finish()
-    assert answered(jsonl.loads((bench.folder / "out.jsonl").read_bytes().removeprefix(BOM)))
+    assert answered(rawjson.loads((bench.folder / "out.jsonl").read_bytes().removeprefix(BOM)))
 
 
 @pytest.mark.parametrize("out", ["out.jsonl", "other.jsonl"])
@@ -451,7 +453,7 @@ async def test_log_that_holds_every_line_is_no_cause_for_a_warning(
     bench: Bench, service: MockService, caplog: pytest.LogCaptureFixture
 ) -> None:
     lines = [bench.line(number, f"ask {number}") for number in range(3)]
-    texts = [jsonl.dumps(line) for line in lines]
+    texts = [rawjson.dumps(line) for line in lines]
     bench.write(*texts, b"\t \t" + record(lines[1], "one"), name="out.jsonl")
     summary = await bench.run(service.origin, fix=True, input="out.jsonl")
     assert (summary.lines, summary.done_before, summary.done) == (3, 1, 3)
@@ -495,7 +497,7 @@ async def test_foreign_line_in_the_log_costs_no_call(bench: Bench, scripted: Any
 
     async def answer(request: web.BaseRequest) -> web.Response:
         with (bench.folder / "out.jsonl").open("ab") as file:
-            file.write(jsonl.dumps(alien) + b"\n")
+            file.write(rawjson.dumps(alien) + b"\n")
         return web.json_response({"contents": [{"t": "x"}]})
 
     async with scripted(answer) as server:
@@ -524,7 +526,7 @@ async def test_output_that_is_removed_while_the_run_is_on_is_said_to_be_on_stand
         words = "the answers of this run were written to standard error; put them into "
         assert f"{words}{out} before" in result.err
         shown = [text for text in result.err.splitlines() if text.startswith('{"id"')]
-        assert [jsonl.loads(text.encode())["id"] for text in shown] == [0, 1]
+        assert [rawjson.loads(text.encode())["id"] for text in shown] == [0, 1]
         out.write_text("".join(text + "\n" for text in shown))
         again = await bench.run(server.origin, fix=True)
     assert (again.done_before, again.done) == (2, 4)

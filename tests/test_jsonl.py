@@ -4,11 +4,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gpt4batch import jsonl
+from gpt4batch.lines import rawjson
 
 SPACE = st.sampled_from([b"", b" ", b"\t", b"\r\n "])
 ATOMS = st.one_of(
-    st.text().map(jsonl.dumps),
+    st.text().map(rawjson.dumps),
     st.integers().map(lambda number: b"%d" % number),
     st.integers(10**25, 10**40).map(lambda number: b"-%d.%de+7" % (number, number)),
     st.floats(allow_nan=False, allow_infinity=False).map(lambda number: repr(number).encode()),
@@ -33,7 +33,7 @@ def objects(values: st.SearchStrategy[bytes]) -> st.SearchStrategy[bytes]:
         lambda drawn: (
             b"{%s}"
             % (b"," + drawn[1]).join(
-                jsonl.dumps(key) + drawn[1] + b":" + drawn[1] + value for key, value in drawn[0]
+                rawjson.dumps(key) + drawn[1] + b":" + drawn[1] + value for key, value in drawn[0]
             )
         )
     )
@@ -52,27 +52,27 @@ VALUES = st.recursive(ATOMS, lambda values: objects(values) | arrays(values), ma
 def test_members_of_an_object_are_cut_out_as_they_stand(
     pairs: list[tuple[str, bytes]], space: bytes
 ) -> None:
-    texts = [space + jsonl.dumps(name) + space + b":" + value + space for name, value in pairs]
-    assert jsonl.members(space + b"{" + b",".join(texts) + space + b"}" + space) == pairs
+    texts = [space + rawjson.dumps(name) + space + b":" + value + space for name, value in pairs]
+    assert rawjson.members(space + b"{" + b",".join(texts) + space + b"}" + space) == pairs
 
 
 @given(st.lists(VALUES, max_size=6), SPACE)
 def test_elements_of_an_array_are_cut_out_as_they_stand(values: list[bytes], space: bytes) -> None:
     texts = [space + value + space for value in values]
-    assert jsonl.elements(b"[" + b",".join(texts) + space + b"]") == values
+    assert rawjson.elements(b"[" + b",".join(texts) + space + b"]") == values
 
 
 @given(VALUES)
 def test_value_put_into_one_line_is_the_same_value(value: bytes) -> None:
-    line = jsonl.one_line(value)
+    line = rawjson.one_line(value)
     assert not set(b"\r\n") & set(line)
-    assert jsonl.loads(line) == jsonl.loads(value)
+    assert rawjson.loads(line) == rawjson.loads(value)
 
 
 @given(st.text(alphabet=st.characters(exclude_categories=[])))
 def test_text_of_any_code_points_comes_back(text: str) -> None:
-    assert jsonl.loads(jsonl.dumps(text)) == text
-    assert b"\n" not in jsonl.dumps(text)
+    assert rawjson.loads(rawjson.dumps(text)) == text
+    assert b"\n" not in rawjson.dumps(text)
 
 
 @pytest.mark.parametrize(
@@ -90,8 +90,8 @@ def test_text_of_any_code_points_comes_back(text: str) -> None:
     ],
 )
 def test_text_that_is_no_json_is_refused_with_the_reason(raw: bytes, words: str) -> None:
-    with pytest.raises(jsonl.JSONError, match=words):
-        jsonl.loads(raw)
+    with pytest.raises(rawjson.JSONError, match=words):
+        rawjson.loads(raw)
 
 
 @pytest.mark.parametrize(
@@ -108,29 +108,29 @@ def test_text_that_is_no_json_is_refused_with_the_reason(raw: bytes, words: str)
     ],
 )
 def test_a_number_is_the_same_beside_half_an_emoji(number: str) -> None:
-    plain = jsonl.loads(b"[%s]" % number.encode())
-    beside = jsonl.loads(b'[%s,"\\udfff"]' % number.encode())
+    plain = rawjson.loads(b"[%s]" % number.encode())
+    beside = rawjson.loads(b'[%s,"\\udfff"]' % number.encode())
     assert (beside[0], type(beside[0])) == (plain[0], type(plain[0]))
 
 
 @pytest.mark.parametrize("digits", [309, 4300, 100_000])
 def test_a_number_of_any_length_is_json(digits: int) -> None:
-    assert jsonl.loads(b"[%s]" % (b"9" * digits))
+    assert rawjson.loads(b"[%s]" % (b"9" * digits))
 
 
 @pytest.mark.parametrize("digits", [20, 309, 4300, 100_000])
 @pytest.mark.parametrize("sign", [b"", b"-"])
 def test_an_exact_number_of_any_length_is_json(digits: int, sign: bytes) -> None:
-    (found,) = jsonl.exact(b"[%s]" % (sign + b"9" * digits))
+    (found,) = rawjson.exact(b"[%s]" % (sign + b"9" * digits))
     if digits < 4300:
         assert found == int(sign + b"9" * digits)
 
 
 @given(st.integers(), st.floats(allow_nan=False, allow_infinity=False))
 def test_an_exact_number_is_the_number_that_was_written(integer: int, number: float) -> None:
-    assert jsonl.exact(b"[%d,%s]" % (integer, repr(number).encode())) == [integer, number]
+    assert rawjson.exact(b"[%d,%s]" % (integer, repr(number).encode())) == [integer, number]
 
 
 def test_an_exact_text_that_is_nested_too_deeply_is_refused_with_the_reason() -> None:
-    with pytest.raises(jsonl.JSONError, match="nested too deeply"):
-        jsonl.exact(b"[" * 100_000 + b"]" * 100_000)
+    with pytest.raises(rawjson.JSONError, match="nested too deeply"):
+        rawjson.exact(b"[" * 100_000 + b"]" * 100_000)

@@ -19,9 +19,9 @@ if TYPE_CHECKING:
 
     from conftest import Bench
 
-    from gpt4batch.batch import Batch
+    from gpt4batch.batch.progress import Progress
+    from gpt4batch.batch.runner import Batch
     from gpt4batch.mock.server import MockService
-    from gpt4batch.progress import Progress
 
 
 def free_port() -> int:

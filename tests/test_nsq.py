@@ -22,10 +22,10 @@ import trustme
 from aiohttp import web
 from puppets import saying, serving
 
-from gpt4batch.batch import NSQ_PATIENCE
+from gpt4batch.batch.runner import NSQ_PATIENCE
 from gpt4batch.errors import UsageError
-from gpt4batch.nsq import WINDOW, Access, Publisher, message, parse_address
-from gpt4batch.spool import Spool
+from gpt4batch.nsq.link import WINDOW, Access, Publisher, message, parse_address
+from gpt4batch.nsq.spool import Spool
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterator
@@ -301,7 +301,7 @@ async def test_messages_of_a_killed_run_are_sent_by_the_next(nsqd: Nsqd, spool: 
     code = """
 import os, signal, sys, anyio
 from pathlib import Path
-from gpt4batch.nsq import Publisher, message
+from gpt4batch.nsq.link import Publisher, message
 
 async def main():
     async with Publisher([sys.argv[1]], "answers", Path(sys.argv[2])) as publisher:

@@ -7,9 +7,9 @@ import anyio
 import pytest
 from aiohttp import web
 
-from gpt4batch import jsonl
 from gpt4batch.control import Control, Stopped
-from gpt4batch.pacing import Pacer
+from gpt4batch.lines import rawjson
+from gpt4batch.service.pacing import Pacer
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -196,7 +196,7 @@ async def test_5xx_slows_only_its_own_line(bench: Bench, scripted: Any) -> None:
     asked: list[str] = []
 
     async def handler(request: web.BaseRequest) -> web.StreamResponse:
-        asked.append(jsonl.loads(await request.read())["message"])
+        asked.append(rawjson.loads(await request.read())["message"])
         if asked == ["bad"]:
             return web.Response(status=503, headers={"Retry-After": "1"})
         return web.json_response(ANSWER)

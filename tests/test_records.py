@@ -6,9 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gpt4batch import jsonl
 from gpt4batch.errors import ReplyError
-from gpt4batch.records import (
+from gpt4batch.lines import rawjson
+from gpt4batch.lines.records import (
     OWN_KEYS,
     BadLine,
     error_record,
@@ -65,23 +65,23 @@ def test_line_comes_back_with_every_key_in_the_order_of_the_contract(
     items = [*line.items(), *unknown.items()]
     random.shuffle(items)
     given = dict(items)
-    raw = jsonl.dumps(given)
+    raw = rawjson.dumps(given)
     answers = [b'{"a":%d}' % place for place in range(len(line["asks"]))]
     error = {"code": 501, "message": "m"}
-    out = jsonl.loads(render(parse_line(raw).raw, answers, error, {"started": 1}))
+    out = rawjson.loads(render(parse_line(raw).raw, answers, error, {"started": 1}))
     known = [name for name in ("id", "asks") if name in given]
     more = ["extra"] if "extra" in given else []
     names = [name for name in given if name not in OWN_KEYS]
     assert list(out) == [*known, "answers", "iErr", *more, "meta", *names]
     assert {name: out[name] for name in given} == given
-    assert out["answers"] == [jsonl.loads(answer) for answer in answers]
+    assert out["answers"] == [rawjson.loads(answer) for answer in answers]
 
 
 @given(LINES, UNKNOWN)
 def test_output_line_is_an_input_line_with_the_same_key(
     line: dict[str, Any], unknown: dict[str, Any]
 ) -> None:
-    first = parse_line(jsonl.dumps({**unknown, **line}))
+    first = parse_line(rawjson.dumps({**unknown, **line}))
     answers = [b'{"a":1}' for _ in first.asks]
     second = parse_line(render(first.raw, answers))
     assert second.key == first.key
@@ -118,7 +118,7 @@ def test_line_over_several_physical_forms_of_white_space_is_one_line() -> None:
     raw = b'{ "asks" : [ {\t"content":"x"\r} ] , "k" : 1 }'
     out = render(raw, [b'{\n  "contents": [1]\n}'])
     assert b"\n" not in out
-    assert jsonl.loads(out)["answers"] == [{"contents": [1]}]
+    assert rawjson.loads(out)["answers"] == [{"contents": [1]}]
 
 
 def test_failed_line_has_code_and_message_first() -> None:
@@ -133,7 +133,7 @@ def test_failed_line_has_code_and_message_first() -> None:
 
 def test_line_on_success_has_no_error_key() -> None:
     raw = line_of(b'"iErr":{"code":501,"message":"old"},"answers":null,"meta":{"old":1}}')
-    assert list(jsonl.loads(render(raw, [b"{}"]))) == ["asks", "answers"]
+    assert list(rawjson.loads(render(raw, [b"{}"]))) == ["asks", "answers"]
 
 
 @pytest.mark.parametrize(
@@ -192,9 +192,9 @@ def test_single_path_counts_like_a_list_of_one() -> None:
 
 def test_key_depends_on_id_and_asks_alone() -> None:
     base = {"id": 1, "asks": [{"id": "a", "content": "x", "files": ["f"]}]}
-    key = parse_line(jsonl.dumps(base)).key
+    key = parse_line(rawjson.dumps(base)).key
     same = base | {"extra": 1, "model": "m", "iErr": {"code": 1}, "meta": {}, "other": 2}
-    assert parse_line(jsonl.dumps(same)).key == key
+    assert parse_line(rawjson.dumps(same)).key == key
     asks: list[dict[str, Any]] = [
         {"id": "a", "content": "y", "files": ["f"]},
         {"id": "b", "content": "x", "files": ["f"]},
@@ -205,7 +205,7 @@ def test_key_depends_on_id_and_asks_alone() -> None:
     others = [{"id": 1, "asks": [ask]} for ask in asks]
     others += [{"id": "1", "asks": base["asks"]}, {"asks": base["asks"]}]
     others += [{"id": 1, "asks": [*asks[:1], *asks[:1]]}]
-    keys = {parse_line(jsonl.dumps(other)).key for other in others}
+    keys = {parse_line(rawjson.dumps(other)).key for other in others}
     assert len(keys) == len(others)
     assert key not in keys
 

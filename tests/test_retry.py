@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from aiohttp import web
 
-from gpt4batch.retry import backoff, retry_after
+from gpt4batch.service.retry import backoff, retry_after
 
 if TYPE_CHECKING:
     from collections.abc import Callable

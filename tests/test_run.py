@@ -15,8 +15,8 @@ import pytest
 from aiohttp import web
 
 import gpt4batch
-from gpt4batch import jsonl
-from gpt4batch.journal import Journal
+from gpt4batch.journal.journal import Journal
+from gpt4batch.lines import rawjson
 from gpt4batch.mock.assets import asset_bytes
 from gpt4batch.mock.replies import answer_text
 
@@ -60,7 +60,7 @@ async def test_command_lines_of_the_service_run_and_resume(
     bench: Bench, service: MockService
 ) -> None:
     store = bench.folder / "user" / ".gpt4api-sk.pub"
-    store.write_bytes(jsonl.dumps({"access_token": service.token, "expired_at": 9999999999}))
+    store.write_bytes(rawjson.dumps({"access_token": service.token, "expired_at": 9999999999}))
     bench.write(bench.line(1, "one"), bench.line(2, "two [[mock:400*1]]"), name="asks.jsonl")
     base = f"{service.origin}/standard"
     words = ["batchsvc", "-l", f"{base}/uploaded", "-u", f"{base}/all-tools"]
@@ -437,11 +437,11 @@ async def test_kill_in_the_middle_then_fix_does_every_line_once(
 
 
 async def test_standard_input_and_output_are_a_pipe(bench: Bench, service: MockService) -> None:
-    given = b"".join(jsonl.dumps(bench.line(n, f"ask {n}")) + b"\n" for n in range(5))
+    given = b"".join(rawjson.dumps(bench.line(n, f"ask {n}")) + b"\n" for n in range(5))
     words = bench.batchsvc(service.origin, "-i", "-", "-o", "-")
     result = await bench.call(*words, stdin=given)
     assert result.code == 0, result.err
-    lines = [jsonl.loads(text) for text in result.out.encode().splitlines()]
+    lines = [rawjson.loads(text) for text in result.out.encode().splitlines()]
     assert sorted(line["id"] for line in lines) == [0, 1, 2, 3, 4]
     assert all(texts(line) == [answer_text(f"ask {line['id']}")] for line in lines)
     assert bench.names() == []
@@ -453,7 +453,7 @@ async def test_stream_gets_the_lines_that_came_done_too(bench: Bench, service: M
     words = bench.batchsvc(service.origin, "-f", "-i", "out.jsonl", "-o", "-")
     result = await bench.call(*words)
     assert result.code == 0, result.err
-    lines = [jsonl.loads(text) for text in result.out.encode().splitlines()]
+    lines = [rawjson.loads(text) for text in result.out.encode().splitlines()]
     assert [texts(line) for line in lines] == [[answer_text(f"ask {n}")] for n in range(3)]
     assert service.stats.answered_twice == 0
 
@@ -531,7 +531,7 @@ async def test_summary_holds_the_totals_as_json(bench: Bench, service: MockServi
     words = bench.batchsvc(service.origin, "--summary", "totals.json", "--quiet")
     result = await bench.call(*words)
     assert (result.code, result.out) == (1, "")
-    totals = jsonl.loads((bench.folder / "totals.json").read_bytes())
+    totals = rawjson.loads((bench.folder / "totals.json").read_bytes())
     wanted = {"lines": 2, "done": 1, "failed": 1, "not_run": 0, "chats": 2, "exit_code": 1}
     assert {name: totals[name] for name in wanted} == wanted
     assert totals["failures"][0]["code"] == 404
@@ -543,7 +543,7 @@ async def test_log_as_json_is_json_line_by_line(bench: Bench, service: MockServi
     bench.write(bench.line(1, "old"), name="out.jsonl")
     words = bench.batchsvc(service.origin, "--log-format", "json", "--quiet")
     result = await bench.call(*words)
-    entries = [jsonl.loads(text) for text in result.err.encode().splitlines()]
+    entries = [rawjson.loads(text) for text in result.err.encode().splitlines()]
     assert len(entries) == 2
     assert all(entry["level"] and entry["time"] and entry["message"] for entry in entries)
     assert result.out == ""
@@ -614,7 +614,7 @@ async def test_full_disk_stops_the_run_and_saves_the_answers_on_standard_error(
     words = bench.batchsvc(service.origin, "-g", "3", "-f", "-o", "/dev/full")
     result = await bench.call(*words)
     assert result.code == 4, result.err
-    saved = [jsonl.loads(text) for text in result.err.encode().splitlines() if text[:1] == b"{"]
+    saved = [rawjson.loads(text) for text in result.err.encode().splitlines() if text[:1] == b"{"]
     assert len(saved) == service.stats.chats_answered
     assert all(texts(line) == [answer_text(f"ask {line['id']}")] for line in saved)
     assert service.stats.arrivals <= 6
@@ -634,7 +634,7 @@ async def test_output_folder_gone_stops_the_run_and_saves_the_answers_on_standar
             (bench.folder / "res").rmdir()
             result = await running.end()
     assert result.code == 4, result.err
-    saved = [jsonl.loads(text) for text in result.err.encode().splitlines() if text[:1] == b"{"]
+    saved = [rawjson.loads(text) for text in result.err.encode().splitlines() if text[:1] == b"{"]
     assert sorted(line["id"] for line in saved if line["answers"]) == [0, 1, 2, 3, 4, 5]
     assert service.stats.arrivals == 6
     assert "Traceback" not in result.err
@@ -737,7 +737,7 @@ async def test_reader_of_standard_output_that_leaves_stops_the_run_and_loses_no_
                 process.kill()
             await process.aclose()
     saved = [text for text in err.splitlines() if text[:1] == b"{"]
-    answers = [jsonl.loads(text) for text in [*first.splitlines(), *saved]]
+    answers = [rawjson.loads(text) for text in [*first.splitlines(), *saved]]
     assert code == 4, err
     assert b"Traceback" not in err
     assert len({line["id"] for line in answers}) >= service.stats.chats_answered - 2
@@ -789,7 +789,7 @@ def choosy(asked: list[Any]) -> Any:
     """Refuse the model `wrong`, and the second ask of everybody who does not ask for `right`."""
 
     async def answer(request: web.BaseRequest) -> web.StreamResponse:
-        body = jsonl.loads(await request.read())
+        body = rawjson.loads(await request.read())
         model = body["model"]
         if model == "wrong" or (body["message"] == "two" and model != "right"):
             return web.json_response({"error": "no such model"}, status=422)
@@ -819,9 +819,9 @@ async def test_what_is_edited_in_the_input_counts_for_every_line_that_is_not_don
         asked.clear()
         more = b',"big":123456789012345678901234567890,"model":"right","gizmo_id":"g"}'
         del failed["model"]
-        edited = [jsonl.dumps(line)[:-1] + more for line in (done, failed)]
+        edited = [rawjson.dumps(line)[:-1] + more for line in (done, failed)]
         half["model"] = "right"
-        edited += [jsonl.dumps(half | {"key": "new"}), jsonl.dumps(new)]
+        edited += [rawjson.dumps(half | {"key": "new"}), rawjson.dumps(new)]
         bench.write(*edited)
         second = await bench.run(server.origin, goroutine=1, retries=0, fix=True)
     assert (second.done_before, second.done, second.chats) == (1, 4, 3)

@@ -20,9 +20,9 @@ from conftest import COMMAND
 from puppets import ask, read, reply_of, saying, serving, settings, write
 
 import gpt4batch
-from gpt4batch import jsonl
 from gpt4batch.errors import DownloadError
-from gpt4batch.transport import AiohttpTransport, is_private
+from gpt4batch.lines import rawjson
+from gpt4batch.service.transport import AiohttpTransport, is_private
 
 if TYPE_CHECKING:
     import socket
@@ -72,7 +72,7 @@ async def test_a_failing_run_leaves_no_secret_anywhere(bench: Bench, form: str, 
     secrets = bench.folder.parent / f"{bench.folder.name}-secrets"
     secrets.mkdir()
     (secrets / "token").write_text(SECRET)
-    stored = jsonl.dumps({"access_token": SECRET, "expired_at": 4000000000, "username": "u"})
+    stored = rawjson.dumps({"access_token": SECRET, "expired_at": 4000000000, "username": "u"})
     (secrets / ".gpt4api-sk.pub").write_bytes(stored)
     env = {"HOME": str(secrets), "GPT4BATCH_EMAIL": "e@example.test"}
     env |= {"GPT4BATCH_PASSWORD": PASSWORD}
@@ -159,7 +159,7 @@ async def test_the_process_shows_no_token_and_dumps_no_core(bench: Bench) -> Non
 
 async def test_credentials_that_others_can_read_are_closed_with_a_warning(bench: Bench) -> None:
     path = Path(os.environ["HOME"]) / ".gpt4api-sk.pub"
-    path.write_bytes(jsonl.dumps({"access_token": SECRET}))
+    path.write_bytes(rawjson.dumps({"access_token": SECRET}))
     path.chmod(0o644)
     write(bench.folder / "in.jsonl", ask())
     async with serving(saying()) as origin:
@@ -440,11 +440,11 @@ RAW = [b"\x1b]0;owned", b"\x1b[2J", "\u009b".encode(), "\u202e".encode(), b"\x07
 
 
 async def steering(request: BaseRequest) -> web.StreamResponse:
-    body = jsonl.loads(await request.read())
+    body = rawjson.loads(await request.read())
     if "fine" in body["message"]:
         return web.json_response(reply_of(downloads=[f"javascript:{EVIL}"]))
     reason = {"error": {"message": EVIL}}
-    return web.Response(status=422, body=jsonl.dumps(reason), content_type="application/json")
+    return web.Response(status=422, body=rawjson.dumps(reason), content_type="application/json")
 
 
 @pytest.mark.parametrize("form", ["text", "json"])
@@ -501,7 +501,7 @@ async def test_saved_answers_cannot_steer_the_terminal(bench: Bench) -> None:
     async def answer(request: BaseRequest) -> web.StreamResponse:
         await request.read()
         shutil.rmtree(folder)
-        return web.Response(body=jsonl.dumps(reply_of(text=EVIL)))
+        return web.Response(body=rawjson.dumps(reply_of(text=EVIL)))
 
     async with serving(answer) as origin:
         done = await bench.call(
@@ -510,6 +510,6 @@ async def test_saved_answers_cannot_steer_the_terminal(bench: Bench) -> None:
         )  # fmt: skip
     assert done.code == 4
     saved = next(line for line in done.err.splitlines() if line.startswith('{"asks"'))
-    assert jsonl.loads(saved.encode())["answers"][0]["text"] == EVIL
+    assert rawjson.loads(saved.encode())["answers"][0]["text"] == EVIL
     for raw in RAW:
         assert raw not in done.err.encode()

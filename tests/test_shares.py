@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gpt4batch.shares import AHEAD, Clock, Slots, Wheel, tolerance
+from gpt4batch.fleet.slots import AHEAD, Clock, Slots, Wheel, tolerance
 
 NAMES = ("a", "b", "c", "d")
 weights = st.dictionaries(st.sampled_from(NAMES), st.floats(0.1, 100), max_size=4)

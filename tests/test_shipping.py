@@ -18,7 +18,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from gpt4batch import jsonl
+from gpt4batch.lines import rawjson
 from gpt4batch.settings import VERSION
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -59,7 +59,7 @@ def try_out(*command: object, folder: Path) -> None:
     assert run(*command, "--version", cwd=folder) == f"gpt4batch {VERSION}\n"
     said = run(*command, "batchsvc", "--mock", "-q=20", "-d=files", cwd=folder)
     assert "3/3 lines done" in said
-    lines = [jsonl.loads(line) for line in (folder / "out.jsonl").read_bytes().splitlines()]
+    lines = [rawjson.loads(line) for line in (folder / "out.jsonl").read_bytes().splitlines()]
     assert [line["id"] for line in lines] == ["q-1", "q-2", "q-3"]
 
 
@@ -128,7 +128,7 @@ def test_container_runs_as_a_user_without_rights() -> None:
     (user,) = (words for step, words in steps if step == "USER")
     assert int(user) > 0
     (entry,) = (words for step, words in steps if step == "ENTRYPOINT")
-    assert jsonl.loads(entry.encode()) == ["gpt4batch"]
+    assert rawjson.loads(entry.encode()) == ["gpt4batch"]
 
 
 def test_container_leaves_out_what_was_built_and_run() -> None:

@@ -6,16 +6,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gpt4batch import jsonl
-from gpt4batch.source import Source
+from gpt4batch.journal.source import Source
+from gpt4batch.lines import rawjson
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from conftest import Bench
 
+    from gpt4batch.lines.records import Line
     from gpt4batch.mock.server import MockService
-    from gpt4batch.records import Line
 
 GOOD = b'{"id":%d,"asks":[{"content":"a"}]}'
 BAD = [
@@ -67,7 +67,7 @@ def test_only_a_newline_byte_ends_a_line(texts: list[str]) -> None:
 
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "in.jsonl"
-        raw = [jsonl.dumps({"asks": [{"content": text}]}) for text in texts]
+        raw = [rawjson.dumps({"asks": [{"content": text}]}) for text in texts]
         path.write_bytes(b"\n".join(raw))
         source, lines = scan(path)
         source.close()

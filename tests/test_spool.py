@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gpt4batch.errors import UsageError
-from gpt4batch.spool import COMPACT, MIB, Spool
+from gpt4batch.nsq.spool import COMPACT, MIB, Spool
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -115,7 +115,7 @@ def test_full_disk_refuses_and_keeps_what_is_there(tmp_path: Path) -> None:
     code = """
 import resource, signal, sys
 from pathlib import Path
-from gpt4batch.spool import Spool
+from gpt4batch.nsq.spool import Spool
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))
 spool = Spool(Path(sys.argv[1]))

@@ -11,7 +11,7 @@ import anyio
 import pytest
 from conftest import COMMAND
 
-from gpt4batch import jsonl
+from gpt4batch.lines import rawjson
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -161,4 +161,4 @@ async def test_signal_after_the_last_line_takes_nothing_from_the_end(
     os.close(pipe)
     assert result.code == 0, result.err
     assert "1/1 lines done" in result.err
-    assert jsonl.loads(found[filled:])["stopped"] == ""
+    assert rawjson.loads(found[filled:])["stopped"] == ""

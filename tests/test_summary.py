@@ -10,15 +10,15 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from gpt4batch import jsonl
-from gpt4batch.check import Plan, Report
+from gpt4batch.batch.histogram import Histogram
+from gpt4batch.batch.preflight import Plan, Report
+from gpt4batch.batch.progress import GROUPS, OTHER, Progress
+from gpt4batch.batch.summary import Summary
 from gpt4batch.cli.next_command import next_command
 from gpt4batch.errors import AttachmentError, RejectedError
-from gpt4batch.histogram import Histogram
-from gpt4batch.progress import GROUPS, OTHER, Progress
-from gpt4batch.records import calls_noted
+from gpt4batch.lines import rawjson
+from gpt4batch.lines.records import calls_noted
 from gpt4batch.settings import Settings
-from gpt4batch.summary import Summary
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -60,7 +60,7 @@ async def test_file_holds_every_key(bench: Bench) -> None:
     bench.write(bench.line(1, "hello"))
     result = await bench.call("batchsvc", "--mock", "-q=0", "-i=in.jsonl", "--summary=sum.json")
     assert result.code == 0, result.err
-    record = jsonl.loads((bench.folder / "sum.json").read_bytes())
+    record = rawjson.loads((bench.folder / "sum.json").read_bytes())
     assert list(record) == [field.name for field in fields(Summary)]
     assert record["chats"] == record["done"] == record["lines"] == 1
     assert record["next"] == ""
@@ -85,7 +85,7 @@ async def test_chats_without_a_reply_are_counted_and_shown(
     words = bench.batchsvc(service.origin, "--summary", "sum.json")
     result = await bench.call(*words)
     assert result.code == 0
-    assert jsonl.loads((bench.folder / "sum.json").read_bytes())["unanswered"] == 2
+    assert rawjson.loads((bench.folder / "sum.json").read_bytes())["unanswered"] == 2
     assert "2 chats without a reply, which may be paid for" in result.err
 
 
@@ -106,7 +106,7 @@ async def test_chats_given_up_are_counted_as_unanswered(
         running.process.send_signal(signal.SIGINT)
         result = await running.end()
     assert result.code == 130, result.err
-    assert jsonl.loads((bench.folder / "sum.json").read_bytes())["unanswered"] == 2
+    assert rawjson.loads((bench.folder / "sum.json").read_bytes())["unanswered"] == 2
 
 
 async def test_chats_in_flight_at_a_kill_are_counted_and_shown(
@@ -123,7 +123,7 @@ async def test_chats_in_flight_at_a_kill_are_counted_and_shown(
     assert "out.jsonl.inflight" in bench.names()
     result = await bench.call(*bench.batchsvc(service.origin, "-f", "--summary", "sum.json"))
     assert result.code == 0, result.err
-    assert jsonl.loads((bench.folder / "sum.json").read_bytes())["killed_in_flight"] == 2
+    assert rawjson.loads((bench.folder / "sum.json").read_bytes())["killed_in_flight"] == 2
     assert (
         "chats in flight when the last run was killed: 2 at most; they may be paid for"
         in result.err
@@ -159,7 +159,7 @@ async def test_calls_of_answers_without_meta_count_once(bench: Bench, service: M
 
 def test_calls_are_read_from_the_line_itself_only() -> None:
     hostile = {"id": 1, "asks": [{"content": ',"meta":{"started":1,"calls":99'}]}
-    line = jsonl.dumps(hostile | {"answers": [{"meta": {"started": 1, "calls": 99}}]})
+    line = rawjson.dumps(hostile | {"answers": [{"meta": {"started": 1, "calls": 99}}]})
     record = line[:-1] + b',"meta":{"started":"x","calls":2,"asks":[{"attempts":7}]}}'
     assert calls_noted(record) == 2
 
@@ -213,7 +213,9 @@ async def test_next_command_goes_on(bench: Bench, service: MockService) -> None:
     bench.write(bench.line(1, "a [[mock:400*1]]"))
     words = bench.batchsvc(service.origin, "-o", "my out.jsonl", "--quiet", "--summary", "s.json")
     assert (await bench.call(*words)).code == 1
-    command, _, rest = jsonl.loads((bench.folder / "s.json").read_bytes())["next"].partition("   ")
+    command, _, rest = rawjson.loads((bench.folder / "s.json").read_bytes())["next"].partition(
+        "   "
+    )
     assert rest == "(and --token as before)"
     again = [*shlex.split(command)[1:], "--token", service.token]
     result = await bench.call(*again)

@@ -6,7 +6,7 @@ import httpx
 import pytest
 from aiohttp import web
 
-from gpt4batch import jsonl
+from gpt4batch.lines import rawjson
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -44,7 +44,7 @@ async def test_refused_token_is_renewed_once_for_all_workers_and_stored(
         refused = service.stats.calls["/standard/all-tools", 401]
     assert 1 <= refused <= 20
     store = bench.folder / "user" / ".gpt4api-sk.pub"
-    token = jsonl.loads(store.read_bytes())["access_token"]
+    token = rawjson.loads(store.read_bytes())["access_token"]
     assert token.startswith("mock-")
     assert store.stat().st_mode & 0o777 == 0o600
     for text in (token, "expired-token", PASSWORD):

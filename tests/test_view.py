@@ -22,9 +22,9 @@ import anyio
 import httpx
 import pytest
 
-from gpt4batch import jsonl
 from gpt4batch.errors import UsageError
-from gpt4batch.records import LOG_MARK
+from gpt4batch.lines import rawjson
+from gpt4batch.lines.records import LOG_MARK
 from gpt4batch.view import report
 from gpt4batch.view.figures import MOST_BUCKETS, Latency, Timeline
 from gpt4batch.view.files import Folders
@@ -63,14 +63,14 @@ def timed(record: dict[str, Any], *seconds: float) -> dict[str, Any]:
 
 
 def written(path: Path, records: Iterable[Any], mark: bytes = b"") -> Path:
-    texts = (item if isinstance(item, bytes) else jsonl.dumps(item) for item in records)
+    texts = (item if isinstance(item, bytes) else rawjson.dumps(item) for item in records)
     path.write_bytes(b"".join(mark + text + b"\n" for text in texts))
     return path
 
 
 def append(path: Path, *records: Any) -> None:
     with path.open("ab") as file:
-        file.writelines(LOG_MARK + jsonl.dumps(record) + b"\n" for record in records)
+        file.writelines(LOG_MARK + rawjson.dumps(record) + b"\n" for record in records)
 
 
 def append_bytes(path: Path, data: bytes) -> None:
@@ -283,7 +283,7 @@ async def test_page_serves_nothing_beside_itself(tmp_path: Path) -> None:
     ],
 )
 def test_state_of_a_line(record: dict[str, Any], state: State) -> None:
-    assert examine(jsonl.dumps(record)).state == state
+    assert examine(rawjson.dumps(record)).state == state
 
 
 @pytest.mark.parametrize("raw", [b"[1]", b'{"id":', b"\xff\xfe", b'"x"', b"[" * 5000])
@@ -312,7 +312,7 @@ def test_equal_lines_have_one_key_whichever_way_attachments_are_written() -> Non
     one = {"id": "a", "asks": [{"id": 1, "content": "x", "image": "p.png"}], "extra": 1}
     other = {"id": "a", "asks": [{"content": "x", "images": ["p.png"], "files": None, "id": 1}]}
     third = {"id": "a", "asks": [{"content": "y", "images": ["p.png"], "id": 1}]}
-    keys = [examine(jsonl.dumps(item)).key for item in (one, other, third)]
+    keys = [examine(rawjson.dumps(item)).key for item in (one, other, third)]
     assert keys[0] == keys[1] != keys[2]
 
 
@@ -386,7 +386,7 @@ async def test_conversation_holds_asks_answers_tools_and_files(tmp_path: Path) -
         assert turn["answer"]["downloads"][0]["kind"] == "picture"
         assert turn["seconds"] == 3.5
         raw = await page.json("raw", run=0, row=0)
-        assert jsonl.loads(raw["text"].encode())["id"] == "a"
+        assert rawjson.loads(raw["text"].encode())["id"] == "a"
 
 
 async def test_unknown_shape_of_a_reply_is_shown_as_json(tmp_path: Path) -> None:
@@ -461,8 +461,8 @@ async def test_text_is_found_as_it_is_shown(tmp_path: Path, text: str, names: li
             "answers": [reply(answer)],
         }
 
-    escaped = jsonl.dumps(plain("d", "PIC")).replace(b"PIC", rb"\u56fe\u7247")
-    slashed = jsonl.dumps(plain("e", "TEXT")).replace(b"TEXT", rb"a\/b \u003cc\u003e \u0026 d")
+    escaped = rawjson.dumps(plain("d", "PIC")).replace(b"PIC", rb"\u56fe\u7247")
+    slashed = rawjson.dumps(plain("e", "TEXT")).replace(b"TEXT", rb"a\/b \u003cc\u003e \u0026 d")
     records = [
         plain("a", "well Hello there"),
         plain("b", 'say "hi" \\'),
@@ -528,7 +528,7 @@ def test_equal_lines_of_an_ordered_file_stay_lines_of_their_own(tmp_path: Path) 
 def test_torn_last_line_is_left_until_it_is_whole(tmp_path: Path) -> None:
     path = written(tmp_path / "out.jsonl", [line("a", "yes")])
     output = indexed(path)
-    record = LOG_MARK + jsonl.dumps(line("b", "yes")) + b"\n"
+    record = LOG_MARK + rawjson.dumps(line("b", "yes")) + b"\n"
     append_bytes(path, record[:30])
     output.follow()
     output.follow()
@@ -541,12 +541,12 @@ def test_torn_last_line_is_left_until_it_is_whole(tmp_path: Path) -> None:
 
 def test_last_line_without_an_end_counts_once_it_no_longer_grows(tmp_path: Path) -> None:
     path = written(tmp_path / "out.jsonl", [line("a", "yes")])
-    append_bytes(path, jsonl.dumps(line("b", "yes")))
+    append_bytes(path, rawjson.dumps(line("b", "yes")))
     output = Output(path)
     output.follow()
     output.follow()
     assert ids(output.index) == ["a", "b"]
-    append_bytes(path, b"\n" + jsonl.dumps(line("c", "yes")) + b"\n")
+    append_bytes(path, b"\n" + rawjson.dumps(line("c", "yes")) + b"\n")
     output.follow()
     assert ids(output.index) == ["a", "b", "c"]
     output.close()
@@ -654,7 +654,7 @@ def test_run_of_batchsvc_is_followed_line_by_line(tmp_path: Path) -> None:
 
 
 async def test_failed_lines_are_saved_as_they_are(tmp_path: Path) -> None:
-    failed = jsonl.dumps(line("b", iErr=FAILED))
+    failed = rawjson.dumps(line("b", iErr=FAILED))
     path = written(tmp_path / "out.jsonl", [line("a", "yes"), failed], mark=LOG_MARK)
     async with site(path) as page:
         answer = await page.get("api/save", run=0, state="failed")
@@ -788,7 +788,7 @@ def test_report_is_one_file_within_its_size_and_says_what_is_left_out(tmp_path: 
     output.close()
     page = (tmp_path / "r.html").read_bytes()
     assert len(page) <= size
-    data = jsonl.loads(re.search(rb'id="report-data">(.*?)</script>', page)[1])  # type: ignore[index]
+    data = rawjson.loads(re.search(rb'id="report-data">(.*?)</script>', page)[1])  # type: ignore[index]
     facts = data["report"]
     assert (facts["lines"], facts["failed"], facts["failed_shown"]) == (2000, 200, len([
         entry for entry in data["runs"][0]["lines"] if entry["summary"]["state"] == State.FAILED

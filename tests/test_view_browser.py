@@ -17,8 +17,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from gpt4batch import jsonl
-from gpt4batch.records import LOG_MARK
+from gpt4batch.lines import rawjson
+from gpt4batch.lines.records import LOG_MARK
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -120,7 +120,7 @@ def picture(path: Path, width: int = 60, height: int = 40) -> None:
 
 
 def write(path: Path, records: Iterable[Any], mark: bytes = b"") -> Path:
-    path.write_bytes(b"".join(mark + jsonl.dumps(record) + b"\n" for record in records))
+    path.write_bytes(b"".join(mark + rawjson.dumps(record) + b"\n" for record in records))
     return path
 
 
@@ -303,7 +303,7 @@ def test_failures_lead_to_their_lines(look: Callable[..., Page], site: Site) -> 
 def test_failed_lines_and_results_are_saved(look: Callable[..., Page], site: Site) -> None:
     page = look(at(site, "overview"))
     failed = saved(page, page.get_by_role("link", name="Failed lines as JSONL").click)
-    assert [jsonl.loads(text)["iErr"]["code"] for text in failed.splitlines()] == [429, 404] * 6
+    assert [rawjson.loads(text)["iErr"]["code"] for text in failed.splitlines()] == [429, 404] * 6
     table = saved(page, page.get_by_role("link", name="Results as CSV").click)
     assert table.count(b"\r\n") == 1 + 120 + 12
     page.goto(at(site, "lines?q=Question+11"))
@@ -493,7 +493,7 @@ def test_running_batch_grows_on_the_page_and_keeps_the_open_line(
     page = look(at(site, "lines?row=0"))
     expect(page.locator(".said")).to_contain_text("the second")
     with out.open("ab") as file:
-        file.write(LOG_MARK + jsonl.dumps(line(1, "the first")) + b"\n")
+        file.write(LOG_MARK + rawjson.dumps(line(1, "the first")) + b"\n")
     expect(page.locator(".status")).to_have_text("2 lines")
     page.keyboard.press("o")
     expect(page.locator(".run-status")).to_contain_text("Running")

@@ -15,7 +15,7 @@ from gpt4batch.settings import AuthSettings
 if TYPE_CHECKING:
     import ssl
 
-    from gpt4batch.credentials import Credentials
+    from gpt4batch.service.credentials import Credentials
 
 SETTINGS = AuthSettings
 HELP = (
@@ -40,8 +40,8 @@ def action(settings: AuthSettings) -> None:
 
 def _network(settings: AuthSettings) -> ssl.SSLContext | None:
     """Return the certificates to trust; refuse those, or a proxy, that cannot be used."""
-    from gpt4batch.check import authorities
-    from gpt4batch.transport import proxy_of
+    from gpt4batch.service.certificates import authorities
+    from gpt4batch.service.transport import proxy_of
 
     proxy_of(settings.url, settings.proxy)
     return authorities() if settings.url.lower().startswith("https") else None
@@ -50,8 +50,8 @@ def _network(settings: AuthSettings) -> ssl.SSLContext | None:
 async def _fetch(
     settings: AuthSettings, email: str, password: str, verify: ssl.SSLContext | None
 ) -> Credentials:
-    from gpt4batch.client import fetch_token
-    from gpt4batch.transport import AiohttpTransport
+    from gpt4batch.service.client import fetch_token
+    from gpt4batch.service.transport import AiohttpTransport
 
     async with AiohttpTransport(proxy=settings.proxy, verify=verify) as transport:
         return await fetch_token(transport, settings.url, email, password, settings.ttl)
@@ -63,7 +63,7 @@ def _stored(found: Credentials, url: str) -> tuple[str, str]:
     Raises:
         UsageError: A batch would refuse it, or it cannot be stored.
     """
-    from gpt4batch import credentials
+    from gpt4batch.service import credentials
 
     credentials.clean(found.access_token, f"that {url} gave")
     until = credentials.shown(found.expires) if found.expires else ""

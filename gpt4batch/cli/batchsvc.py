@@ -17,11 +17,11 @@ if TYPE_CHECKING:
 
     from rich.console import Console
 
-    from gpt4batch.batch import Batch
+    from gpt4batch.batch.progress import Progress
+    from gpt4batch.batch.runner import Batch
+    from gpt4batch.batch.summary import Summary
     from gpt4batch.cli.metrics import Metrics
     from gpt4batch.mock.settings import MockSettings
-    from gpt4batch.progress import Progress
-    from gpt4batch.summary import Summary
 
     Show = Callable[[Progress, Batch], Coroutine[Any, Any, None]]
 
@@ -37,7 +37,7 @@ def action(settings: Settings) -> None:
     """Run the batch, say what came of it and exit with its code."""
     import anyio
 
-    from gpt4batch.check import refuse_shared_files
+    from gpt4batch.batch.preflight import refuse_shared_files
     from gpt4batch.cli import display, logs
     from gpt4batch.cli.farewell import farewell
 
@@ -63,11 +63,11 @@ def action(settings: Settings) -> None:
 async def _run(settings: Settings, console: Console | None, leave: _Leave) -> Summary:
     from contextlib import AsyncExitStack
 
-    from gpt4batch.batch import run
+    from gpt4batch.batch.runner import run
+    from gpt4batch.batch.summary import check_path, save
     from gpt4batch.cli.display import Display
     from gpt4batch.cli.next_command import next_command
-    from gpt4batch.source import STDIN
-    from gpt4batch.summary import check_path, save
+    from gpt4batch.journal.source import STDIN
 
     given = settings
     if settings.summary:

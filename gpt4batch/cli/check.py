@@ -13,7 +13,7 @@ from gpt4batch.errors import UsageError
 from gpt4batch.settings import LOGGING, Settings, flag
 
 if TYPE_CHECKING:
-    from gpt4batch.check import Finding, Plan, Report
+    from gpt4batch.batch.preflight import Finding, Plan, Report
 
 HELP = (
     "Check a batch before it is paid for, and say what it will cost; writes and calls nothing.",
@@ -50,14 +50,14 @@ def action(settings: CheckSettings) -> None:
     """Check what a run with these flags would need and do; exit as the run would."""
     import logging
 
-    from gpt4batch import jsonl
     from gpt4batch.cli.logs import printable
+    from gpt4batch.lines import rawjson
 
     logging.getLogger("gpt4batch").addHandler(logging.NullHandler())
     report = _report(settings)
     report.findings = [replace(item, message=named(item.message)) for item in report.findings]
     if settings.json:
-        typer.echo(jsonl.pretty(asdict(report)).decode())
+        typer.echo(rawjson.pretty(asdict(report)).decode())
     else:
         typer.echo(printable("\n".join(words(report, settings))))
     sys.exit(report.exit_code)
@@ -66,7 +66,7 @@ def action(settings: CheckSettings) -> None:
 def _report(settings: CheckSettings) -> Report:
     import anyio
 
-    from gpt4batch.check import Report, check
+    from gpt4batch.batch.preflight import Report, check
     from gpt4batch.cli.metrics import served
 
     if settings.refusal is not None:

@@ -20,9 +20,9 @@ from gpt4batch.cli.units import duration, per_second, rate, rough
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from gpt4batch.batch import Batch
-    from gpt4batch.fleet import Fleet
-    from gpt4batch.progress import Progress
+    from gpt4batch.batch.progress import Progress
+    from gpt4batch.batch.runner import Batch
+    from gpt4batch.fleet.coordinator import Fleet
 
 LONG_CALL = 10.0
 """Seconds after which the oldest call in flight is worth a word."""

@@ -9,7 +9,7 @@ from gpt4batch.cli.logs import printable
 from gpt4batch.cli.units import counted, duration, size
 
 if TYPE_CHECKING:
-    from gpt4batch.summary import Summary
+    from gpt4batch.batch.summary import Summary
 
 SHOWN_GROUPS = 10
 

@@ -41,7 +41,7 @@ class JsonFormatter(logging.Formatter):
 
     def format(self, record: logging.LogRecord) -> str:
         """Return the line of a record."""
-        from gpt4batch import jsonl
+        from gpt4batch.lines import rawjson
 
         entry: dict[str, Any] = {
             "time": datetime.fromtimestamp(record.created, UTC),
@@ -52,7 +52,7 @@ class JsonFormatter(logging.Formatter):
         entry |= getattr(record, "call", {})
         if record.exc_info:
             entry["traceback"] = self.formatException(record.exc_info)
-        return jsonl.escaped_controls(jsonl.dumps(entry)).decode()
+        return rawjson.escaped_controls(rawjson.dumps(entry)).decode()
 
 
 class FileHandler(logging.FileHandler):

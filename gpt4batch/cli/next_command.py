@@ -8,8 +8,8 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from gpt4batch.cli.flags import environment_name, say
+from gpt4batch.journal.source import STDIN
 from gpt4batch.settings import LOGGING, Flag, Settings, flags_of
-from gpt4batch.source import STDIN
 
 ADDRESSES = ("url", "upload_url", "proxy")
 

@@ -19,7 +19,7 @@ from gpt4batch.cli.display import BAD, GOOD, View
 if TYPE_CHECKING:
     from rich.console import Console, ConsoleRenderable, RenderableType
 
-    from gpt4batch.progress import Progress
+    from gpt4batch.batch.progress import Progress
 
 REFRESH = 0.25
 WIDEST = 100

@@ -19,7 +19,7 @@ def action(settings: WorkerSettings) -> None:
     import anyio
 
     from gpt4batch.cli import logs
-    from gpt4batch.worker import Worker
+    from gpt4batch.fleet.worker import Worker
 
     with ExitStack() as stack:
         handler = logs.set_up(settings.log_level, settings.log_format, settings.log_file, None)

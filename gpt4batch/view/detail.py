@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Any
 
-from gpt4batch import jsonl
+from gpt4batch.lines import rawjson
 from gpt4batch.view.record import (
     answer_text,
     attached,
@@ -190,7 +190,7 @@ def more_of(record: dict[str, Any], budget: Budget) -> dict[str, Any] | None:
 
 def pretty(value: Any) -> str:
     """Return a value as indented JSON."""
-    return jsonl.pretty(value).decode().rstrip()
+    return rawjson.pretty(value).decode().rstrip()
 
 
 def raw(index: Index, row: int) -> dict[str, Any]:
@@ -200,7 +200,7 @@ def raw(index: Index, row: int) -> dict[str, Any]:
     """
     line = index.read(row).strip()
     record = parse(line) if len(line) <= 8 * LONGEST_RAW else None
-    is_same = record is not None and jsonl.dumps(record) == line
+    is_same = record is not None and rawjson.dumps(record) == line
     text = pretty(record) if is_same else line[: 4 * LONGEST_RAW].decode(errors="replace")
     return {"text": text[:LONGEST_RAW], "length": len(text) if is_same else len(line)}
 

@@ -7,9 +7,9 @@ from datetime import datetime
 from enum import IntEnum
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from gpt4batch import jsonl
 from gpt4batch.errors import NOT_READY
-from gpt4batch.records import BOM
+from gpt4batch.lines import rawjson
+from gpt4batch.lines.records import BOM
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -67,8 +67,8 @@ def parse(line: bytes) -> dict[str, Any] | None:
     if b"\\ud" in line or b"\\uD" in line:
         line = _LONE_SURROGATE.sub(rb"\1\\ufffd", line)
     try:
-        value = jsonl.loads(line)
-    except jsonl.JSONError:
+        value = rawjson.loads(line)
+    except rawjson.JSONError:
         return None
     return value if isinstance(value, dict) else None
 
@@ -106,7 +106,7 @@ def text_of(value: Any) -> str:
     """Return a text as it is, anything else as JSON, nothing for null."""
     if isinstance(value, str):
         return value
-    return "" if value is None else jsonl.dumps(value).decode()
+    return "" if value is None else rawjson.dumps(value).decode()
 
 
 def key_of(name: Any, asks: list[Any]) -> int:
@@ -114,7 +114,7 @@ def key_of(name: Any, asks: list[Any]) -> int:
     parts = [
         [mapped(ask).get("id"), mapped(ask).get("content"), *attached(mapped(ask))] for ask in asks
     ]
-    return hash(jsonl.dumps([name, parts])) & _KEY_BITS
+    return hash(rawjson.dumps([name, parts])) & _KEY_BITS
 
 
 def attached(ask: dict[str, Any]) -> tuple[list[Any], list[Any]]:

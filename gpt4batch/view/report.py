@@ -11,8 +11,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from gpt4batch import jsonl
 from gpt4batch.errors import OutputError, UsageError
+from gpt4batch.lines import rawjson
 from gpt4batch.view import detail
 from gpt4batch.view.files import head_of, picture_type
 from gpt4batch.view.index import same_file
@@ -199,7 +199,7 @@ def add_pictures(part: Part, index: Index, folders: Folders, row: int) -> None:
 
 def embedded(value: Any) -> str:
     """Return a value as JSON that can stand inside a script element."""
-    return jsonl.dumps(value).decode().replace("<", "\\u003c")
+    return rawjson.dumps(value).decode().replace("<", "\\u003c")
 
 
 def page(data: dict[str, Any], name: str) -> str:

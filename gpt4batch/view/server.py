@@ -16,8 +16,8 @@ import anyio
 from aiohttp import web
 from anyio.to_thread import run_sync
 
-from gpt4batch import jsonl
 from gpt4batch.errors import UsageError
+from gpt4batch.lines import rawjson
 from gpt4batch.view import detail, save
 from gpt4batch.view.compare import KINDS, Pairings
 from gpt4batch.view.files import HEAD, Folders, picture_type
@@ -279,7 +279,7 @@ def as_json(answer: Callable[[web.Request], Any]) -> Handler:
 
     async def handler(request: web.Request) -> web.StreamResponse:
         value = await run_sync(answer, request)
-        return web.Response(body=jsonl.dumps(value), content_type="application/json")
+        return web.Response(body=rawjson.dumps(value), content_type="application/json")
 
     return handler
 

@@ -15,8 +15,8 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
 from gpt4batch.errors import InputError, UsageError
-from gpt4batch.records import BOM, LOG_MARK, BadLine, Line, is_bad_record, parse_line
-from gpt4batch.watched import Watched
+from gpt4batch.journal.watched import Watched
+from gpt4batch.lines.records import BOM, LOG_MARK, BadLine, Line, is_bad_record, parse_line
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -10,14 +10,14 @@ from urllib.parse import urlsplit
 
 import httpx
 
-from gpt4batch import credentials
-from gpt4batch.assets import Downloads, guard
-from gpt4batch.check import certificates
-from gpt4batch.client import Client, fetch_token
 from gpt4batch.errors import AuthError, UsageError
+from gpt4batch.service import credentials
+from gpt4batch.service.certificates import certificates
+from gpt4batch.service.client import Client, fetch_token
+from gpt4batch.service.downloads import Downloads, guard
+from gpt4batch.service.tokens import Tokens
+from gpt4batch.service.transport import AiohttpTransport, proxy_of
 from gpt4batch.settings import MIB, AuthSettings, Endpoints, Settings, WorkerSettings
-from gpt4batch.tokens import Tokens
-from gpt4batch.transport import AiohttpTransport, proxy_of
 
 if TYPE_CHECKING:
     from gpt4batch.control import Control

@@ -17,8 +17,6 @@ from urllib.parse import urljoin
 import anyio
 import httpx
 
-from gpt4batch import jsonl
-from gpt4batch.credentials import Credentials
 from gpt4batch.errors import (
     AuthError,
     CallError,
@@ -32,20 +30,22 @@ from gpt4batch.errors import (
     RetryableError,
     ServerError,
 )
-from gpt4batch.inflight import InFlight
-from gpt4batch.records import BOM
-from gpt4batch.retry import LONGEST_AFTER, backoff, retry_after
+from gpt4batch.journal.in_flight import InFlight
+from gpt4batch.lines import rawjson
+from gpt4batch.lines.records import BOM
+from gpt4batch.service.credentials import Credentials
+from gpt4batch.service.retry import LONGEST_AFTER, backoff, retry_after
+from gpt4batch.service.transport import body_of
 from gpt4batch.settings import VERSION
-from gpt4batch.transport import body_of
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
     from pathlib import Path
 
     from gpt4batch.control import Control
-    from gpt4batch.pacing import Pace
+    from gpt4batch.service.pacing import Pace
+    from gpt4batch.service.tokens import Tokens
     from gpt4batch.settings import Endpoints
-    from gpt4batch.tokens import Tokens
 
 log = logging.getLogger(__name__)
 T = TypeVar("T")
@@ -175,7 +175,7 @@ class Client:
             CallError: There is no answer to be had.
             FatalError: The run has to stop.
         """
-        content = httpx.ByteStream(jsonl.dumps(body))
+        content = httpx.ByteStream(rawjson.dumps(body))
         url = self._gizmos_url if "gizmo_id" in body else self._chat_url
 
         def request(headers: dict[str, str]) -> httpx.Request:
@@ -292,15 +292,15 @@ class Client:
         if not response.is_success:
             raise self._refusal(response, body, stage)
         try:
-            doc = jsonl.loads(body)
-        except jsonl.UntakenError as error:
+            doc = rawjson.loads(body)
+        except rawjson.UntakenError as error:
             # It may be an answer that was paid for: another one would be no better.
-            kept = jsonl.dumps(body.decode(errors="surrogateescape"))
+            kept = rawjson.dumps(body.decode(errors="surrogateescape"))
             raise ReplyError(f"the reply is {error}", kept) from None
-        except jsonl.JSONError as error:
+        except rawjson.JSONError as error:
             text = f"the reply is {error}: {self._words(body)}"
             raise NetworkError(text, stage=stage, code=response.status_code) from None
-        raw = jsonl.one_line(body)
+        raw = rawjson.one_line(body)
         if not isinstance(doc, dict):
             raise ReplyError(f"the reply is no JSON object: {self._words(body)}", raw)
         return Reply(raw, doc, seconds, attempt)
@@ -355,8 +355,8 @@ class Client:
         """Return what a reply says of an error, in one short line."""
         text = body[: SHOWN * 8].decode(errors="replace")
         try:
-            doc = jsonl.loads(body)
-        except jsonl.JSONError:
+            doc = rawjson.loads(body)
+        except rawjson.JSONError:
             pass
         else:
             text = _error_text(doc) or text
@@ -423,8 +423,8 @@ def _is_spent(code: int, body: bytes, words: str, after: float | None) -> bool:
 
     Elsewhere than in a 403 or 429 only a short text counts: a long one may repeat a prompt.
     """
-    with suppress(jsonl.JSONError):
-        body = jsonl.dumps(jsonl.loads(body))  # without escapes
+    with suppress(rawjson.JSONError):
+        body = rawjson.dumps(rawjson.loads(body))  # without escapes
     text = body[:WORDS].decode(errors="replace")
     if code not in (403, 429):
         return len(text) < SHOWN and bool(SPENT.search(text))
@@ -520,7 +520,7 @@ async def fetch_token(
     Raises:
         AuthError: It refuses, cannot be reached or answers something else.
     """
-    body = jsonl.dumps({"email": email, "password": password, "ttl": ttl})
+    body = rawjson.dumps({"email": email, "password": password, "ttl": ttl})
     headers = {"content-type": "application/json", "user-agent": USER_AGENT}
     request = httpx.Request(
         "POST", url, headers=headers, content=body, extensions={"timeout": TOKEN_TIMEOUT}
@@ -542,8 +542,8 @@ async def fetch_token(
 def _token_refusal(url: str, response: httpx.Response, raw: bytes) -> str:
     status = f"{response.status_code} {response.reason_phrase}".strip()
     try:
-        words = " ".join(_error_text(jsonl.loads(raw)).split())[:SHOWN]
-    except jsonl.JSONError:
+        words = " ".join(_error_text(rawjson.loads(raw)).split())[:SHOWN]
+    except rawjson.JSONError:
         return f"{url} answered {status}, but no JSON; is it the right address (-u)?"
     if response.is_success:
         return f"{url} answered without a token" + (f": {words}" if words else "")

@@ -11,14 +11,15 @@ from datetime import datetime
 from types import NoneType
 from typing import TYPE_CHECKING, Any, TypeVar, get_origin, get_type_hints
 
-from gpt4batch import errors, jsonl
-from gpt4batch.conversation import Outcome
+from gpt4batch import errors
+from gpt4batch.lines import rawjson
+from gpt4batch.service.conversation import Outcome
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from gpt4batch.errors import CallError
-    from gpt4batch.records import Line
+    from gpt4batch.lines.records import Line
 
 VERSION = 1
 COLLECT, RUN, OVER = "collect", "run", "over"
@@ -179,7 +180,7 @@ def written(message: Beacon | Report | Task | Result) -> bytes:
         for item in fields(message)
         if item.name not in VERBATIM
     }
-    lines = [jsonl.dumps({"v": VERSION, "is": type(message).__name__, **head})]
+    lines = [rawjson.dumps({"v": VERSION, "is": type(message).__name__, **head})]
     if isinstance(message, Task):
         lines.append(message.record)
     elif isinstance(message, Result):
@@ -195,8 +196,8 @@ def read(kind: type[T], body: bytes) -> T:
     """
     head, *texts = body.split(b"\n")
     try:
-        doc = jsonl.loads(head)
-    except jsonl.JSONError as error:
+        doc = rawjson.loads(head)
+    except rawjson.JSONError as error:
         raise ForeignError(str(error)) from None
     if not isinstance(doc, dict) or (doc.get("v"), doc.get("is")) != (VERSION, kind.__name__):
         raise ForeignError(f"no {kind.__name__} of version {VERSION}")
@@ -237,7 +238,7 @@ def _value(doc: dict[str, Any], name: str, shape: tuple[type, ...]) -> Any:
 
 def packed(outcome: Outcome) -> tuple[dict[str, Any], list[bytes]]:
     """Return an outcome as JSON can carry it, and apart what must stay verbatim."""
-    superseded = [jsonl.dumps(item) for item in outcome.superseded]
+    superseded = [rawjson.dumps(item) for item in outcome.superseded]
     doc: dict[str, Any] = {
         "answers": len(outcome.answers),
         "superseded": len(superseded),
@@ -276,7 +277,7 @@ def unpacked(line: Line, doc: dict[str, Any], texts: Sequence[bytes]) -> Outcome
         if len(texts) != answers + superseded + ("error" in doc) or answers > len(line.asks):
             raise ForeignError("texts are missing")
         outcome = Outcome(line, list(texts[:answers]), published=line.answered)
-        outcome.superseded = [jsonl.Fragment(text) for text in texts[answers:][:superseded]]
+        outcome.superseded = [rawjson.Fragment(text) for text in texts[answers:][:superseded]]
         outcome.uploads, outcome.timings = list(doc["uploads"]), list(doc["timings"])
         outcome.calls = int(doc["calls"])
         outcome.refused_anew = str(doc.get("refused_anew", ""))

@@ -8,10 +8,10 @@ import os
 from array import array
 from typing import IO, TYPE_CHECKING, Any
 
-from gpt4batch import jsonl
-from gpt4batch.beside import Beside
-from gpt4batch.ledger import Equals, KeyIndex, Ledger, State, state_of
-from gpt4batch.records import (
+from gpt4batch.journal.beside import Beside
+from gpt4batch.journal.ledger import Equals, KeyIndex, Ledger, State, state_of
+from gpt4batch.lines import rawjson
+from gpt4batch.lines.records import (
     BOM,
     LOG_MARK,
     BadLine,
@@ -26,7 +26,7 @@ from gpt4batch.records import (
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from gpt4batch.source import Source
+    from gpt4batch.journal.source import Source
 
 log = logging.getLogger(__name__)
 
@@ -275,15 +275,15 @@ def whole(out: Path) -> int:
         size = file.seek(0, os.SEEK_END)
         tail = _last_line(file, size)
     if not tail.endswith(b"\n"):
-        with contextlib.suppress(jsonl.JSONError):
-            jsonl.loads(tail.removeprefix(BOM) if len(tail) == size else tail)
+        with contextlib.suppress(rawjson.JSONError):
+            rawjson.loads(tail.removeprefix(BOM) if len(tail) == size else tail)
             return size
         return size - len(tail)
     return size
 
 
 def _bare(answer: bytes) -> Any:
-    reply = jsonl.loads(answer)
+    reply = rawjson.loads(answer)
     reply.pop("spec_downloads", None)
     return reply
 

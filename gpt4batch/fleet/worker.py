@@ -18,24 +18,25 @@ from typing import TYPE_CHECKING
 import anyio
 from filelock import FileLock, Timeout
 
-from gpt4batch import credentials, service, wire
-from gpt4batch.client import Client
 from gpt4batch.control import Control, Stopped
-from gpt4batch.conversation import Conversation, Manner, Outcome
 from gpt4batch.errors import AttachmentError, CallError, FatalError, OutputError, UsageError
-from gpt4batch.fleet import BEAT, FRESH, Exchange, exchange, failed
-from gpt4batch.nsq import MSG_TIMEOUT, Consumer, Publisher
-from gpt4batch.pacing import Pacer
-from gpt4batch.parcels import unpacked
-from gpt4batch.records import BadLine, parse_line
+from gpt4batch.fleet import messages
+from gpt4batch.fleet.coordinator import BEAT, FRESH, Exchange, exchange, failed
+from gpt4batch.fleet.inline_files import unpacked
+from gpt4batch.fleet.messages import Beacon, ForeignError, Report, Result, Task, read, written
+from gpt4batch.fleet.slots import Clock, Slots, tolerance
+from gpt4batch.lines.records import BadLine, parse_line
+from gpt4batch.nsq.link import MSG_TIMEOUT, Consumer, Publisher
+from gpt4batch.nsq.spool import Backlog
+from gpt4batch.service import credentials, wiring
+from gpt4batch.service.client import Client
+from gpt4batch.service.conversation import Conversation, Manner, Outcome
+from gpt4batch.service.pacing import Pacer
 from gpt4batch.settings import WorkerSettings, endpoints
-from gpt4batch.shares import Clock, Slots, tolerance
-from gpt4batch.spool import Backlog
-from gpt4batch.wire import Beacon, ForeignError, Report, Result, Task, read, written
 
 if TYPE_CHECKING:
-    from gpt4batch.nsq import Delivery
-    from gpt4batch.records import Line
+    from gpt4batch.lines.records import Line
+    from gpt4batch.nsq.link import Delivery
 
 log = logging.getLogger(__name__)
 
@@ -175,9 +176,9 @@ class Desk:
             self.turns.slots.forget()
         self._beacon, self._heard, self.rate = beacon, now, beacon.rate
         self._keep_time(beacon, now)
-        if beacon.phase == wire.OVER:
+        if beacon.phase == messages.OVER:
             self.control.halt()
-        if beacon.phase == wire.RUN:
+        if beacon.phase == messages.RUN:
             self._look_after_results(beacon)
         self._changed.set()
         self._changed = anyio.Event()
@@ -285,7 +286,7 @@ class Desk:
         finally:
             # Also when this is cancelled: the coordinator has to know.
             if outcome is None:
-                self._hand_in(go, wire.BACK, None)
+                self._hand_in(go, messages.BACK, None)
             del self.goes[go.line]
         if outcome is not None:
             await self._finish(go, outcome)
@@ -307,10 +308,10 @@ class Desk:
     async def _finish(self, go: Go, outcome: Outcome) -> None:
         if isinstance(outcome.error, AttachmentError):
             outcome.error = _named(outcome.error, self._worker.name)
-        body = self._body(go, wire.FINAL, outcome)
+        body = self._body(go, messages.FINAL, outcome)
         if not await self.results.fits(body):
             outcome = self._too_big(outcome, body)
-            body = self._body(go, wire.FINAL, outcome)
+            body = self._body(go, messages.FINAL, outcome)
         self.held[go.line] = Held(go, body, time.monotonic())
         self.results.publish(body)
 
@@ -325,13 +326,13 @@ class Desk:
 
     async def keep(self, outcome: Outcome) -> None:
         """Hand in a line that is half-way."""
-        self._hand_in(self.goes[outcome.line.index], wire.PART, outcome)
+        self._hand_in(self.goes[outcome.line.index], messages.PART, outcome)
 
     def _hand_in(self, go: Go, kind: str, outcome: Outcome | None) -> None:
         self.results.publish(self._body(go, kind, outcome))
 
     def _body(self, go: Go, kind: str, outcome: Outcome | None) -> bytes:
-        doc, texts = wire.packed(outcome) if outcome else ({}, [])
+        doc, texts = messages.packed(outcome) if outcome else ({}, [])
         return written(
             Result(
                 batch=self.batch,
@@ -423,9 +424,9 @@ class Worker:
             token = credentials.read_token(self.settings.token, self.settings.token_file)
             self._lock(stack)
             self._addresses = endpoints(self.settings)
-            self._transport = service.sockets(self._addresses, self.settings.proxy)
+            self._transport = wiring.sockets(self._addresses, self.settings.proxy)
             stack.push_async_callback(self._transport.aclose)
-            self._tokens = service.tokens(token, self._transport, self.settings.origin)
+            self._tokens = wiring.tokens(token, self._transport, self.settings.origin)
             await self._try_nsqd()
             await self._work()
         return FatalError.exit_code if self.trouble else 0
@@ -525,7 +526,7 @@ class Worker:
                 desk = self._desks.get(beacon.batch)
                 if desk is not None:
                     desk.hear(beacon)
-                elif beacon.phase != wire.OVER:
+                elif beacon.phase != messages.OVER:
                     self._open(beacon.batch, tasks)
             except (ValueError, TypeError, LookupError) as error:
                 self._note_foreign(error)
@@ -572,7 +573,7 @@ class Worker:
 
     def conversation(self, desk: Desk, beacon: Beacon, root: Path) -> Conversation:
         """Return what holds the conversations of a batch, with attachments from a folder."""
-        settings, manner = self.settings, wire.Manner(**beacon.manner)
+        settings, manner = self.settings, messages.Manner(**beacon.manner)
         client = Client(
             self._transport,
             self._addresses,
@@ -587,7 +588,7 @@ class Worker:
         downloads = None
         if manner.downloads:
             folder = Path(settings.download_dir)
-            downloads = service.downloads(folder, settings, self._addresses, client, desk.control)
+            downloads = wiring.downloads(folder, settings, self._addresses, client, desk.control)
             downloads.prepare(chosen=True)
         asked = Manner(root, manner.model, manner.gizmo, manner.history_disabled)
         return Conversation(client, downloads, asked, desk.keep)

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import re
 import time
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-from gpt4batch.histogram import Histogram
+from gpt4batch.batch.histogram import Histogram
+from gpt4batch.lines.causes import cause_of
 
 if TYPE_CHECKING:
     from gpt4batch.errors import CallError
@@ -16,9 +16,6 @@ if TYPE_CHECKING:
 GROUPS = 50
 EXAMPLES = 5
 OTHER = "other causes"
-
-PARTICULAR = re.compile(r"\S*[\d/]\S*|\S+\.\w+")
-"""The words of a message that differ from line to line: numbers, ids, paths and file names."""
 
 
 @dataclass(slots=True)
@@ -102,8 +99,3 @@ class Progress:
     def _remember(self, error: CallError) -> None:
         self.last_error = str(error)
         self.last_error_at = time.monotonic()
-
-
-def cause_of(message: str) -> str:
-    """Return what messages of one cause have in common."""
-    return PARTICULAR.sub("…", message)[:100]

@@ -28,9 +28,9 @@ from urllib.parse import quote
 import anyio
 import anyio.to_thread
 
-from gpt4batch import jsonl
 from gpt4batch.errors import UsageError
-from gpt4batch.spool import Backlog, Spool
+from gpt4batch.lines import rawjson
+from gpt4batch.nsq.spool import Backlog, Spool
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterator, Sequence
@@ -71,11 +71,11 @@ def message(ask: str, answer: bytes, directory: str) -> bytes:
     return b"".join(
         (
             b'{"ask":',
-            jsonl.dumps(ask),
+            rawjson.dumps(ask),
             b',"answer":',
             answer,
             b',"dir":',
-            jsonl.dumps(directory),
+            rawjson.dumps(directory),
             b"}",
         )
     )
@@ -700,7 +700,7 @@ def _looked_up(address: str, topic: str) -> list[tuple[str, int]]:
     url = f"http://{shown((host, port))}/lookup?topic={quote(topic)}"
     try:
         with opener.open(url, timeout=PATIENCE) as reply:
-            found = jsonl.loads(reply.read())["producers"]
+            found = rawjson.loads(reply.read())["producers"]
             return [(str(one["broadcast_address"]), int(one["tcp_port"])) for one in found]
     except (OSError, ValueError, KeyError, TypeError) as error:
         logger.debug("nsqlookupd at %s: %s", address, error)

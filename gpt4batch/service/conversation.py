@@ -9,9 +9,6 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from gpt4batch import jsonl
-from gpt4batch.attachments import measure
-from gpt4batch.client import Where
 from gpt4batch.control import Stopped
 from gpt4batch.errors import (
     CallError,
@@ -19,8 +16,9 @@ from gpt4batch.errors import (
     FatalError,
     RejectedError,
 )
-from gpt4batch.progress import cause_of
-from gpt4batch.records import (
+from gpt4batch.lines import rawjson
+from gpt4batch.lines.causes import cause_of
+from gpt4batch.lines.records import (
     NOT_DOWNLOADED,
     calls_before,
     downloads_of,
@@ -29,13 +27,15 @@ from gpt4batch.records import (
     unread_downloads,
     with_downloads,
 )
+from gpt4batch.service.attachments import measure
+from gpt4batch.service.client import Where
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
-    from gpt4batch.assets import Downloads
-    from gpt4batch.client import Client, Reply
-    from gpt4batch.records import Ask, Line
+    from gpt4batch.lines.records import Ask, Line
+    from gpt4batch.service.client import Client, Reply
+    from gpt4batch.service.downloads import Downloads
 
 log = logging.getLogger(__name__)
 
@@ -100,7 +100,7 @@ class Outcome:
     def forget(self) -> None:
         """Begin the line anew: the service has no memory of what it answered."""
         self._forgotten = (self.answers, self.timings, self.superseded, self.line.answered)
-        self.superseded = self.superseded + [jsonl.Fragment(answer) for answer in self.answers]
+        self.superseded = self.superseded + [rawjson.Fragment(answer) for answer in self.answers]
         self.answers, self.timings, self.published = [], [], 0
         self.uploads.clear()
         self.line.answered = -1  # from here on nothing is of an earlier run
@@ -291,7 +291,7 @@ class Conversation:
         answer = outcome.answers[place]
         if self._downloads is None or b'"downloads"' not in answer:
             return
-        reply = jsonl.loads(answer)
+        reply = rawjson.loads(answer)
         noted = reply.get("spec_downloads")
         here = [
             item
@@ -352,7 +352,7 @@ def _thread(answers: list[bytes]) -> tuple[str, str]:
     """Return the conversation and the message that the next ask follows."""
     if not answers:
         return "", ""
-    reply = jsonl.loads(answers[-1])
+    reply = rawjson.loads(answers[-1])
     return str(reply.get("conversation_id") or ""), str(reply.get("message_id") or "")
 
 

@@ -11,8 +11,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from gpt4batch import jsonl
 from gpt4batch.errors import UsageError
+from gpt4batch.lines import rawjson
 from gpt4batch.settings import DEFAULT_TOKEN_URL, address
 
 log = logging.getLogger(__name__)
@@ -40,8 +40,8 @@ class Credentials:
     def from_reply(cls, raw: bytes) -> Credentials | None:
         """Read `{"access_token", "expired_at", "username"}`; None if it holds no token."""
         try:
-            doc = jsonl.loads(raw)
-        except jsonl.JSONError:
+            doc = rawjson.loads(raw)
+        except rawjson.JSONError:
             return None
         token = doc.get("access_token") if isinstance(doc, dict) else None
         if not isinstance(token, str) or not token.strip():
@@ -136,7 +136,7 @@ def store(credentials: Credentials, path: Path | None = None) -> Path:
     descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     try:
         with os.fdopen(descriptor, "wb") as file:
-            file.write(jsonl.dumps(document))
+            file.write(rawjson.dumps(document))
             file.flush()
             os.fsync(file.fileno())
         Path(temporary).replace(path)

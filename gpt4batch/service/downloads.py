@@ -20,7 +20,7 @@ import httpx
 from pathvalidate import sanitize_filename
 
 from gpt4batch.errors import DownloadError, NetworkError, OutputError, RetryableError, ServerError
-from gpt4batch.retry import LONGEST_AFTER, backoff, retry_after
+from gpt4batch.service.retry import LONGEST_AFTER, backoff, retry_after
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterable, Callable, Iterator, Mapping

@@ -11,8 +11,8 @@ from collections import Counter
 from secrets import token_hex
 from typing import TYPE_CHECKING, Any
 
-from gpt4batch import jsonl
 from gpt4batch.errors import OutputError, UsageError
+from gpt4batch.lines import rawjson
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -62,7 +62,7 @@ class Book:
     def _read(self, raw: bytes) -> None:
         whole, _, _ = raw.rpartition(b"\n")  # a torn last line was about to be written
         try:
-            first, *rest = [jsonl.loads(line) for line in whole.split(b"\n")]
+            first, *rest = [rawjson.loads(line) for line in whole.split(b"\n")]
             self.batch, self.epoch = str(first["batch"]), int(first["epoch"])
             self.begun.update(int(index) for index in first["begun"])
             self.counts.update(first["counts"])
@@ -79,7 +79,7 @@ class Book:
         doc |= {"begun": sorted(self.begun), "counts": dict(self.counts)}
         beside = path.with_name(path.name + ".new")
         with beside.open("wb") as file:
-            file.write(jsonl.dumps(doc) + b"\n")
+            file.write(rawjson.dumps(doc) + b"\n")
             file.flush()
             os.fsync(file.fileno())
         beside.replace(path)
@@ -98,7 +98,7 @@ class Book:
 
     def _append(self, entry: dict[str, Any]) -> None:
         if self._fd >= 0:
-            os.write(self._fd, jsonl.dumps(entry) + b"\n")
+            os.write(self._fd, rawjson.dumps(entry) + b"\n")
 
     def close(self, *, done: bool) -> None:
         """Close the file, and remove it if the batch is done."""

@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 from hashlib import blake2b
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
-from gpt4batch import jsonl
 from gpt4batch.errors import NOT_READY, CallError, ReplyError
+from gpt4batch.lines import rawjson
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -99,14 +99,14 @@ class Line:
         """Return the text of the answers that the line has."""
         if not self.answered:
             return []
-        for name, value in reversed(jsonl.members(self.raw)):
+        for name, value in reversed(rawjson.members(self.raw)):
             if name == "answers":
-                return jsonl.elements(value)[: self.answered]
+                return rawjson.elements(value)[: self.answered]
         return []
 
 
 def parse_line(
-    raw: bytes, index: int = 0, number: int = 0, decode: Callable[[bytes], Any] = jsonl.loads
+    raw: bytes, index: int = 0, number: int = 0, decode: Callable[[bytes], Any] = rawjson.loads
 ) -> Line:
     """Read a line of the input, which may be a line of an output.
 
@@ -115,7 +115,7 @@ def parse_line(
     """
     try:
         doc = decode(raw)
-    except jsonl.JSONError as error:
+    except rawjson.JSONError as error:
         raise BadLine(str(error)) from None
     if not isinstance(doc, dict):
         raise BadLine(f"not a JSON object but {_kind(doc)}")
@@ -128,7 +128,7 @@ def parse_line(
         items = tuple([_ask(ask, place) for place, ask in enumerate(asks)])
         line = Line(raw, items, _id(doc.get("id"), "id"), index=index, number=number)
     except LongNumber:
-        return parse_line(raw, index, number, jsonl.exact)
+        return parse_line(raw, index, number, rawjson.exact)
     if not OPTIONAL.isdisjoint(doc):
         _take_optional(line, doc)
     return line
@@ -160,10 +160,10 @@ def glance(raw: bytes) -> bytes | None:
 def asked_in(head: bytes) -> tuple[Id, Ask] | None:
     """Return id and ask of a line from its beginning; None where it has to be read whole."""
     try:
-        doc = jsonl.loads(head + b"}")
+        doc = rawjson.loads(head + b"}")
         (ask,) = doc["asks"]
         return _id(doc.get("id"), "id"), _ask(ask, 0)
-    except (jsonl.JSONError, KeyError, TypeError, ValueError):
+    except (rawjson.JSONError, KeyError, TypeError, ValueError):
         return None
 
 
@@ -177,7 +177,7 @@ def begins_alike(raw: bytes, head: bytes) -> bool:
 
 def key_of(line_id: Id, asks: tuple[Ask, ...]) -> bytes:
     """Return the 16 bytes by which lines are recognised: a digest of id and asks."""
-    return blake2b(jsonl.dumps((line_id, [tuple(ask) for ask in asks])), digest_size=16).digest()
+    return blake2b(rawjson.dumps((line_id, [tuple(ask) for ask in asks])), digest_size=16).digest()
 
 
 def _ask(ask: Any, place: int) -> Ask:
@@ -254,8 +254,8 @@ def _kind(value: Any) -> str:
 def render(
     raw: bytes,
     answers: Sequence[bytes],
-    error: dict[str, Any] | jsonl.Fragment | None = None,
-    meta: dict[str, Any] | jsonl.Fragment | None = None,
+    error: dict[str, Any] | rawjson.Fragment | None = None,
+    meta: dict[str, Any] | rawjson.Fragment | None = None,
 ) -> bytes:
     """Write a line of output, without its newline.
 
@@ -265,18 +265,18 @@ def render(
         error: The `iErr` of a line that failed.
         meta: What this tool notes about the run of the line.
     """
-    given = jsonl.members(raw)
+    given = rawjson.members(raw)
     known = dict(given)
     parts = [b'"%s":%s' % (name.encode(), known[name]) for name in ("id", "asks") if name in known]
     parts.append(b'"answers":[%s]' % b",".join(answers) if answers else b'"answers":null')
     if error:
-        parts.append(b'"iErr":' + jsonl.dumps(error))
+        parts.append(b'"iErr":' + rawjson.dumps(error))
     if "extra" in known:
         parts.append(b'"extra":' + known["extra"])
     if meta:
-        parts.append(b'"meta":' + jsonl.dumps(meta))
-    parts += [jsonl.dumps(name) + b":" + value for name, value in given if name not in OWN_KEYS]
-    return jsonl.one_line(b"{" + b",".join(parts) + b"}")
+        parts.append(b'"meta":' + rawjson.dumps(meta))
+    parts += [rawjson.dumps(name) + b":" + value for name, value in given if name not in OWN_KEYS]
+    return rawjson.one_line(b"{" + b",".join(parts) + b"}")
 
 
 def gone_on(raw: bytes, record: bytes) -> bytes:
@@ -285,9 +285,9 @@ def gone_on(raw: bytes, record: bytes) -> bytes:
     So what was edited since then (`model`, `extra`, unknown keys) is what the input says.
     """
     answers = parse_line(record).answers()
-    known = dict(jsonl.members(record))
+    known = dict(rawjson.members(record))
     error, meta = (
-        jsonl.Fragment(known[name]) if known.get(name, b"null") != b"null" else None
+        rawjson.Fragment(known[name]) if known.get(name, b"null") != b"null" else None
         for name in ("iErr", "meta")
     )
     return render(raw, answers, error, meta)
@@ -314,8 +314,8 @@ def render_bad(raw: bytes, reason: str) -> bytes:
         "line": raw.decode(errors="backslashreplace"),
     }
     try:
-        whole = isinstance(jsonl.loads(raw), dict)
-    except jsonl.JSONError:
+        whole = isinstance(rawjson.loads(raw), dict)
+    except rawjson.JSONError:
         whole = False
     return render(raw if whole else b"{}", [], error)
 
@@ -325,8 +325,8 @@ def is_bad_record(raw: bytes) -> bool:
     if b'"stage":"input"' not in raw:
         return False
     try:
-        doc = jsonl.loads(raw)
-    except jsonl.JSONError:
+        doc = rawjson.loads(raw)
+    except rawjson.JSONError:
         return False
     error = doc.get("iErr") if isinstance(doc, dict) else None
     return isinstance(error, dict) and error.get("stage") == BAD_LINE and "line" in error
@@ -364,7 +364,7 @@ def error_record(error: CallError) -> dict[str, Any]:
         "attempts": error.attempts,
     }
     if isinstance(error, ReplyError):
-        record["reply"] = jsonl.Fragment(error.reply)
+        record["reply"] = rawjson.Fragment(error.reply)
     return record
 
 
@@ -397,8 +397,8 @@ def _address(item: Any) -> str:
 def with_downloads(answer: bytes, downloads: Sequence[dict[str, str]]) -> bytes:
     """Return a reply's text with `spec_downloads` as its last key, replacing an older one."""
     if b'"spec_downloads"' in answer:
-        kept = [(name, text) for name, text in jsonl.members(answer) if name != "spec_downloads"]
-        answer = b"{" + b",".join(jsonl.dumps(name) + b":" + text for name, text in kept) + b"}"
+        kept = [(name, text) for name, text in rawjson.members(answer) if name != "spec_downloads"]
+        answer = b"{" + b",".join(rawjson.dumps(name) + b":" + text for name, text in kept) + b"}"
     head = answer.rstrip()[:-1].rstrip()
     comma = b"" if head == b"{" else b","
-    return head + comma + b'"spec_downloads":' + jsonl.dumps(downloads) + b"}"
+    return head + comma + b'"spec_downloads":' + rawjson.dumps(downloads) + b"}"

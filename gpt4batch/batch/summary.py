@@ -7,8 +7,8 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from gpt4batch import jsonl
 from gpt4batch.errors import UsageError
+from gpt4batch.lines import rawjson
 
 log = logging.getLogger(__name__)
 
@@ -65,6 +65,6 @@ def check_path(path: str) -> None:
 def save(summary: Summary, path: str) -> None:
     """Write a summary as JSON."""
     try:
-        Path(path).write_bytes(jsonl.pretty(asdict(summary)))
+        Path(path).write_bytes(rawjson.pretty(asdict(summary)))
     except OSError as error:
         log.warning("the summary is lost: cannot write %s: %s", path, error.strerror)

@@ -4,14 +4,22 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from gpt4batch.ledger import Ledger, State, state_of
-from gpt4batch.records import BOM, LOG_MARK, BadLine, asked_in, begins_alike, glance, parse_line
+from gpt4batch.journal.ledger import Ledger, State, state_of
+from gpt4batch.lines.records import (
+    BOM,
+    LOG_MARK,
+    BadLine,
+    asked_in,
+    begins_alike,
+    glance,
+    parse_line,
+)
 
 if TYPE_CHECKING:
     from pathlib import Path
     from typing import Self
 
-    from gpt4batch.records import Line
+    from gpt4batch.lines.records import Line
 
 BUFFER = 1 << 20
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from gpt4batch.records import Line
+    from gpt4batch.lines.records import Line
 
 KEY_SIZE = 16
 

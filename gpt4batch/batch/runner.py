@@ -17,12 +17,11 @@ from typing import TYPE_CHECKING, Any, Protocol
 import anyio
 import anyio.to_thread
 
-from gpt4batch import credentials, jsonl, service, wire
-from gpt4batch.book import Book
-from gpt4batch.check import publisher_for, refuse_bad_lines, refuse_shared_files
-from gpt4batch.client import Client
+from gpt4batch.batch.pool import run_pool
+from gpt4batch.batch.preflight import publisher_for, refuse_bad_lines, refuse_shared_files
+from gpt4batch.batch.progress import Progress
+from gpt4batch.batch.summary import Summary
 from gpt4batch.control import Control, Stopped
-from gpt4batch.conversation import Conversation, Manner, Outcome
 from gpt4batch.errors import (
     BudgetError,
     FatalError,
@@ -31,23 +30,26 @@ from gpt4batch.errors import (
     ServiceError,
     UsageError,
 )
-from gpt4batch.fleet import MOST_OUT, Fleet, Plan, exchange
-from gpt4batch.inflight import InFlight
-from gpt4batch.journal import Journal
-from gpt4batch.ledger import State
-from gpt4batch.nsq import Publisher, message
-from gpt4batch.pacing import Pacer
-from gpt4batch.pool import run_pool
-from gpt4batch.progress import Progress
+from gpt4batch.fleet import messages
+from gpt4batch.fleet.coordinator import MOST_OUT, Fleet, Plan, exchange
+from gpt4batch.fleet.epoch import Book
+from gpt4batch.journal.in_flight import InFlight
+from gpt4batch.journal.journal import Journal
+from gpt4batch.journal.ledger import State
+from gpt4batch.journal.source import STDIN, Source
+from gpt4batch.lines import rawjson
+from gpt4batch.nsq.link import Publisher, message
+from gpt4batch.service import credentials, wiring
+from gpt4batch.service.client import Client
+from gpt4batch.service.conversation import Conversation, Manner, Outcome
+from gpt4batch.service.pacing import Pacer
 from gpt4batch.settings import KIB, Settings, endpoints
-from gpt4batch.source import STDIN, Source
-from gpt4batch.summary import Summary
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Iterator
 
-    from gpt4batch.assets import Downloads
-    from gpt4batch.records import Line
+    from gpt4batch.lines.records import Line
+    from gpt4batch.service.downloads import Downloads
 
 log = logging.getLogger(__name__)
 
@@ -151,12 +153,12 @@ class Batch:
     def _connect(self, token: str) -> None:
         settings = self.settings
         addresses = endpoints(settings)
-        transport = service.sockets(addresses, settings.proxy)
+        transport = wiring.sockets(addresses, settings.proxy)
         self._stack.push_async_callback(transport.aclose)
         self.client = Client(
             transport,
             addresses,
-            service.tokens(token, transport, settings.origin),
+            wiring.tokens(token, transport, settings.origin),
             self.pacer,
             self.control,
             retries=settings.retries,
@@ -167,7 +169,7 @@ class Batch:
         )
         if settings.enable_download:
             folder = Path(settings.download_dir) if settings.download_dir else self.source.folder
-            self.downloads = service.downloads(
+            self.downloads = wiring.downloads(
                 folder, settings, addresses, self.client, self.control
             )
         manner = Manner(
@@ -182,7 +184,7 @@ class Batch:
     async def _gather_fleet(self) -> None:
         settings, streaming = self.settings, self.journal.streaming
         path = None if streaming else self.journal.out.with_name(f"{self.journal.out.name}.fleet")
-        manner = wire.Manner(
+        manner = messages.Manner(
             model=settings.model,
             gizmo=settings.gizmo_id,
             history_disabled=settings.history_and_training_disabled,
@@ -463,7 +465,7 @@ class Batch:
                 self.control.error = error
                 with suppress(OSError):  # where that is broken as well, nothing is left to try
                     for record in self.journal.unsaved():
-                        sys.stderr.buffer.write(jsonl.escaped_controls(record))
+                        sys.stderr.buffer.write(rawjson.escaped_controls(record))
                     sys.stderr.buffer.flush()
             else:
                 self._remove_snapshot()

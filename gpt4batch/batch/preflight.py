@@ -9,7 +9,6 @@ from __future__ import annotations
 import logging
 import os
 import shutil
-import ssl
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -18,24 +17,24 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 from urllib.parse import urlsplit
 
-import httpx
-
-from gpt4batch import credentials, jsonl
-from gpt4batch.attachments import measure, picture_format
 from gpt4batch.errors import AttachmentError, Gpt4BatchError, OutputError, UsageError
-from gpt4batch.fleet import exchange
-from gpt4batch.journal import Journal
-from gpt4batch.ledger import State
-from gpt4batch.nsq import Access, Publisher
-from gpt4batch.settings import Endpoints, Settings, endpoints
-from gpt4batch.source import STDIN, Source
-from gpt4batch.spool import Backlog
-from gpt4batch.transport import proxy_of
+from gpt4batch.fleet.coordinator import exchange
+from gpt4batch.journal.journal import Journal
+from gpt4batch.journal.ledger import State
+from gpt4batch.journal.source import STDIN, Source
+from gpt4batch.lines import rawjson
+from gpt4batch.nsq.link import Access, Publisher
+from gpt4batch.nsq.spool import Backlog
+from gpt4batch.service import credentials
+from gpt4batch.service.attachments import measure, picture_format
+from gpt4batch.service.certificates import certificates
+from gpt4batch.service.transport import proxy_of
+from gpt4batch.settings import Settings, endpoints
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from gpt4batch.records import Line
+    from gpt4batch.lines.records import Line
 
 log = logging.getLogger(__name__)
 
@@ -119,29 +118,6 @@ def refuse_bad_lines(source: Source, *, skip: bool) -> None:
         f"{len(source.bad)} bad line(s) in the input; nothing was called:\n{listed}\n"
         "mend them, or run the good ones with --skip-bad-lines"
     )
-
-
-def certificates(addresses: Endpoints) -> ssl.SSLContext | None:
-    """Return the certificates to trust where an address needs them.
-
-    Raises:
-        UsageError: They cannot be read.
-    """
-    urls = (addresses.chat, addresses.upload, addresses.gizmos)
-    return authorities() if any(url.lower().startswith("https") for url in urls) else None
-
-
-def authorities() -> ssl.SSLContext:
-    """Return the certificates to trust; reading them costs the start-up a tenth of a second.
-
-    Raises:
-        UsageError: They cannot be read.
-    """
-    try:
-        return httpx.create_ssl_context()
-    except OSError as error:  # ssl.SSLError is one
-        file = os.environ.get("SSL_CERT_FILE") or os.environ.get("SSL_CERT_DIR") or "certificates"
-        raise UsageError(f"cannot read the certificates in {file}: {error}") from None
 
 
 def tasks_for(settings: Settings, _: Journal) -> Publisher:
@@ -473,7 +449,7 @@ class _Survey:
             self._note("note", "attachments", f"{text}; other files belong into files")
 
     def _look_at_keys(self, line: Line) -> None:
-        doc = jsonl.loads(line.raw)
+        doc = rawjson.loads(line.raw)
         for ask in doc["asks"]:
             for name in ask.keys() - ASK_KEYS:
                 self._unknown.setdefault(f"asks[].{name}", line.number)

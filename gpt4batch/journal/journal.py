@@ -15,10 +15,11 @@ import anyio
 import anyio.to_thread
 from filelock import FileLock, Timeout
 
-from gpt4batch import jsonl
 from gpt4batch.errors import InputChanged, OutputError, UsageError
-from gpt4batch.ledger import Ledger, State
-from gpt4batch.records import (
+from gpt4batch.journal.ledger import Ledger, State
+from gpt4batch.journal.resume import Resume, repaired, whole
+from gpt4batch.lines import rawjson
+from gpt4batch.lines.records import (
     LOG_MARK,
     NOT_RUN,
     BadLine,
@@ -30,12 +31,11 @@ from gpt4batch.records import (
     render,
     render_bad,
 )
-from gpt4batch.resume import Resume, repaired, whole
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from gpt4batch.source import Source
+    from gpt4batch.journal.source import Source
 
 log = logging.getLogger(__name__)
 
@@ -298,7 +298,7 @@ class Journal:
 
     def _shown(self, record: bytes) -> bytes:
         """Return a record as a line of a stream, which may be a terminal."""
-        return (jsonl.escaped_controls(record) if os.isatty(self._fd) else record) + b"\n"
+        return (rawjson.escaped_controls(record) if os.isatty(self._fd) else record) + b"\n"
 
     def unsaved(self) -> Iterator[bytes]:
         """Yield every record of this run that is not safe on the disk, one line each."""

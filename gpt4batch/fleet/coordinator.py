@@ -18,11 +18,8 @@ import anyio
 from gpt4batch import errors
 from gpt4batch.control import Stopped
 from gpt4batch.errors import BudgetError, CallError, FatalError
-from gpt4batch.nsq import Access, Consumer, Publisher
-from gpt4batch.parcels import packed
-from gpt4batch.shares import Wheel
-from gpt4batch.spool import Backlog
-from gpt4batch.wire import (
+from gpt4batch.fleet.inline_files import packed
+from gpt4batch.fleet.messages import (
     COLLECT,
     FINAL,
     OVER,
@@ -38,18 +35,21 @@ from gpt4batch.wire import (
     unpacked,
     written,
 )
+from gpt4batch.fleet.slots import Wheel
+from gpt4batch.nsq.link import Access, Consumer, Publisher
+from gpt4batch.nsq.spool import Backlog
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
     from types import TracebackType
 
-    from gpt4batch.book import Book
+    from gpt4batch.batch.progress import Progress
     from gpt4batch.control import Control
-    from gpt4batch.conversation import Outcome
-    from gpt4batch.nsq import Delivery
-    from gpt4batch.progress import Progress
-    from gpt4batch.records import Line
+    from gpt4batch.fleet.epoch import Book
+    from gpt4batch.lines.records import Line
+    from gpt4batch.nsq.link import Delivery
+    from gpt4batch.service.conversation import Outcome
     from gpt4batch.settings import Settings, WorkerSettings
 
 log = logging.getLogger(__name__)
@@ -646,6 +646,6 @@ class Fleet:
 
 def failed(line: Line, error: CallError) -> Outcome:
     """Return the outcome of a line that no worker could run."""
-    from gpt4batch.conversation import Outcome
+    from gpt4batch.service.conversation import Outcome
 
     return Outcome(line, line.answers(), error, published=max(0, line.answered))

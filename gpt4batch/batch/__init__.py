@@ -1,0 +1,1 @@
+"""One batch, from the first look at its input to its summary: no HTTP, no fleet's wire."""

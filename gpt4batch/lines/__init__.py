@@ -1,0 +1,1 @@
+"""What a line is: pure reading and writing of its text."""

@@ -1,0 +1,1 @@
+"""The message queue that answers and fleets go through."""

@@ -1,0 +1,1 @@
+"""Calls to the service: what is sent, tried again, kept and fetched."""

@@ -1,0 +1,34 @@
+"""Which certificates are trusted, for https."""
+
+from __future__ import annotations
+
+import os
+import ssl
+
+import httpx
+
+from gpt4batch.errors import UsageError
+from gpt4batch.settings import Endpoints
+
+
+def certificates(addresses: Endpoints) -> ssl.SSLContext | None:
+    """Return the certificates to trust where an address needs them.
+
+    Raises:
+        UsageError: They cannot be read.
+    """
+    urls = (addresses.chat, addresses.upload, addresses.gizmos)
+    return authorities() if any(url.lower().startswith("https") for url in urls) else None
+
+
+def authorities() -> ssl.SSLContext:
+    """Return the certificates to trust; reading them costs the start-up a tenth of a second.
+
+    Raises:
+        UsageError: They cannot be read.
+    """
+    try:
+        return httpx.create_ssl_context()
+    except OSError as error:  # ssl.SSLError is one
+        file = os.environ.get("SSL_CERT_FILE") or os.environ.get("SSL_CERT_DIR") or "certificates"
+        raise UsageError(f"cannot read the certificates in {file}: {error}") from None
