@@ -19,7 +19,8 @@ import pytest
 
 from gpt4batch.mock.server import MockService
 from gpt4batch.mock.settings import MockSettings
-from gpt4batch.nsq.link import Consumer, Publisher
+from gpt4batch.nsq.consumer import Consumer
+from gpt4batch.nsq.publisher import Publisher
 from gpt4batch.nsq.spool import Backlog
 
 if TYPE_CHECKING:

@@ -24,7 +24,8 @@ from puppets import saying, serving
 
 from gpt4batch.batch.runner import NSQ_PATIENCE
 from gpt4batch.errors import UsageError
-from gpt4batch.nsq.link import WINDOW, Access, Publisher, message, parse_address
+from gpt4batch.nsq.link import WINDOW, Access, parse_address
+from gpt4batch.nsq.publisher import Publisher, message
 from gpt4batch.nsq.spool import Spool
 
 if TYPE_CHECKING:
@@ -301,7 +302,7 @@ async def test_messages_of_a_killed_run_are_sent_by_the_next(nsqd: Nsqd, spool: 
     code = """
 import os, signal, sys, anyio
 from pathlib import Path
-from gpt4batch.nsq.link import Publisher, message
+from gpt4batch.nsq.publisher import Publisher, message
 
 async def main():
     async with Publisher([sys.argv[1]], "answers", Path(sys.argv[2])) as publisher:

@@ -23,7 +23,8 @@ from gpt4batch.journal.journal import Journal
 from gpt4batch.journal.ledger import State
 from gpt4batch.journal.source import STDIN, Source
 from gpt4batch.lines import rawjson
-from gpt4batch.nsq.link import Access, Publisher
+from gpt4batch.nsq.link import Access
+from gpt4batch.nsq.publisher import Publisher
 from gpt4batch.nsq.spool import Backlog
 from gpt4batch.service import credentials
 from gpt4batch.service.attachments import measure, picture_format

@@ -38,7 +38,7 @@ from gpt4batch.journal.journal import Journal
 from gpt4batch.journal.ledger import State
 from gpt4batch.journal.source import STDIN, Source
 from gpt4batch.lines import rawjson
-from gpt4batch.nsq.link import Publisher, message
+from gpt4batch.nsq.publisher import Publisher, message
 from gpt4batch.service import credentials, wiring
 from gpt4batch.service.client import Client
 from gpt4batch.service.conversation import Conversation, Manner, Outcome

@@ -36,7 +36,9 @@ from gpt4batch.fleet.messages import (
     written,
 )
 from gpt4batch.fleet.slots import Wheel
-from gpt4batch.nsq.link import Access, Consumer, Publisher
+from gpt4batch.nsq.consumer import Consumer
+from gpt4batch.nsq.link import Access
+from gpt4batch.nsq.publisher import Publisher
 from gpt4batch.nsq.spool import Backlog
 
 if TYPE_CHECKING:
