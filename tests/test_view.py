@@ -24,7 +24,7 @@ import pytest
 
 from gpt4batch.errors import UsageError
 from gpt4batch.lines import rawjson
-from gpt4batch.lines.records import LOG_MARK
+from gpt4batch.lines.record import LOG_MARK
 from gpt4batch.view import report
 from gpt4batch.view.figures import MOST_BUCKETS, Latency, Timeline
 from gpt4batch.view.files import Folders

@@ -20,9 +20,9 @@ from urllib.parse import urlsplit
 from gpt4batch.errors import AttachmentError, Gpt4BatchError, OutputError, UsageError
 from gpt4batch.fleet.coordinator import exchange
 from gpt4batch.journal.journal import Journal
-from gpt4batch.journal.ledger import State
 from gpt4batch.journal.source import STDIN, Source
 from gpt4batch.lines import rawjson
+from gpt4batch.lines.record import State
 from gpt4batch.nsq.link import Access, Publisher
 from gpt4batch.nsq.spool import Backlog
 from gpt4batch.service import credentials
@@ -34,7 +34,7 @@ from gpt4batch.settings import Settings, endpoints
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from gpt4batch.lines.records import Line
+    from gpt4batch.lines.parse import Line
 
 log = logging.getLogger(__name__)
 

@@ -35,9 +35,9 @@ from gpt4batch.fleet.coordinator import MOST_OUT, Fleet, Plan, exchange
 from gpt4batch.fleet.epoch import Book
 from gpt4batch.journal.in_flight import InFlight
 from gpt4batch.journal.journal import Journal
-from gpt4batch.journal.ledger import State
 from gpt4batch.journal.source import STDIN, Source
 from gpt4batch.lines import rawjson
+from gpt4batch.lines.record import State
 from gpt4batch.nsq.link import Publisher, message
 from gpt4batch.service import credentials, wiring
 from gpt4batch.service.client import Client
@@ -48,7 +48,7 @@ from gpt4batch.settings import KIB, Settings, endpoints
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Iterator
 
-    from gpt4batch.lines.records import Line
+    from gpt4batch.lines.parse import Line
     from gpt4batch.service.downloads import Downloads
 
 log = logging.getLogger(__name__)

@@ -25,7 +25,7 @@ from gpt4batch.fleet.coordinator import BEAT, FRESH, Exchange, exchange, failed
 from gpt4batch.fleet.inline_files import unpacked
 from gpt4batch.fleet.messages import Beacon, ForeignError, Report, Result, Task, read, written
 from gpt4batch.fleet.slots import Clock, Slots, tolerance
-from gpt4batch.lines.records import BadLine, parse_line
+from gpt4batch.lines.parse import BadLine, parse_line
 from gpt4batch.nsq.link import MSG_TIMEOUT, Consumer, Publisher
 from gpt4batch.nsq.spool import Backlog
 from gpt4batch.service import credentials, wiring
@@ -35,7 +35,7 @@ from gpt4batch.service.pacing import Pacer
 from gpt4batch.settings import WorkerSettings, endpoints
 
 if TYPE_CHECKING:
-    from gpt4batch.lines.records import Line
+    from gpt4batch.lines.parse import Line
     from gpt4batch.nsq.link import Delivery
 
 log = logging.getLogger(__name__)

@@ -4,22 +4,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from gpt4batch.journal.ledger import Ledger, State, state_of
-from gpt4batch.lines.records import (
-    BOM,
-    LOG_MARK,
-    BadLine,
-    asked_in,
-    begins_alike,
-    glance,
-    parse_line,
-)
+from gpt4batch.journal.ledger import Ledger
+from gpt4batch.lines.parse import BOM, BadLine, asked_in, begins_alike, glance, parse_line
+from gpt4batch.lines.record import LOG_MARK, State, state_of
 
 if TYPE_CHECKING:
     from pathlib import Path
     from typing import Self
 
-    from gpt4batch.lines.records import Line
+    from gpt4batch.lines.parse import Line
 
 BUFFER = 1 << 20
 

@@ -16,18 +16,16 @@ import anyio.to_thread
 from filelock import FileLock, Timeout
 
 from gpt4batch.errors import InputChanged, OutputError, UsageError
-from gpt4batch.journal.ledger import Ledger, State
+from gpt4batch.journal.ledger import Ledger
 from gpt4batch.journal.resume import Resume, repaired, whole
 from gpt4batch.lines import rawjson
-from gpt4batch.lines.records import (
+from gpt4batch.lines.parse import NOT_RUN, BadLine, Line, parse_line
+from gpt4batch.lines.record import (
     LOG_MARK,
-    NOT_RUN,
-    BadLine,
-    Line,
+    State,
     calls_noted,
     gone_on,
     in_key_order,
-    parse_line,
     render,
     render_bad,
 )

@@ -6,33 +6,14 @@ import os
 from array import array
 from bisect import bisect_right
 from collections import deque
-from enum import IntEnum
 from typing import TYPE_CHECKING
+
+from gpt4batch.lines.record import State
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from gpt4batch.lines.records import Line
-
 KEY_SIZE = 16
-
-
-class State(IntEnum):
-    """How far a line is."""
-
-    NEW = 0
-    PARTIAL = 1  # some asks are answered or some files are up, and nothing failed
-    FAILED = 2
-    DONE = 3
-
-
-def state_of(line: Line) -> State:
-    """Return how far a line says it is."""
-    if line.done:
-        return State.DONE
-    if line.error and not line.waiting:
-        return State.FAILED
-    return State.PARTIAL if line.answered or line.meta.get("uploads") else State.NEW
 
 
 class Ledger:

@@ -9,19 +9,10 @@ from array import array
 from typing import IO, TYPE_CHECKING, Any
 
 from gpt4batch.journal.beside import Beside
-from gpt4batch.journal.ledger import Equals, KeyIndex, Ledger, State, state_of
+from gpt4batch.journal.ledger import Equals, KeyIndex, Ledger
 from gpt4batch.lines import rawjson
-from gpt4batch.lines.records import (
-    BOM,
-    LOG_MARK,
-    BadLine,
-    Line,
-    asked_in,
-    glance,
-    is_bad_record,
-    key_of,
-    parse_line,
-)
+from gpt4batch.lines.parse import BOM, BadLine, Line, asked_in, glance, key_of, parse_line
+from gpt4batch.lines.record import LOG_MARK, State, is_bad_record, state_of
 
 if TYPE_CHECKING:
     from pathlib import Path

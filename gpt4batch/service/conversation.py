@@ -18,22 +18,15 @@ from gpt4batch.errors import (
 )
 from gpt4batch.lines import rawjson
 from gpt4batch.lines.causes import cause_of
-from gpt4batch.lines.records import (
-    NOT_DOWNLOADED,
-    calls_before,
-    downloads_of,
-    error_record,
-    render,
-    unread_downloads,
-    with_downloads,
-)
+from gpt4batch.lines.links import downloads_of, unread_downloads, with_downloads
+from gpt4batch.lines.record import NOT_DOWNLOADED, calls_before, error_record, render
 from gpt4batch.service.attachments import measure
 from gpt4batch.service.client import Where
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
-    from gpt4batch.lines.records import Ask, Line
+    from gpt4batch.lines.parse import Ask, Line
     from gpt4batch.service.client import Client, Reply
     from gpt4batch.service.downloads import Downloads
 

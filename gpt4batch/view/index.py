@@ -10,7 +10,7 @@ from array import array
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from gpt4batch.errors import UsageError
-from gpt4batch.lines.records import LOG_MARK
+from gpt4batch.lines.record import LOG_MARK
 from gpt4batch.view.figures import Figures
 from gpt4batch.view.record import Facts, examine
 from gpt4batch.view.rows import Place, Rows

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from gpt4batch.errors import NOT_READY
 from gpt4batch.lines import rawjson
-from gpt4batch.lines.records import BOM
+from gpt4batch.lines.parse import BOM
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

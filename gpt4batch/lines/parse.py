@@ -1,44 +1,26 @@
-"""The shape of a line: what is asked, what was answered, and its text in the output."""
+"""A line read: what it asks, and what it carries of an earlier run."""
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass, field
 from hashlib import blake2b
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
-from gpt4batch.errors import NOT_READY, CallError, ReplyError
+from gpt4batch.errors import NOT_READY
 from gpt4batch.lines import rawjson
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable
 
 Id: TypeAlias = str | int | None
 
 BOM = b"\xef\xbb\xbf"
-LOG_MARK = b"\t \t"
-"""How a record of the log begins; an ordered line begins with its brace.
-
-It is white space to every JSON reader, and nobody's indentation. It tells a record that replaces an
-earlier one of the same line from an equal line that the user wrote twice. It stands first: a torn
-record has it too.
-"""
-
-NOT_RUN = {"code": NOT_READY, "message": "resource is not ready"}
-NOT_DOWNLOADED = {**NOT_RUN, "stage": "download"}
-ORDER = (b"id", b"asks", b"answers", b"iErr", b"extra", b"meta")
 OPTIONAL = frozenset({"model", "gizmo_id", "answers", "iErr", "meta"})
-OWN_KEYS = frozenset({"id", "asks", "answers", "iErr", "extra", "meta"})
-BAD_LINE = "input"
-LINK = ("url", "download_url", "href")
-"""Where an item of `downloads` that is no text has its address."""
+NOT_RUN = {"code": NOT_READY, "message": "resource is not ready"}
+
 
 EXACT = 1 << 63
 """The size from which on an integer comes out of the decoder as a float."""
-
-META = b',"meta":{"started":'
-CALLS = re.compile(rb'"calls":(\d+)')
-ATTEMPTS = re.compile(rb'"attempts":(\d+)')
 
 
 class BadLine(ValueError):
@@ -249,156 +231,3 @@ def _text(value: Any, where: str) -> str:
 def _kind(value: Any) -> str:
     names = {dict: "an object", list: "a list", str: "text", bool: "true or false"}
     return "null" if value is None else names.get(type(value), "a number")
-
-
-def render(
-    raw: bytes,
-    answers: Sequence[bytes],
-    error: dict[str, Any] | rawjson.Fragment | None = None,
-    meta: dict[str, Any] | rawjson.Fragment | None = None,
-) -> bytes:
-    """Write a line of output, without its newline.
-
-    Args:
-        raw: The line of the input, whose own values are passed on as they stand.
-        answers: The text of each reply.
-        error: The `iErr` of a line that failed.
-        meta: What this tool notes about the run of the line.
-    """
-    given = rawjson.members(raw)
-    known = dict(given)
-    parts = [b'"%s":%s' % (name.encode(), known[name]) for name in ("id", "asks") if name in known]
-    parts.append(b'"answers":[%s]' % b",".join(answers) if answers else b'"answers":null')
-    if error:
-        parts.append(b'"iErr":' + rawjson.dumps(error))
-    if "extra" in known:
-        parts.append(b'"extra":' + known["extra"])
-    if meta:
-        parts.append(b'"meta":' + rawjson.dumps(meta))
-    parts += [rawjson.dumps(name) + b":" + value for name, value in given if name not in OWN_KEYS]
-    return rawjson.one_line(b"{" + b",".join(parts) + b"}")
-
-
-def gone_on(raw: bytes, record: bytes) -> bytes:
-    """Return a line of input with what an earlier run knew of it, and nothing else of its record.
-
-    So what was edited since then (`model`, `extra`, unknown keys) is what the input says.
-    """
-    answers = parse_line(record).answers()
-    known = dict(rawjson.members(record))
-    error, meta = (
-        rawjson.Fragment(known[name]) if known.get(name, b"null") != b"null" else None
-        for name in ("iErr", "meta")
-    )
-    return render(raw, answers, error, meta)
-
-
-def in_key_order(raw: bytes) -> bool:
-    """Tell whether the known keys of a line stand in the order of an output.
-
-    A look at where they first stand, nested ones included: what it doubts is written anew.
-    """
-    places = [raw.find(b'"%s":' % name) for name in ORDER]
-    found = [place for place in places if place >= 0]
-    return found == sorted(found) and raw.startswith((b'{"id":', b'{"asks":'))
-
-
-def render_bad(raw: bytes, reason: str) -> bytes:
-    """Write a line of output for a bad line of the input, whose text is kept in the `iErr`."""
-    if is_bad_record(raw):
-        return raw
-    error = {
-        "code": NOT_READY,
-        "message": reason,
-        "stage": BAD_LINE,
-        "line": raw.decode(errors="backslashreplace"),
-    }
-    try:
-        whole = isinstance(rawjson.loads(raw), dict)
-    except rawjson.JSONError:
-        whole = False
-    return render(raw if whole else b"{}", [], error)
-
-
-def is_bad_record(raw: bytes) -> bool:
-    """Tell whether a line of an output stands for a bad line of the input."""
-    if b'"stage":"input"' not in raw:
-        return False
-    try:
-        doc = rawjson.loads(raw)
-    except rawjson.JSONError:
-        return False
-    error = doc.get("iErr") if isinstance(doc, dict) else None
-    return isinstance(error, dict) and error.get("stage") == BAD_LINE and "line" in error
-
-
-def calls_before(meta: dict[str, Any]) -> int:
-    """Return how many chat calls earlier runs made for a line, as far as its `meta` tells."""
-    calls = meta.get("calls")
-    if isinstance(calls, int):
-        return calls
-    asks = meta.get("asks")
-    items = asks if isinstance(asks, list) else []
-    attempts = [ask.get("attempts") for ask in items if isinstance(ask, dict)]
-    return sum(number for number in attempts if isinstance(number, int))
-
-
-def calls_noted(record: bytes) -> int:
-    """Return how many chat calls a line of output tells of; at least one where it has an answer.
-
-    Read from the text: decoding a million lines for it would take longer than writing them.
-    """
-    start = record.rfind(META)
-    if start < 0:
-        return b'"answers":[{' in record
-    found = CALLS.search(record, start)
-    return int(found[1]) if found else sum(map(int, ATTEMPTS.findall(record, start)))
-
-
-def error_record(error: CallError) -> dict[str, Any]:
-    """Return the `iErr` that tells of an error; a reply that was no answer is kept verbatim."""
-    record: dict[str, Any] = {
-        "code": error.code,
-        "message": str(error),
-        "stage": error.stage,
-        "attempts": error.attempts,
-    }
-    if isinstance(error, ReplyError):
-        record["reply"] = rawjson.Fragment(error.reply)
-    return record
-
-
-def downloads_of(reply: dict[str, Any]) -> list[str]:
-    """Return the addresses of a reply's `downloads`."""
-    return [address for item in _links(reply) if (address := _address(item))]
-
-
-def unread_downloads(reply: dict[str, Any]) -> list[Any]:
-    """Return what stands in a reply's `downloads` and is not read as an address."""
-    return [item for item in _links(reply) if item and not _address(item)]
-
-
-def _links(reply: dict[str, Any]) -> list[Any]:
-    found = reply.get("downloads")
-    if isinstance(found, list):
-        return found
-    if isinstance(found, str) and found.lower().startswith(("http://", "https://")):
-        return [found]
-    # What is neither a list nor an address is kept as an item that is none.
-    return [[found]] if found else []
-
-
-def _address(item: Any) -> str:
-    """Return the address that an item of `downloads` is, or names; or an empty text."""
-    named = [item.get(name) for name in LINK] if isinstance(item, dict) else [item]
-    return next((text for text in named if isinstance(text, str) and text), "")
-
-
-def with_downloads(answer: bytes, downloads: Sequence[dict[str, str]]) -> bytes:
-    """Return a reply's text with `spec_downloads` as its last key, replacing an older one."""
-    if b'"spec_downloads"' in answer:
-        kept = [(name, text) for name, text in rawjson.members(answer) if name != "spec_downloads"]
-        answer = b"{" + b",".join(rawjson.dumps(name) + b":" + text for name, text in kept) + b"}"
-    head = answer.rstrip()[:-1].rstrip()
-    comma = b"" if head == b"{" else b","
-    return head + comma + b'"spec_downloads":' + rawjson.dumps(downloads) + b"}"
