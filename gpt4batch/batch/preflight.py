@@ -120,6 +120,16 @@ def refuse_bad_lines(source: Source, *, skip: bool) -> None:
     )
 
 
+def refuse_bad_results(journal: Journal, *, skip: bool) -> None:
+    """Refuse an output that cannot be read, unless what can be read of it is to be taken.
+
+    Raises:
+        UsageError: More of it is damaged than a crash leaves.
+    """
+    if journal.findings.is_refused and not skip:
+        raise UsageError(journal.findings.refusal())
+
+
 def tasks_for(settings: Settings, _: Journal) -> Publisher:
     """Return a publisher of a coordinator's tasks.
 
@@ -315,6 +325,11 @@ class _Check:
         source = Source(settings.input)
         self._stack.callback(source.close)
         self._journal.open(source, fix=settings.fix, repair=False)
+        skip = settings.skip_bad_results
+        self._try("output", lambda: refuse_bad_results(self._journal, skip=skip))
+        if skip or not self._journal.findings.is_refused:
+            for words in self._journal.findings.words(source.path, None):
+                self._note("note", "output", words)
         self._try("downloads", lambda: self._downloads(_download_folder(settings, source)))
         for error in source.bad:
             level: Level = "fails" if settings.skip_bad_lines else "refused"

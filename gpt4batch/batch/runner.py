@@ -18,7 +18,12 @@ import anyio
 import anyio.to_thread
 
 from gpt4batch.batch.pool import run_pool
-from gpt4batch.batch.preflight import publisher_for, refuse_bad_lines, refuse_shared_files
+from gpt4batch.batch.preflight import (
+    publisher_for,
+    refuse_bad_lines,
+    refuse_bad_results,
+    refuse_shared_files,
+)
 from gpt4batch.batch.progress import Progress
 from gpt4batch.batch.summary import Summary
 from gpt4batch.control import Control, Stopped
@@ -137,6 +142,7 @@ class Batch:
         self._stack.callback(self.source.close)
         self.journal.open(self.source, fix=settings.fix)
         refuse_bad_lines(self.source, skip=settings.skip_bad_lines)
+        refuse_bad_results(self.journal, skip=settings.skip_bad_results)
         if settings.fleet:
             await self._gather_fleet()
         else:
@@ -146,6 +152,8 @@ class Batch:
         if self.downloads is not None:
             self.downloads.prepare(chosen=bool(self.settings.download_dir))
         self.journal.start(fix=settings.fix)
+        for words in self.journal.findings.words(self.source.path, self.journal.kept_in):
+            log.warning("%s", words)
         self.in_flight.open()
         self._stack.callback(self.in_flight.close)
         self._count()

@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from gpt4batch.journal.ledger import Ledger
-from gpt4batch.lines.parse import BOM, BadLine, asked_in, begins_alike, glance, parse_line
-from gpt4batch.lines.record import LOG_MARK, State, state_of
+from gpt4batch.lines.parse import BOM, BadLine, decoded, parse_line
+from gpt4batch.lines.record import LOG_MARK, State, says_done, state_of
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -61,10 +61,10 @@ def _state_in(raw: bytes, line: Line) -> State | None:
     """Return how far a record says that a line is; None if it is no ordered record of the line."""
     if raw.startswith(LOG_MARK):
         return None
-    head = glance(raw) if len(line.asks) == 1 else None
-    if head and (begins_alike(line.raw, head) or asked_in(head) == (line.id, line.asks[0])):
-        return State.DONE
     try:
+        doc = decoded(raw)
+        if says_done(doc, line):
+            return State.DONE
         record = parse_line(raw)
     except BadLine:
         return None

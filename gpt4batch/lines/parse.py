@@ -16,6 +16,7 @@ Id: TypeAlias = str | int | None
 
 BOM = b"\xef\xbb\xbf"
 OPTIONAL = frozenset({"model", "gizmo_id", "answers", "iErr", "meta"})
+NO_ASKS = "asks is missing"
 NOT_RUN = {"code": NOT_READY, "message": "resource is not ready"}
 
 
@@ -27,7 +28,7 @@ class BadLine(ValueError):
     """A line of the input is not of the right shape; the message says what is wrong."""
 
 
-class LongNumber(ValueError):
+class LongNumber(Exception):
     """An id is an integer beyond 64 bits, of which decoding has left only the first digits."""
 
 
@@ -87,13 +88,43 @@ class Line:
         return []
 
 
-def parse_line(
-    raw: bytes, index: int = 0, number: int = 0, decode: Callable[[bytes], Any] = rawjson.loads
-) -> Line:
-    """Read a line of the input, which may be a line of an output.
+def parse_line(raw: bytes, index: int = 0, number: int = 0) -> Line:
+    """Read a line of the input, or of an output, whole.
 
     Raises:
         BadLine: It is no JSON object, or one of its known keys has the wrong type.
+    """
+    try:
+        return line_of(decoded(raw), raw, index, number)
+    except LongNumber:
+        return line_of(decoded(raw, rawjson.exact), raw, index, number)
+
+
+def line_of(doc: dict[str, Any], raw: bytes, index: int = 0, number: int = 0) -> Line:
+    """Return the line that an object is, which was decoded from its text.
+
+    Raises:
+        BadLine: One of its known keys has the wrong type.
+        LongNumber: An id is to be decoded exactly.
+    """
+    asks = doc.get("asks")
+    if not isinstance(asks, list) or not asks:
+        raise BadLine("asks must be a list of at least one ask" if "asks" in doc else NO_ASKS)
+    items = tuple([_ask(ask, place) for place, ask in enumerate(asks)])
+    line_id = doc.get("id")
+    if not isinstance(line_id, str):
+        line_id = _id(line_id, "id")
+    line = Line(raw, items, line_id, index=index, number=number)
+    if not OPTIONAL.isdisjoint(doc):
+        _take_optional(line, doc)
+    return line
+
+
+def decoded(raw: bytes, decode: Callable[[bytes], Any] = rawjson.loads) -> dict[str, Any]:
+    """Return the object that a line is.
+
+    Raises:
+        BadLine: It is none.
     """
     try:
         doc = decode(raw)
@@ -101,19 +132,7 @@ def parse_line(
         raise BadLine(str(error)) from None
     if not isinstance(doc, dict):
         raise BadLine(f"not a JSON object but {_kind(doc)}")
-    if "asks" not in doc:
-        raise BadLine("asks is missing")
-    asks = doc["asks"]
-    if not isinstance(asks, list) or not asks:
-        raise BadLine("asks must be a list of at least one ask")
-    try:
-        items = tuple([_ask(ask, place) for place, ask in enumerate(asks)])
-        line = Line(raw, items, _id(doc.get("id"), "id"), index=index, number=number)
-    except LongNumber:
-        return parse_line(raw, index, number, rawjson.exact)
-    if not OPTIONAL.isdisjoint(doc):
-        _take_optional(line, doc)
-    return line
+    return doc
 
 
 def _take_optional(line: Line, doc: dict[str, Any]) -> None:
@@ -126,35 +145,6 @@ def _take_optional(line: Line, doc: dict[str, Any]) -> None:
     line.answered = _answered(doc.get("answers"), len(line.asks))
     line.error = failure or None
     line.meta = meta if isinstance(meta, dict) else {}
-
-
-def glance(raw: bytes) -> bytes | None:
-    """Return the beginning of a line of output that is done, up to its answers.
-
-    Reading the answers takes three quarters of the time of looking through an output. A line whose
-    answers do not follow its asks has to be read whole: None.
-    """
-    # Outside of a string only: in a string the quote would be escaped, or end it.
-    head, separator, tail = raw.partition(b',"answers":')
-    return head if separator and tail.startswith(b"[{") and b'"iErr"' not in tail else None
-
-
-def asked_in(head: bytes) -> tuple[Id, Ask] | None:
-    """Return id and ask of a line from its beginning; None where it has to be read whole."""
-    try:
-        doc = rawjson.loads(head + b"}")
-        (ask,) = doc["asks"]
-        return _id(doc.get("id"), "id"), _ask(ask, 0)
-    except (rawjson.JSONError, KeyError, TypeError, ValueError):
-        return None
-
-
-def begins_alike(raw: bytes, head: bytes) -> bool:
-    """Tell whether a line of input has the very text of id and asks that a line of output has."""
-    rest = raw[len(head) :]
-    if not raw.startswith(head) or rest[:1] not in (b",", b"}"):
-        return False
-    return b'"asks"' not in rest and b'"id"' not in rest  # of equal keys the last one counts
 
 
 def key_of(line_id: Id, asks: tuple[Ask, ...]) -> bytes:

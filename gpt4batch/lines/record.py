@@ -27,6 +27,8 @@ NOT_DOWNLOADED = {**NOT_RUN, "stage": "download"}
 ORDER = (b"id", b"asks", b"answers", b"iErr", b"extra", b"meta")
 OWN_KEYS = frozenset({"id", "asks", "answers", "iErr", "extra", "meta"})
 BAD_LINE = "input"
+PLAIN_ASK = {"id", "content"}
+UNUSUAL = frozenset({"iErr", "model", "gizmo_id"})
 
 META = b',"meta":{"started":'
 CALLS = re.compile(rb'"calls":(\d+)')
@@ -49,6 +51,31 @@ def state_of(line: Line) -> State:
     if line.error and not line.waiting:
         return State.FAILED
     return State.PARTIAL if line.answered or line.meta.get("uploads") else State.NEW
+
+
+def says_done(doc: dict[str, Any], line: Line) -> bool:
+    """Tell whether a decoded record is plainly that of a line, and done.
+
+    It is a short cut for the record that nearly every line has: of a single ask, without
+    attachments and options. Any other one gets False here and is read by `parse_line`.
+    """
+    asks, answers = doc.get("asks"), doc.get("answers")
+    if type(asks) is not list or type(answers) is not list or len(asks) != 1 or len(answers) != 1:
+        return False
+    ask, known = asks[0], line.asks[0]
+    return (
+        len(line.asks) == 1
+        and type(ask) is dict
+        and type(answers[0]) is dict
+        and doc.get("id") == line.id
+        and type(doc.get("id")) is type(line.id)
+        and ask.keys() == PLAIN_ASK
+        and ask["content"] == known.content
+        and ask["id"] == known.id
+        and type(ask["id"]) is type(known.id)
+        and not (known.images or known.files)
+        and UNUSUAL.isdisjoint(doc)
+    )
 
 
 def render(
