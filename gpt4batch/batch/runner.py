@@ -291,9 +291,8 @@ class Batch:
             self._note(outcome)
             if not outcome.done:
                 self._failed.add(index)
-            self.journal.append(
-                index, State.DONE if outcome.done else State.FAILED, outcome.record()
-            )
+            state = State.DONE if outcome.done else State.FAILED
+            self.journal.advance(index, state, outcome.standing())
             self._publish(outcome)
             await self.journal.durable()
             if self.fleet is not None:
@@ -311,7 +310,8 @@ class Batch:
 
     async def keep(self, outcome: Outcome) -> None:
         """Append a line that is half-way."""
-        self.journal.append(outcome.line.index, State.PARTIAL, outcome.record(finished=False))
+        standing = outcome.standing(finished=False)
+        self.journal.advance(outcome.line.index, State.PARTIAL, standing)
         self._publish(outcome)
         await self.journal.durable()
 

@@ -68,4 +68,6 @@ def _state_in(raw: bytes, line: Line) -> State | None:
         record = parse_line(raw)
     except BadLine:
         return None
+    if "go" in record.meta:
+        return None  # of a log, though its mark is gone: steps may follow
     return state_of(record) if (record.id, record.asks) == (line.id, line.asks) else None

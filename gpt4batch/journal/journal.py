@@ -6,9 +6,11 @@ import contextlib
 import fcntl
 import logging
 import os
+from dataclasses import dataclass
 from datetime import datetime
 from filecmp import cmp
 from pathlib import Path
+from secrets import token_hex
 from typing import TYPE_CHECKING
 
 import anyio
@@ -30,6 +32,7 @@ from gpt4batch.lines.record import (
     render,
     render_bad,
 )
+from gpt4batch.lines.steps import Standing, step
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -40,6 +43,15 @@ log = logging.getLogger(__name__)
 
 BUFFER = 1 << 20
 ORDERED, SNAPSHOT = TEMPORARY = ("", ".snapshot")
+
+
+@dataclass(slots=True)
+class _Go:
+    """A line in hand whose records of this run are written as steps."""
+
+    name: str
+    standing: Standing
+    steps: int = 0
 
 
 class Journal:
@@ -61,6 +73,9 @@ class Journal:
         self.findings = Findings(self.out)
         self.torn = 0
         self.kept_in: Path | None = None
+        self._goes: dict[int, _Go] = {}
+        self._name = token_hex(4)
+        self._count = 0
         self._fsync = fsync
         self._in_order = False
         self._source: Source | None = None
@@ -314,6 +329,37 @@ class Journal:
             raise OutputError(f"cannot write {self.out}: {error.strerror}") from error
         self.ledger.put(index, state, start, len(text), in_input=False)
 
+    def advance(self, index: int, state: State, now: Standing) -> None:
+        """Write what is new of a line since its last record of this run.
+
+        Raises:
+            OutputError: It could not be written; the whole record is held in `unsaved`.
+        """
+        if self.streaming:
+            self.append(index, state, now.whole())
+            return
+        last = self._goes.pop(index, None)
+        record = step(last.standing, now, last.name, last.steps + 1) if last else None
+        if last is not None and record is not None:
+            self._append_step(index, state, record, now)
+            going = _Go(last.name, now, last.steps + 1)
+        else:
+            self._count += 1
+            going = _Go(f"{self._name}.{self._count}", now)
+            self.append(index, state, now.whole(going.name if state is State.PARTIAL else ""))
+        if state is State.PARTIAL:
+            self._goes[index] = going
+
+    def _append_step(self, index: int, state: State, record: bytes, now: Standing) -> None:
+        text = LOG_MARK + record + b"\n"
+        try:
+            self._write_unsaved()
+            start = self._write(text)
+        except OSError as error:
+            self._unsaved.append((index, state, LOG_MARK + now.whole() + b"\n"))
+            raise OutputError(f"cannot write {self.out}: {error.strerror}") from error
+        self.ledger.step(index, state, start, len(text))
+
     def _shown(self, record: bytes) -> bytes:
         """Return a record as a line of a stream, which may be a terminal."""
         return (rawjson.escaped_controls(record) if os.isatty(self._fd) else record) + b"\n"
@@ -513,4 +559,5 @@ class Journal:
         if ledger.place(index) is None:
             line.forget()
         error = None if state == State.DONE else line.error or NOT_RUN
+        line.meta.pop("go", None)
         return render(record, line.answers(), error, line.meta) + b"\n"

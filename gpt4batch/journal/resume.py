@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
+from dataclasses import dataclass
 from glob import escape
 from itertools import islice
 from pathlib import Path
@@ -14,8 +15,19 @@ from gpt4batch.journal.beside import Beside
 from gpt4batch.journal.findings import Findings, around_holes, is_torn
 from gpt4batch.journal.ledger import Equals, KeyIndex, Ledger
 from gpt4batch.lines import rawjson
-from gpt4batch.lines.parse import BOM, BadLine, Id, Line, key_of, parse_line
+from gpt4batch.lines.parse import (
+    BOM,
+    NO_ASKS,
+    NOT_RUN,
+    BadLine,
+    Id,
+    Line,
+    decoded,
+    key_of,
+    parse_line,
+)
 from gpt4batch.lines.record import LOG_MARK, State, is_bad_record, state_of
+from gpt4batch.lines.steps import is_step
 
 if TYPE_CHECKING:
     from gpt4batch.journal.source import Source
@@ -26,6 +38,18 @@ BUFFER = 1 << 20
 LOOKED_AT = 50
 """Records of an earlier output that are looked at to tell whose it is."""
 MOST_FILES = 20
+
+
+@dataclass(slots=True)
+class Go:
+    """A half-way line whose steps are being read."""
+
+    index: int
+    asks: int
+    answered: int
+    place: tuple[int, int, bool] | None
+    equals: Equals | None
+    steps: int = 0
 
 
 class Resume:
@@ -47,6 +71,7 @@ class Resume:
         self._beside: Beside | None = None
         self._output = -1
         self._next = 0
+        self._goes: dict[str, Go] = {}
 
     def read(self, out: Path | None, size: int = 0) -> None:
         """Read the input with its own results, and those in the first `size` bytes of an output.
@@ -179,11 +204,16 @@ class Resume:
         """Take in a record of a log; a line of its own where it belongs to none so far."""
         try:
             line = parse_line(raw)
-        except BadLine:
+        except BadLine as error:
+            if self._take_step(start, raw, str(error)):
+                return
             line = None
         if line is None or not self._assign(line, start, in_input=True, grown=True):
+            index = len(self._source)
             self._source.add(start, number, raw, self._see)
             self.ledger.grow(len(self._source))
+            if line is not None and len(self._source) > index:
+                self._begin_go(index, start, line)
 
     def _take_record(self, start: int, number: int, raw: bytes) -> None:
         """Note one line of the output, or that it is an answer to no line of the input."""
@@ -195,15 +225,56 @@ class Resume:
         try:
             line = parse_line(raw)
         except BadLine as error:
-            self._take_unreadable(start, number, raw, str(error))
+            if not self._take_step(start, raw, str(error)):
+                self._take_unreadable(start, number, raw, str(error))
             return
         findings.readable += 1
         if not raw.startswith(LOG_MARK) and self._is_next(line.key):
-            self._note_next(state_of(line), start, len(raw))
+            index = self._note_next(state_of(line), start, len(raw))
+            self._begin_go(index, start, line)
         elif not self._assign(line, start, in_input=False) and line.answered:
             findings.strangers += 1
             findings.keep(start, len(raw))
             self._look_at_types(number, line)
+
+    def _take_step(self, start: int, raw: bytes, reason: str) -> bool:
+        """Take a step of a half-way line in; False where it is none or has no beginning."""
+        if reason != NO_ASKS or not is_step(doc := decoded(raw)):
+            return False
+        go = self._goes.get(doc["go"])
+        if go is None or doc["step"] > go.steps + 1:
+            return False
+        self.findings.readable += 1
+        if doc["step"] <= go.steps:
+            return True  # it is here twice
+        go.steps += 1
+        go.answered += len(doc.get("answers", ()))
+        error = doc.get("iErr")
+        if error and {**error, **NOT_RUN} != error:
+            state = State.FAILED
+        else:
+            state = State.DONE if go.answered == go.asks and not error else State.PARTIAL
+        if go.place is not None and go.place == self.ledger.place(go.index):
+            self.ledger.step(go.index, state, start, len(raw))
+            go.place = self.ledger.place(go.index)
+        if state is not State.PARTIAL:
+            del self._goes[doc["go"]]
+            if go.equals is not None:
+                go.equals.ended(go.index, failed=state is State.FAILED)
+        return True
+
+    def _begin_go(self, index: int, start: int, line: Line) -> None:
+        """Remember a line that further steps may go on from, if its record at `start` counts."""
+        name = line.meta.get("go")
+        if not isinstance(name, str):
+            return
+        assert self._keys is not None
+        place = self.ledger.place(index)
+        equals = self._keys.equals.get(self._keys.find(line.key))
+        counts = place is not None and place[0] == start
+        self._goes[name] = Go(
+            index, len(line.asks), line.answered, place if counts else None, equals
+        )
 
     def _take_unreadable(self, start: int, number: int, raw: bytes, reason: str) -> None:
         """Take what can be read of a line with holes; note any other one as damaged."""
@@ -242,11 +313,12 @@ class Resume:
         assert self._keys is not None
         return self._keys.key_at(self._next) == key
 
-    def _note_next(self, state: State, start: int, size: int) -> None:
+    def _note_next(self, state: State, start: int, size: int) -> int:
         assert self._keys is not None
         index = self._keys.line_at(self._next)
         self._next += 1
         self._put(index, state, start, size, in_input=False)
+        return index
 
     def _put(self, index: int, state: State, start: int, size: int, *, in_input: bool) -> None:
         """Note a record of a line; what is done is never undone, what is new tells nothing."""
@@ -276,6 +348,7 @@ class Resume:
         if index >= 0:
             self._next = self._keys.after(index)
             self._put(index, state, start, len(line.raw), in_input=in_input)
+            self._begin_go(index, start, line)
         return True
 
     def _claim(self, equals: Equals, line: Line, state: State) -> int:

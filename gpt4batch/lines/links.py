@@ -47,3 +47,13 @@ def with_downloads(answer: bytes, downloads: Sequence[dict[str, str]]) -> bytes:
     head = answer.rstrip()[:-1].rstrip()
     comma = b"" if head == b"{" else b","
     return head + comma + b'"spec_downloads":' + rawjson.dumps(downloads) + b"}"
+
+
+def with_noted(answer: bytes, items: Sequence[dict[str, str]]) -> bytes:
+    """Return a reply's text with more notes in its `spec_downloads`, in the order of its links."""
+    reply = rawjson.loads(answer)
+    noted = reply.get("spec_downloads")
+    known = [item for item in (noted if isinstance(noted, list) else ()) if isinstance(item, dict)]
+    found = {item.get("origin"): item for item in [*known, *items]}
+    links = downloads_of(reply)
+    return with_downloads(answer, [found[link] for link in links if link in found])

@@ -11,6 +11,7 @@ from gpt4batch.lines import causes, rawjson
 from gpt4batch.lines.parse import BOM, BadLine, LongNumber, line_of, parse_line
 from gpt4batch.lines.record import State as Progress
 from gpt4batch.lines.record import is_bad_record, state_of
+from gpt4batch.lines.steps import is_step
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -116,6 +117,18 @@ def _standing(record: dict[str, Any], raw: bytes) -> tuple[int, State, Any]:
         reason = told or {"stage": UNREADABLE, "message": str(error)}
         return hash(raw) & _KEY_BITS, State.FAILED, reason
     return int.from_bytes(line.key[:8]), STATES[state_of(line)], line.error
+
+
+def go_of_step(line: bytes) -> str:
+    """Return which half-way line a record of the log goes on with; empty for a whole record."""
+    record = parse(line) if b'"step":' in line else None
+    return str(record["go"]) if record is not None and is_step(record) else ""
+
+
+def go_of_whole(line: bytes) -> str:
+    """Return the name by which steps go on from a whole record of the log, if any do."""
+    meta = mapped((parse(line) or {}).get("meta")) if b'"go":' in line else {}
+    return text_of(meta.get("go"))
 
 
 def listed(value: Any) -> list[Any]:
