@@ -10,11 +10,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gpt4batch.journal.journal import Journal
-from gpt4batch.journal.ledger import State
 from gpt4batch.journal.source import Source
 from gpt4batch.lines import rawjson
 from gpt4batch.lines.links import with_downloads
 from gpt4batch.lines.parse import parse_line
+from gpt4batch.lines.record import State
 from gpt4batch.lines.steps import Standing, folded, step
 
 if TYPE_CHECKING:

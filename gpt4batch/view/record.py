@@ -54,7 +54,7 @@ class Cause(NamedTuple):
     @property
     def name(self) -> tuple[int, str, str]:
         """Return what lines that failed for the same cause have in common, as a run counts them."""
-        return self.code, self.stage, causes.cause_of(self.message)
+        return self.code, causes.cause_of(self.stage), causes.cause_of(self.message)
 
 
 class Call(NamedTuple):
@@ -167,7 +167,7 @@ def cause_of(error: Any) -> Cause:
     message = text_of(fields.get("message") if fields else error)
     stage = fields.get("stage")
     if not isinstance(stage, str) or not stage:
-        stage = ""
+        stage = message
     return Cause(code if isinstance(code, int) else 0, stage[:80], message[:500])
 
 
