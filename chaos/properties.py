@@ -16,17 +16,11 @@ from hypothesis import strategies as st
 from gpt4batch.cli.logs import CONTROL, printable
 from gpt4batch.errors import UsageError
 from gpt4batch.journal.journal import Journal
-from gpt4batch.journal.ledger import State
 from gpt4batch.journal.source import Source
 from gpt4batch.lines import rawjson
-from gpt4batch.lines.records import (
-    BadLine,
-    downloads_of,
-    parse_line,
-    render,
-    render_bad,
-    with_downloads,
-)
+from gpt4batch.lines.links import downloads_of, with_downloads
+from gpt4batch.lines.parse import BadLine, parse_line
+from gpt4batch.lines.record import State, render, render_bad
 from gpt4batch.service.credentials import Credentials
 from gpt4batch.service.downloads import local_name, suggested_name
 from gpt4batch.service.retry import retry_after

@@ -236,6 +236,13 @@ class Settings:
         "跳过格式错误的行,原样保留到输出.",
         panel=RUN,
     )
+    skip_bad_results: bool = flag(
+        False,
+        "skip-bad-results",
+        "With -f: take what can be read of a damaged output and keep the rest aside.",
+        "与-f合用:读取损坏的输出中可读的部分,其余另存.",
+        panel=RUN,
+    )
     grace: float = flag(
         20.0,
         "grace",

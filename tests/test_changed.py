@@ -13,10 +13,9 @@ from puppets import ask, read, reply_of, serving, settings, write
 import gpt4batch
 from gpt4batch.errors import InputChanged, OutputError
 from gpt4batch.journal.journal import Journal
-from gpt4batch.journal.ledger import State
 from gpt4batch.journal.source import Source
 from gpt4batch.lines import rawjson
-from gpt4batch.lines.records import render
+from gpt4batch.lines.record import State, render
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

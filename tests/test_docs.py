@@ -16,7 +16,7 @@ import pytest
 
 from gpt4batch.cli import COMMANDS
 from gpt4batch.lines import rawjson
-from gpt4batch.lines.records import parse_line
+from gpt4batch.lines.parse import parse_line
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -18,7 +18,7 @@ from filelock import FileLock
 
 import gpt4batch
 from gpt4batch.lines import rawjson
-from gpt4batch.lines.records import parse_line
+from gpt4batch.lines.parse import parse_line
 
 ROOT = Path(__file__).resolve().parent.parent
 EXAMPLES = ROOT / "examples"

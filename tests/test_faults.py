@@ -15,10 +15,9 @@ from puppets import ask, read, reply_of, serving, settings, write
 import gpt4batch
 from gpt4batch.errors import OutputError
 from gpt4batch.journal.journal import Journal
-from gpt4batch.journal.ledger import State
 from gpt4batch.journal.source import Source
 from gpt4batch.lines import rawjson
-from gpt4batch.lines.records import render
+from gpt4batch.lines.record import State, render
 from gpt4batch.mock.server import MockService
 from gpt4batch.mock.settings import MockSettings
 

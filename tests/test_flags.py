@@ -57,6 +57,7 @@ OURS = {
     "log-file": "",
     "quiet": False,
     "skip-bad-lines": False,
+    "skip-bad-results": False,
     "max-consecutive-failures": 20,
     "grace": 20,
 }

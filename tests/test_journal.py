@@ -11,10 +11,11 @@ from hypothesis import strategies as st
 
 from gpt4batch.errors import UsageError
 from gpt4batch.journal.journal import Journal
-from gpt4batch.journal.ledger import KeyIndex, Ledger, State
+from gpt4batch.journal.ledger import KeyIndex, Ledger
 from gpt4batch.journal.source import Source
 from gpt4batch.lines import rawjson
-from gpt4batch.lines.records import parse_line, render
+from gpt4batch.lines.parse import parse_line
+from gpt4batch.lines.record import State, render
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

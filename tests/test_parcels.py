@@ -8,7 +8,7 @@ import orjson
 import pytest
 
 from gpt4batch.fleet.inline_files import packed, unpacked
-from gpt4batch.lines.records import Line, parse_line
+from gpt4batch.lines.parse import Line, parse_line
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -8,14 +8,9 @@ from hypothesis import strategies as st
 
 from gpt4batch.errors import ReplyError
 from gpt4batch.lines import rawjson
-from gpt4batch.lines.records import (
-    OWN_KEYS,
-    BadLine,
-    error_record,
-    parse_line,
-    render,
-    with_downloads,
-)
+from gpt4batch.lines.links import with_downloads
+from gpt4batch.lines.parse import BadLine, parse_line
+from gpt4batch.lines.record import OWN_KEYS, error_record, render
 
 JSON = st.recursive(
     st.none()

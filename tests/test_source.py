@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     from conftest import Bench
 
-    from gpt4batch.lines.records import Line
+    from gpt4batch.lines.parse import Line
     from gpt4batch.mock.server import MockService
 
 GOOD = b'{"id":%d,"asks":[{"content":"a"}]}'

@@ -17,7 +17,7 @@ from gpt4batch.batch.summary import Summary
 from gpt4batch.cli.next_command import next_command
 from gpt4batch.errors import AttachmentError, RejectedError
 from gpt4batch.lines import rawjson
-from gpt4batch.lines.records import calls_noted
+from gpt4batch.lines.record import calls_noted
 from gpt4batch.settings import Settings
 
 if TYPE_CHECKING:

@@ -24,7 +24,7 @@ import pytest
 
 from gpt4batch.errors import UsageError
 from gpt4batch.lines import rawjson
-from gpt4batch.lines.records import LOG_MARK
+from gpt4batch.lines.record import LOG_MARK
 from gpt4batch.view import report
 from gpt4batch.view.figures import MOST_BUCKETS, Latency, Timeline
 from gpt4batch.view.files import Folders
@@ -279,7 +279,9 @@ async def test_page_serves_nothing_beside_itself(tmp_path: Path) -> None:
         (line("a", "yes", iErr={"code": 502, "message": "x", "stage": "download"}), State.FAILED),
         ({"id": "a", "asks": [{"content": "x"}], "answers": None, "iErr": None}, State.NOT_RUN),
         ({"id": 7, "asks": None, "answers": 5, "iErr": "odd"}, State.FAILED),
-        ({}, State.NOT_RUN),
+        ({}, State.FAILED),
+        (line("a", "yes", "no"), State.FAILED),
+        (line("a") | {"answers": [None]}, State.NOT_RUN),
     ],
 )
 def test_state_of_a_line(record: dict[str, Any], state: State) -> None:
@@ -948,3 +950,26 @@ def test_page_names_no_other_host() -> None:
     for name, text in {**modules(), "style.css": (PAGE / "style.css").read_text()}.items():
         assert not re.search(r"https?://(?!www\.w3\.org/2000/svg)", text), name
         assert "innerHTML" not in text
+
+
+def test_line_written_in_steps_is_shown_whole(tmp_path: Path) -> None:
+    path = written(tmp_path / "out.jsonl", [])
+    output = indexed(path)
+    first = line("a", "one", asks=3)
+    append(path, first | {"meta": {"asks": [{"seconds": 1, "attempts": 2}], "go": "g.1"}})
+    output.follow()
+    assert states(output.index) == ["PARTLY"]
+    for number, text in enumerate(["two", "three"], 1):
+        more = {"answers": [reply(text)], "meta": {"asks": [{"seconds": 1, "attempts": 2}]}}
+        append(path, {"id": "a", "go": "g.1", "step": number, **more})
+    append(path, {"id": "b", "go": "unknown", "step": 1, "answers": [], "meta": {}})
+    output.follow()
+    assert states(output.index) == ["DONE"]
+    assert len((parse(output.index.read(0)) or {})["answers"]) == 3
+    figures = output.index.public()
+    assert (figures["states"]["done"], figures["latency"]["calls"]) == (1, 3)
+    question = Question(frozenset(), 0, pictures=False, text="three")
+    wanted = Filter(output.index, question)
+    wanted.advance()
+    assert wanted.slice(0, 9) == [0]
+    output.close()

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from gpt4batch.lines import rawjson
-from gpt4batch.lines.records import LOG_MARK
+from gpt4batch.lines.record import LOG_MARK
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator

@@ -20,9 +20,9 @@ from urllib.parse import urlsplit
 from gpt4batch.errors import AttachmentError, Gpt4BatchError, OutputError, UsageError
 from gpt4batch.fleet.coordinator import exchange
 from gpt4batch.journal.journal import Journal
-from gpt4batch.journal.ledger import State
 from gpt4batch.journal.source import STDIN, Source
 from gpt4batch.lines import rawjson
+from gpt4batch.lines.record import State
 from gpt4batch.nsq.link import Access
 from gpt4batch.nsq.publisher import Publisher
 from gpt4batch.nsq.spool import Backlog
@@ -35,7 +35,7 @@ from gpt4batch.settings import Settings, endpoints
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from gpt4batch.lines.records import Line
+    from gpt4batch.lines.parse import Line
 
 log = logging.getLogger(__name__)
 
@@ -119,6 +119,16 @@ def refuse_bad_lines(source: Source, *, skip: bool) -> None:
         f"{len(source.bad)} bad line(s) in the input; nothing was called:\n{listed}\n"
         "mend them, or run the good ones with --skip-bad-lines"
     )
+
+
+def refuse_bad_results(journal: Journal, *, skip: bool) -> None:
+    """Refuse an output that cannot be read, unless what can be read of it is to be taken.
+
+    Raises:
+        UsageError: More of it is damaged than a crash leaves.
+    """
+    if journal.findings.is_refused and not skip:
+        raise UsageError(journal.findings.refusal())
 
 
 def tasks_for(settings: Settings, _: Journal) -> Publisher:
@@ -316,6 +326,11 @@ class _Check:
         source = Source(settings.input)
         self._stack.callback(source.close)
         self._journal.open(source, fix=settings.fix, repair=False)
+        skip = settings.skip_bad_results
+        self._try("output", lambda: refuse_bad_results(self._journal, skip=skip))
+        if skip or not self._journal.findings.is_refused:
+            for words in self._journal.findings.words(source.path, None):
+                self._note("note", "output", words)
         self._try("downloads", lambda: self._downloads(_download_folder(settings, source)))
         for error in source.bad:
             level: Level = "fails" if settings.skip_bad_lines else "refused"

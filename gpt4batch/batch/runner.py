@@ -18,7 +18,12 @@ import anyio
 import anyio.to_thread
 
 from gpt4batch.batch.pool import run_pool
-from gpt4batch.batch.preflight import publisher_for, refuse_bad_lines, refuse_shared_files
+from gpt4batch.batch.preflight import (
+    publisher_for,
+    refuse_bad_lines,
+    refuse_bad_results,
+    refuse_shared_files,
+)
 from gpt4batch.batch.progress import Progress
 from gpt4batch.batch.summary import Summary
 from gpt4batch.control import Control, Stopped
@@ -35,9 +40,9 @@ from gpt4batch.fleet.coordinator import MOST_OUT, Fleet, Plan, exchange
 from gpt4batch.fleet.epoch import Book
 from gpt4batch.journal.in_flight import InFlight
 from gpt4batch.journal.journal import Journal
-from gpt4batch.journal.ledger import State
 from gpt4batch.journal.source import STDIN, Source
 from gpt4batch.lines import rawjson
+from gpt4batch.lines.record import State
 from gpt4batch.nsq.publisher import Publisher, message
 from gpt4batch.service import credentials, wiring
 from gpt4batch.service.client import Client
@@ -48,7 +53,7 @@ from gpt4batch.settings import KIB, Settings, endpoints
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Iterator
 
-    from gpt4batch.lines.records import Line
+    from gpt4batch.lines.parse import Line
     from gpt4batch.service.downloads import Downloads
 
 log = logging.getLogger(__name__)
@@ -137,6 +142,7 @@ class Batch:
         self._stack.callback(self.source.close)
         self.journal.open(self.source, fix=settings.fix)
         refuse_bad_lines(self.source, skip=settings.skip_bad_lines)
+        refuse_bad_results(self.journal, skip=settings.skip_bad_results)
         if settings.fleet:
             await self._gather_fleet()
         else:
@@ -146,6 +152,8 @@ class Batch:
         if self.downloads is not None:
             self.downloads.prepare(chosen=bool(self.settings.download_dir))
         self.journal.start(fix=settings.fix)
+        for words in self.journal.findings.words(self.source.path, self.journal.kept_in):
+            log.warning("%s", words)
         self.in_flight.open()
         self._stack.callback(self.in_flight.close)
         self._count()
@@ -283,9 +291,8 @@ class Batch:
             self._note(outcome)
             if not outcome.done:
                 self._failed.add(index)
-            self.journal.append(
-                index, State.DONE if outcome.done else State.FAILED, outcome.record()
-            )
+            state = State.DONE if outcome.done else State.FAILED
+            self.journal.advance(index, state, outcome.standing())
             self._publish(outcome)
             await self.journal.durable()
             if self.fleet is not None:
@@ -303,7 +310,8 @@ class Batch:
 
     async def keep(self, outcome: Outcome) -> None:
         """Append a line that is half-way."""
-        self.journal.append(outcome.line.index, State.PARTIAL, outcome.record(finished=False))
+        standing = outcome.standing(finished=False)
+        self.journal.advance(outcome.line.index, State.PARTIAL, standing)
         self._publish(outcome)
         await self.journal.durable()
 

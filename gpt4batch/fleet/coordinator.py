@@ -49,7 +49,7 @@ if TYPE_CHECKING:
     from gpt4batch.batch.progress import Progress
     from gpt4batch.control import Control
     from gpt4batch.fleet.epoch import Book
-    from gpt4batch.lines.records import Line
+    from gpt4batch.lines.parse import Line
     from gpt4batch.nsq.link import Delivery
     from gpt4batch.service.conversation import Outcome
     from gpt4batch.settings import Settings, WorkerSettings

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from gpt4batch.lines.records import Line
+    from gpt4batch.lines.parse import Line
 
 
 def packed(folder: Path, line: Line, limit: int) -> list[list[Any]]:

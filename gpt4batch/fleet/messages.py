@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from gpt4batch.errors import CallError
-    from gpt4batch.lines.records import Line
+    from gpt4batch.lines.parse import Line
 
 VERSION = 1
 COLLECT, RUN, OVER = "collect", "run", "over"

@@ -25,6 +25,7 @@ from gpt4batch.fleet.coordinator import BEAT, FRESH, Exchange, exchange, failed
 from gpt4batch.fleet.inline_files import unpacked
 from gpt4batch.fleet.messages import Beacon, ForeignError, Report, Result, Task, read, written
 from gpt4batch.fleet.slots import Clock, Slots, tolerance
+from gpt4batch.lines.parse import BadLine, parse_line
 from gpt4batch.lines.records import BadLine, parse_line
 from gpt4batch.nsq.consumer import MSG_TIMEOUT, Consumer
 from gpt4batch.nsq.publisher import Publisher
@@ -36,7 +37,7 @@ from gpt4batch.service.pacing import Pacer
 from gpt4batch.settings import WorkerSettings, endpoints
 
 if TYPE_CHECKING:
-    from gpt4batch.lines.records import Line
+    from gpt4batch.lines.parse import Line
     from gpt4batch.nsq.link import Delivery
 
 log = logging.getLogger(__name__)

@@ -4,22 +4,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from gpt4batch.journal.ledger import Ledger, State, state_of
-from gpt4batch.lines.records import (
-    BOM,
-    LOG_MARK,
-    BadLine,
-    asked_in,
-    begins_alike,
-    glance,
-    parse_line,
-)
+from gpt4batch.journal.ledger import Ledger
+from gpt4batch.lines.parse import BOM, BadLine, decoded, parse_line
+from gpt4batch.lines.record import LOG_MARK, State, says_done, state_of
 
 if TYPE_CHECKING:
     from pathlib import Path
     from typing import Self
 
-    from gpt4batch.lines.records import Line
+    from gpt4batch.lines.parse import Line
 
 BUFFER = 1 << 20
 
@@ -68,11 +61,13 @@ def _state_in(raw: bytes, line: Line) -> State | None:
     """Return how far a record says that a line is; None if it is no ordered record of the line."""
     if raw.startswith(LOG_MARK):
         return None
-    head = glance(raw) if len(line.asks) == 1 else None
-    if head and (begins_alike(line.raw, head) or asked_in(head) == (line.id, line.asks[0])):
-        return State.DONE
     try:
+        doc = decoded(raw)
+        if says_done(doc, line):
+            return State.DONE
         record = parse_line(raw)
     except BadLine:
         return None
+    if "go" in record.meta:
+        return None  # of a log, though its mark is gone: steps may follow
     return state_of(record) if (record.id, record.asks) == (line.id, line.asks) else None

@@ -6,9 +6,11 @@ import contextlib
 import fcntl
 import logging
 import os
-from array import array
+from dataclasses import dataclass
 from datetime import datetime
+from filecmp import cmp
 from pathlib import Path
+from secrets import token_hex
 from typing import TYPE_CHECKING
 
 import anyio
@@ -16,24 +18,24 @@ import anyio.to_thread
 from filelock import FileLock, Timeout
 
 from gpt4batch.errors import InputChanged, OutputError, UsageError
-from gpt4batch.journal.ledger import Ledger, State
-from gpt4batch.journal.resume import Resume, repaired, whole
+from gpt4batch.journal.findings import Findings
+from gpt4batch.journal.ledger import Ledger
+from gpt4batch.journal.resume import Resume, moved_aside, whole
 from gpt4batch.lines import rawjson
-from gpt4batch.lines.records import (
+from gpt4batch.lines.parse import NOT_RUN, BadLine, Line, parse_line
+from gpt4batch.lines.record import (
     LOG_MARK,
-    NOT_RUN,
-    BadLine,
-    Line,
+    State,
     calls_noted,
     gone_on,
     in_key_order,
-    parse_line,
     render,
     render_bad,
 )
+from gpt4batch.lines.steps import Standing, step
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
     from gpt4batch.journal.source import Source
 
@@ -41,6 +43,15 @@ log = logging.getLogger(__name__)
 
 BUFFER = 1 << 20
 ORDERED, SNAPSHOT = TEMPORARY = ("", ".snapshot")
+
+
+@dataclass(slots=True)
+class _Go:
+    """A line in hand whose records of this run are written as steps."""
+
+    name: str
+    standing: Standing
+    steps: int = 0
 
 
 class Journal:
@@ -59,7 +70,12 @@ class Journal:
         self.moved_to: Path | None = None
         self.calls: int | None = None
         self._unsaved: list[tuple[int, State, bytes]] = []
-        self._orphans = array("Q")
+        self.findings = Findings(self.out)
+        self.torn = 0
+        self.kept_in: Path | None = None
+        self._goes: dict[int, _Go] = {}
+        self._name = token_hex(4)
+        self._count = 0
         self._fsync = fsync
         self._in_order = False
         self._source: Source | None = None
@@ -121,23 +137,25 @@ class Journal:
         Args:
             source: The input.
             fix: Whether results that are there count.
-            repair: Cut a torn last line off the output; else it is only left out.
+            repair: The run goes on to `start`; else the output is only looked at.
 
         Raises:
-            OutputError: The output cannot be read or repaired.
+            OutputError: The output cannot be read.
             InputChanged: The input was edited in these moments.
         """
         self._source = source
         same = self._same(source)
         self._is_output = same and fix  # which grows, and is ours
-        resume = Resume(source, fix=fix)
+        resume = Resume(source, self.out, fix=fix)
         try:
+            if fix and not self.streaming:
+                self._run_start = whole(self.out)
+                self.torn = self._size() - self._run_start
             if same and fix:
-                source.size = (repaired if repair else whole)(self.out)
+                source.size = self._run_start
             if not fix or same or self.streaming or not self.out.exists():
                 resume.read(None)
             else:
-                self._run_start = (repaired if repair else whole)(self.out)
                 resume.read(self.out, self._run_start)
             if fix and not repair and self.out.is_file():
                 self._fd = os.open(self.out, os.O_RDONLY)
@@ -145,8 +163,11 @@ class Journal:
             raise OutputError(f"cannot read {self.out}: {error.strerror}") from None
         except BadLine:
             raise self._input_changed() from None  # between two looks at a line
-        self.ledger, self._orphans = resume.ledger, resume.orphans
+        self.ledger, self.findings = resume.ledger, resume.findings
         self._in_order = resume.in_order
+
+    def _size(self) -> int:
+        return self.out.stat().st_size if self.out.exists() else 0
 
     def start(self, *, fix: bool) -> None:
         """Open the log for appending; without `fix` an earlier output is moved aside.
@@ -163,12 +184,24 @@ class Journal:
             if not fix:
                 self._move_aside()
             self._fd = os.open(self.out, os.O_RDWR | os.O_APPEND | os.O_CREAT, 0o666)
+            if self.findings.is_refused and self.torn:
+                self.findings.keep(self._run_start, self.torn)
+            if len(self.findings):
+                self.kept_in = self._keep_aside(self.findings.kept())
+            self._repair()
             self._end = self._run_start = self._synced = os.fstat(self._fd).st_size
             self._end_last_line()
             for kind in TEMPORARY:
                 self._temporary(kind).unlink(missing_ok=True)  # a killed run's
         except OSError as error:
             raise OutputError(f"cannot write {self.out}: {error.strerror}") from None
+
+    def _repair(self) -> None:
+        """Cut a torn last line off the output, which is known to be ours by now."""
+        if self.torn and os.fstat(self._fd).st_size == self._run_start + self.torn:
+            if os.pread(self._fd, self.torn, self._run_start).strip():
+                log.warning("%s: a torn last line (%d bytes) is dropped", self.out, self.torn)
+            os.ftruncate(self._fd, self._run_start)
 
     def _pass_on_done(self) -> None:
         """Write the lines that came done: a stream has no other place that keeps them."""
@@ -296,6 +329,37 @@ class Journal:
             raise OutputError(f"cannot write {self.out}: {error.strerror}") from error
         self.ledger.put(index, state, start, len(text), in_input=False)
 
+    def advance(self, index: int, state: State, now: Standing) -> None:
+        """Write what is new of a line since its last record of this run.
+
+        Raises:
+            OutputError: It could not be written; the whole record is held in `unsaved`.
+        """
+        if self.streaming:
+            self.append(index, state, now.whole())
+            return
+        last = self._goes.pop(index, None)
+        record = step(last.standing, now, last.name, last.steps + 1) if last else None
+        if last is not None and record is not None:
+            self._append_step(index, state, record, now)
+            going = _Go(last.name, now, last.steps + 1)
+        else:
+            self._count += 1
+            going = _Go(f"{self._name}.{self._count}", now)
+            self.append(index, state, now.whole(going.name if state is State.PARTIAL else ""))
+        if state is State.PARTIAL:
+            self._goes[index] = going
+
+    def _append_step(self, index: int, state: State, record: bytes, now: Standing) -> None:
+        text = LOG_MARK + record + b"\n"
+        try:
+            self._write_unsaved()
+            start = self._write(text)
+        except OSError as error:
+            self._unsaved.append((index, state, LOG_MARK + now.whole() + b"\n"))
+            raise OutputError(f"cannot write {self.out}: {error.strerror}") from error
+        self.ledger.step(index, state, start, len(text))
+
     def _shown(self, record: bytes) -> bytes:
         """Return a record as a line of a stream, which may be a terminal."""
         return (rawjson.escaped_controls(record) if os.isatty(self._fd) else record) + b"\n"
@@ -401,7 +465,10 @@ class Journal:
             self._note_foreign(os.fstat(self._fd).st_size)
             if self._in_order and self._end == self._run_start:
                 return  # nothing was added to an output that is in order already
-            self._keep_aside()
+            if self._foreign:
+                path = self._keep_aside((start, end - start) for start, end in self._foreign)
+                what = "%s: another program wrote into it while the run was on; kept aside: %s"
+                log.warning(what, self.out, path)
             self.calls = self._write_ordered(self.out, self.ledger)
         except OSError as error:
             raise self._unfinished(error) from error
@@ -432,26 +499,22 @@ class Journal:
             self.ledger.put(index, state, start, len(text), in_input=False)
             del self._unsaved[0]
 
-    def _keep_aside(self) -> None:
-        """Copy what will not be in the ordered output to a file of its own."""
-        if not self._orphans and not self._foreign:
-            return
-        path = self._free_name()
-        with path.open("wb") as file, os.fdopen(os.dup(self._fd), "rb") as output:
-            for start in self._orphans:
-                output.seek(start)
-                file.write(output.readline().strip() + b"\n")
-            for start, end in self._foreign:
-                output.seek(start)
-                file.write(output.read(end - start).strip() + b"\n")
+    def _keep_aside(self, places: Iterable[tuple[int, int]]) -> Path:
+        """Copy what will not be in the ordered output to a file of its own, and name that.
+
+        A run that was killed has kept the same texts already: they are not kept twice.
+        """
+        path, size = self._free_name(), 0
+        with path.open("wb") as file:
+            for start, length in places:
+                size += file.write(os.pread(self._fd, length, start).strip() + b"\n")
             file.flush()
             os.fsync(file.fileno())
-        if self._orphans:
-            count = len(self._orphans)
-            log.warning("%d results of lines that are no longer in the input: %s", count, path)
-        if self._foreign:
-            what = "%s: another program wrote into it while the run was on; kept aside: %s"
-            log.warning(what, self.out, path)
+        for other in moved_aside(self.out):
+            if other != path and other.stat().st_size == size and cmp(other, path, shallow=False):
+                path.unlink()
+                return other
+        return path
 
     def _temporary(self, kind: str) -> Path:
         """Return where an ordered file is written at first; the lock makes it this run's own."""
@@ -496,4 +559,5 @@ class Journal:
         if ledger.place(index) is None:
             line.forget()
         error = None if state == State.DONE else line.error or NOT_RUN
+        line.meta.pop("go", None)
         return render(record, line.answers(), error, line.meta) + b"\n"

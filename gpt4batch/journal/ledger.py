@@ -6,45 +6,59 @@ import os
 from array import array
 from bisect import bisect_right
 from collections import deque
-from enum import IntEnum
 from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    from collections.abc import Callable
+from gpt4batch.lines.record import State
+from gpt4batch.lines.steps import folded
 
-    from gpt4batch.lines.records import Line
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
 
 KEY_SIZE = 16
 
 
-class State(IntEnum):
-    """How far a line is."""
+class Chains:
+    """Where the earlier records of half-way lines lie: 16 bytes a record, linked backwards."""
 
-    NEW = 0
-    PARTIAL = 1  # some asks are answered or some files are up, and nothing failed
-    FAILED = 2
-    DONE = 3
+    def __init__(self) -> None:
+        self._places = array("q")
+        self._sizes = array("I")
+        self._before = array("I")
 
+    def add(self, place: int, size: int, before: int) -> int:
+        """Note a record that another one goes on from; return its number, from 1."""
+        self._places.append(place)
+        self._sizes.append(size)
+        self._before.append(before)
+        return len(self._places)
 
-def state_of(line: Line) -> State:
-    """Return how far a line says it is."""
-    if line.done:
-        return State.DONE
-    if line.error and not line.waiting:
-        return State.FAILED
-    return State.PARTIAL if line.answered or line.meta.get("uploads") else State.NEW
+    def back(self, number: int) -> Iterator[tuple[int, int]]:
+        """Yield place and size of a record and of those before it, the latest first."""
+        while number:
+            yield self._places[number - 1], self._sizes[number - 1]
+            number = self._before[number - 1]
+
+    def copy(self) -> Chains:
+        """Return a copy that stays as it is."""
+        other = Chains()
+        other._places, other._sizes = self._places[:], self._sizes[:]
+        other._before = self._before[:]
+        return other
 
 
 class Ledger:
-    """The state of every line and the place of its record, 13 bytes a line.
+    """The state of every line and the place of its record, 17 bytes a line.
 
-    A place is an offset in the log, or in the input where a line came with its own result.
+    A place is an offset in the log, or in the input where a line came with its own result. A line
+    of several steps has the place of its latest one here, and those of the others in the chains.
     """
 
     def __init__(self) -> None:
         self.states = bytearray()
         self._places = array("q")
         self._sizes = array("I")
+        self._before = array("I")
+        self._chains = Chains()
 
     def __len__(self) -> int:
         return len(self.states)
@@ -56,18 +70,28 @@ class Ledger:
             self.states.extend(bytes(more))
             self._places.extend(array("q", [-1]) * more)
             self._sizes.extend(array("I", [0]) * more)
+            self._before.extend(array("I", [0]) * more)
 
     def add(self, state: State, offset: int, size: int) -> None:
         """Take in one more line, whose record lies in the log; that of a new line tells nothing."""
         self.states.append(state)
         self._places.append(offset << 1 if state else -1)
         self._sizes.append(size)
+        self._before.append(0)
 
     def put(self, index: int, state: State, offset: int, size: int, *, in_input: bool) -> None:
-        """Note that the latest record of a line lies at an offset."""
+        """Note that the latest record of a line, which is whole, lies at an offset."""
         self.states[index] = state
         self._places[index] = offset << 1 | in_input
         self._sizes[index] = size
+        self._before[index] = 0
+
+    def step(self, index: int, state: State, offset: int, size: int) -> None:
+        """Note that a line goes on from its latest record, in the same file, at an offset."""
+        place = self._places[index]
+        before = self._chains.add(place, self._sizes[index], self._before[index])
+        self.put(index, state, offset, size, in_input=bool(place & 1))
+        self._before[index] = before
 
     def place(self, index: int) -> tuple[int, int, bool] | None:
         """Return offset, size and whether it is in the input, of a line's latest record."""
@@ -75,11 +99,14 @@ class Ledger:
         return None if place < 0 else (place >> 1, self._sizes[index], bool(place & 1))
 
     def read(self, index: int, source: int, output: int) -> bytes:
-        """Return the text of a line's latest record, which there is, from one of two open files."""
+        """Return a line as its records tell it, which there are, from one of two open files."""
         place = self.place(index)
         assert place is not None
         offset, size, in_input = place
-        return os.pread(source if in_input else output, size, offset).strip()
+        file = source if in_input else output
+        places = [(offset, size)]
+        places += [(at >> 1, length) for at, length in self._chains.back(self._before[index])]
+        return folded([os.pread(file, length, at).strip() for at, length in reversed(places)])
 
     def copy(self) -> Ledger:
         """Return a copy that stays as it is while the run goes on."""
@@ -87,6 +114,7 @@ class Ledger:
         other.states = self.states[:]
         other._places = self._places[:]
         other._sizes = self._sizes[:]
+        other._before, other._chains = self._before[:], self._chains.copy()
         return other
 
     def count(self, state: State) -> int:
@@ -191,6 +219,13 @@ class Equals:
         if line >= 0:
             (self._begun if begun else self._failed).append(line)
         return line
+
+    def ended(self, line: int, *, failed: bool) -> None:
+        """Note that a line which a record had begun came to its end by further steps."""
+        if line in self._begun:
+            self._begun.remove(line)
+            if failed:
+                self._failed.append(line)
 
     def claim_done(self, *, done: Callable[[int], bool], continues: Callable[[int], bool]) -> int:
         """Return the line that a record which is done belongs to; see `claim`."""

@@ -5,32 +5,51 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
-from array import array
+from dataclasses import dataclass
+from glob import escape
+from itertools import islice
+from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
 from gpt4batch.journal.beside import Beside
-from gpt4batch.journal.ledger import Equals, KeyIndex, Ledger, State, state_of
+from gpt4batch.journal.findings import Findings, around_holes, is_torn
+from gpt4batch.journal.ledger import Equals, KeyIndex, Ledger
 from gpt4batch.lines import rawjson
-from gpt4batch.lines.records import (
+from gpt4batch.lines.parse import (
     BOM,
-    LOG_MARK,
+    NO_ASKS,
+    NOT_RUN,
     BadLine,
+    Id,
     Line,
-    asked_in,
-    glance,
-    is_bad_record,
+    decoded,
     key_of,
     parse_line,
 )
+from gpt4batch.lines.record import LOG_MARK, State, is_bad_record, state_of
+from gpt4batch.lines.steps import is_step
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from gpt4batch.journal.source import Source
 
 log = logging.getLogger(__name__)
 
 BUFFER = 1 << 20
+LOOKED_AT = 50
+"""Records of an earlier output that are looked at to tell whose it is."""
+MOST_FILES = 20
+
+
+@dataclass(slots=True)
+class Go:
+    """A half-way line whose steps are being read."""
+
+    index: int
+    asks: int
+    answered: int
+    place: tuple[int, int, bool] | None
+    equals: Equals | None
+    steps: int = 0
 
 
 class Resume:
@@ -38,12 +57,13 @@ class Resume:
 
     Args:
         source: The input.
+        out: The output, which is named in what is found.
         fix: Take the results in; without it every line is new.
     """
 
-    def __init__(self, source: Source, *, fix: bool) -> None:
+    def __init__(self, source: Source, out: Path | None = None, *, fix: bool) -> None:
         self.ledger = Ledger()
-        self.orphans = array("Q")
+        self.findings = Findings(out or Path())
         self.in_order = False
         self._source = source
         self._fix = fix
@@ -51,12 +71,13 @@ class Resume:
         self._beside: Beside | None = None
         self._output = -1
         self._next = 0
+        self._goes: dict[str, Go] = {}
 
     def read(self, out: Path | None, size: int = 0) -> None:
         """Read the input with its own results, and those in the first `size` bytes of an output.
 
         `in_order` then tells whether the output holds one line per input line in their order,
-        `orphans` where the answers begin that belong to no line of the input.
+        `findings` what else it holds.
         """
         if out is None:
             self._read_input()
@@ -123,26 +144,41 @@ class Resume:
     def _read_output(self, out: Path, size: int, beside: Beside) -> None:
         """Read what the output holds from where it no longer followed the input."""
         assert self._keys is not None
+        taken = len(beside.found)
+        self.findings.records = self.findings.readable = taken
         with out.open("rb", buffering=BUFFER) as file:
             self._output = file.fileno()
             start = file.seek(beside.end)
             if start < size and beside.follows:
                 self._add_keys(len(self._source))
-            whole = start == size and len(beside.found) == len(self._source)
+            whole = start == size and taken == len(self._source)
             self.in_order = whole and not self._source.bad_count
-            self._next = self._keys.after(len(beside.found) - 1) if beside.found else 0
+            self._next = self._keys.after(taken - 1) if taken else 0
             self._take_found(beside.found)
-            for raw in file:
+            for number, raw in enumerate(file, taken + 1):
                 if start >= size:
                     break
-                self._take_record(start, raw)
+                self._take_record(start, number, raw)
                 start += len(raw)
-        if self.orphans:
-            log.warning(
-                "%s: %d results are of no line of this input; they are kept aside at the end",
-                out,
-                len(self.orphans),
-            )
+        if self.ledger.count(State.NEW):
+            if beside.follows and whole:
+                self._add_keys(len(self._source))
+            self.findings.elsewhere = [path for path in moved_aside(out) if self._knows(path)]
+
+    def _knows(self, path: Path) -> bool:
+        """Tell whether an earlier output holds answers to lines that have none."""
+        assert self._keys is not None
+        try:
+            with path.open("rb", buffering=BUFFER) as file:
+                for raw in islice(file, LOOKED_AT):
+                    with contextlib.suppress(BadLine):
+                        line = parse_line(raw.removeprefix(BOM))
+                        index = self._keys.find(line.key) if line.answered else -1
+                        if index >= 0 and self.ledger.states[index] == State.NEW:
+                            return True
+        except OSError:
+            pass
+        return False
 
     def _take_found(self, found: Ledger) -> None:
         """Note what was found beside the input."""
@@ -168,45 +204,121 @@ class Resume:
         """Take in a record of a log; a line of its own where it belongs to none so far."""
         try:
             line = parse_line(raw)
-        except BadLine:
+        except BadLine as error:
+            if self._take_step(start, raw, str(error)):
+                return
             line = None
         if line is None or not self._assign(line, start, in_input=True, grown=True):
+            index = len(self._source)
             self._source.add(start, number, raw, self._see)
             self.ledger.grow(len(self._source))
+            if line is not None and len(self._source) > index:
+                self._begin_go(index, start, line)
 
-    def _take_record(self, start: int, raw: bytes) -> None:
+    def _take_record(self, start: int, number: int, raw: bytes) -> None:
         """Note one line of the output, or that it is an answer to no line of the input."""
         if not raw.strip():
             self.in_order = False
             return
-        marked = raw.startswith(LOG_MARK)
-        head = None if marked else glance(raw)
-        seen = asked_in(head) if head else None
-        if seen is not None and self._is_next(key_of(seen[0], (seen[1],))):
-            self._note_next(State.DONE, start, len(raw))
-            return
+        findings = self.findings
+        findings.records += 1
         try:
             line = parse_line(raw)
-        except BadLine:
-            if not is_bad_record(raw):
-                self.orphans.append(start)
+        except BadLine as error:
+            if not self._take_step(start, raw, str(error)):
+                self._take_unreadable(start, number, raw, str(error))
             return
-        if not marked and self._is_next(line.key):
-            self._note_next(state_of(line), start, len(raw))
+        findings.readable += 1
+        if not raw.startswith(LOG_MARK) and self._is_next(line.key):
+            index = self._note_next(state_of(line), start, len(raw))
+            self._begin_go(index, start, line)
+        elif not self._assign(line, start, in_input=False) and line.answered:
+            findings.strangers += 1
+            findings.keep(start, len(raw))
+            self._look_at_types(number, line)
+
+    def _take_step(self, start: int, raw: bytes, reason: str) -> bool:
+        """Take a step of a half-way line in; False where it is none or has no beginning."""
+        if reason != NO_ASKS or not is_step(doc := decoded(raw)):
+            return False
+        go = self._goes.get(doc["go"])
+        if go is None or doc["step"] > go.steps + 1:
+            return False
+        self.findings.readable += 1
+        if doc["step"] <= go.steps:
+            return True  # it is here twice
+        go.steps += 1
+        go.answered += len(doc.get("answers", ()))
+        error = doc.get("iErr")
+        if error and {**error, **NOT_RUN} != error:
+            state = State.FAILED
+        else:
+            state = State.DONE if go.answered == go.asks and not error else State.PARTIAL
+        if go.place is not None and go.place == self.ledger.place(go.index):
+            self.ledger.step(go.index, state, start, len(raw))
+            go.place = self.ledger.place(go.index)
+        if state is not State.PARTIAL:
+            del self._goes[doc["go"]]
+            if go.equals is not None:
+                go.equals.ended(go.index, failed=state is State.FAILED)
+        return True
+
+    def _begin_go(self, index: int, start: int, line: Line) -> None:
+        """Remember a line that further steps may go on from, if its record at `start` counts."""
+        name = line.meta.get("go")
+        if not isinstance(name, str):
             return
-        if not self._assign(line, start, in_input=False) and line.answered:
-            self.orphans.append(start)
+        assert self._keys is not None
+        place = self.ledger.place(index)
+        equals = self._keys.equals.get(self._keys.find(line.key))
+        counts = place is not None and place[0] == start
+        self._goes[name] = Go(
+            index, len(line.asks), line.answered, place if counts else None, equals
+        )
+
+    def _take_unreadable(self, start: int, number: int, raw: bytes, reason: str) -> None:
+        """Take what can be read of a line with holes; note any other one as damaged."""
+        findings = self.findings
+        if is_bad_record(raw):
+            findings.readable += 1
+            return
+        pieces = around_holes(raw)
+        if pieces is None:
+            findings.damage(start, number, raw, reason)
+            return
+        findings.holes += 1
+        for place, piece in pieces:
+            try:
+                parse_line(piece)
+            except BadLine:
+                findings.keep(start + place, len(piece))
+            else:
+                self._take_record(start + place, number, piece)
+
+    def _look_at_types(self, number: int, line: Line) -> None:
+        """Note a result of no line which would be one if its id were text, or a number."""
+        assert self._keys is not None
+        for other in retyped(line.id):
+            if self._keys.find(key_of(other, line.asks)) >= 0:
+                findings = self.findings
+                findings.retyped += 1
+                findings.retyped_example = findings.retyped_example or (
+                    f"{findings.path}:{number}: the id is {shown(line.id)}, and "
+                    f"{shown(other)} in the input"
+                )
+                return
 
     def _is_next(self, key: bytes) -> bool:
         """Tell whether a record is that of the next line, as it is in an ordered output."""
         assert self._keys is not None
         return self._keys.key_at(self._next) == key
 
-    def _note_next(self, state: State, start: int, size: int) -> None:
+    def _note_next(self, state: State, start: int, size: int) -> int:
         assert self._keys is not None
         index = self._keys.line_at(self._next)
         self._next += 1
         self._put(index, state, start, size, in_input=False)
+        return index
 
     def _put(self, index: int, state: State, start: int, size: int, *, in_input: bool) -> None:
         """Note a record of a line; what is done is never undone, what is new tells nothing."""
@@ -236,6 +348,7 @@ class Resume:
         if index >= 0:
             self._next = self._keys.after(index)
             self._put(index, state, start, len(line.raw), in_input=in_input)
+            self._begin_go(index, start, line)
         return True
 
     def _claim(self, equals: Equals, line: Line, state: State) -> int:
@@ -254,19 +367,6 @@ class Resume:
         return equals.claim(begun=line.answered > 0, done=done, continues=continues)
 
 
-def repaired(out: Path) -> int:
-    """Cut a torn last line off an output and return its size."""
-    good = whole(out)
-    if not out.exists() or (torn := out.stat().st_size - good) == 0:
-        return good
-    with out.open("r+b") as file:
-        file.seek(good)
-        if file.read(torn).strip():
-            log.warning("%s: a torn last line (%d bytes) is dropped", out, torn)
-        file.truncate(good)
-    return good
-
-
 def whole(out: Path) -> int:
     """Return the size of an output without a torn last line."""
     if not out.exists():
@@ -278,8 +378,32 @@ def whole(out: Path) -> int:
         with contextlib.suppress(rawjson.JSONError):
             rawjson.loads(tail.removeprefix(BOM) if len(tail) == size else tail)
             return size
-        return size - len(tail)
+        return size - len(tail) if is_torn(tail) else size
     return size
+
+
+def moved_aside(out: Path) -> list[Path]:
+    """Return the files that runs of an output kept beside it, the newest first."""
+    pattern = f"{escape(out.stem)}.[0-9]*-[0-9]*{escape(out.suffix)}"
+    return sorted(out.parent.glob(pattern), reverse=True)[:MOST_FILES]
+
+
+def retyped(line_id: Id) -> list[Id]:
+    """Return what another tool may make of an id: text of a number, and a number of text."""
+    if isinstance(line_id, int):
+        return [str(line_id), f"{line_id}.0"]
+    if line_id is None:
+        return ["", "nan"]
+    with contextlib.suppress(ValueError, OverflowError):
+        number = float(line_id)
+        if number.is_integer():
+            return [int(line_id) if line_id.strip().lstrip("+-").isdecimal() else int(number)]
+    return []
+
+
+def shown(line_id: Id) -> str:
+    """Return an id as it stands in a line."""
+    return rawjson.dumps(line_id).decode()[:100]
 
 
 def _bare(answer: bytes) -> Any:

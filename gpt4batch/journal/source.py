@@ -16,7 +16,8 @@ from typing import IO, TYPE_CHECKING
 
 from gpt4batch.errors import InputError, UsageError
 from gpt4batch.journal.watched import Watched
-from gpt4batch.lines.records import BOM, LOG_MARK, BadLine, Line, is_bad_record, parse_line
+from gpt4batch.lines.parse import BOM, BadLine, Line, parse_line
+from gpt4batch.lines.record import LOG_MARK, is_bad_record
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

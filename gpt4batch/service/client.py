@@ -32,7 +32,7 @@ from gpt4batch.errors import (
 )
 from gpt4batch.journal.in_flight import InFlight
 from gpt4batch.lines import rawjson
-from gpt4batch.lines.records import BOM
+from gpt4batch.lines.parse import BOM
 from gpt4batch.service.credentials import Credentials
 from gpt4batch.service.retry import LONGEST_AFTER, backoff, retry_after
 from gpt4batch.service.transport import body_of

@@ -18,22 +18,16 @@ from gpt4batch.errors import (
 )
 from gpt4batch.lines import rawjson
 from gpt4batch.lines.causes import cause_of
-from gpt4batch.lines.records import (
-    NOT_DOWNLOADED,
-    calls_before,
-    downloads_of,
-    error_record,
-    render,
-    unread_downloads,
-    with_downloads,
-)
+from gpt4batch.lines.links import downloads_of, unread_downloads, with_downloads
+from gpt4batch.lines.record import NOT_DOWNLOADED, calls_before, error_record
+from gpt4batch.lines.steps import Standing
 from gpt4batch.service.attachments import measure
 from gpt4batch.service.client import Where
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
-    from gpt4batch.lines.records import Ask, Line
+    from gpt4batch.lines.parse import Ask, Line
     from gpt4batch.service.client import Client, Reply
     from gpt4batch.service.downloads import Downloads
 
@@ -128,8 +122,8 @@ class Outcome:
         """Tell whether every ask has its answer and nothing failed."""
         return self.error is None and len(self.answers) == len(self.line.asks)
 
-    def record(self, *, finished: bool = True) -> bytes:
-        """Return the line of output that tells how far the line came."""
+    def standing(self, *, finished: bool = True) -> Standing:
+        """Return what the log is to tell of how far the line came."""
         meta: dict[str, Any] = {"started": self.started, "calls": self.calls}
         error = error_record(self.error) if self.error else None
         if finished:
@@ -137,14 +131,14 @@ class Outcome:
         elif len(self.answers) == len(self.line.asks):
             error = NOT_DOWNLOADED  # every ask is answered, and the line is not done for all that
         meta |= self.ran
-        meta["asks"] = self.timings
+        meta["asks"] = list(self.timings)
         if self.uploads:
-            meta["uploads"] = self.uploads
+            meta["uploads"] = list(self.uploads)
         if self.superseded:
             meta["superseded"] = self.superseded
         if self.refused_anew:
             meta["refused_anew"] = self.refused_anew
-        return render(self.line.raw, self.answers, error, meta)
+        return Standing(self.line, list(self.answers), error, meta)
 
 
 @dataclass(frozen=True, slots=True)

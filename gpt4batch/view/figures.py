@@ -94,7 +94,7 @@ class Figures:
         self.causes: list[Cause] = [Cause(0, "", "")]
         self.cause_counts = [0]
         self.cause_rows = [0]
-        self.cause_numbers: dict[tuple[int, str], int] = {}
+        self.cause_numbers: dict[tuple[int, str, str], int] = {}
         self.timeline = Timeline()
         self.latency = Latency()
         self.attempts = 0
@@ -105,9 +105,10 @@ class Figures:
         """Return the number of a cause; the first line that has it becomes its example."""
         if cause is None:
             return NO_CAUSE
-        name = (cause.code, cause.stage)
+        name = cause.name
         if name not in self.cause_numbers and len(self.causes) >= MOST_CAUSES:
-            cause, name = Cause(0, "other", ""), (0, "other")
+            cause = Cause(0, "other", "")
+            name = cause.name
         if name not in self.cause_numbers:
             self.cause_numbers[name] = len(self.causes)
             self.causes.append(cause)

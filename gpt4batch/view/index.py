@@ -10,9 +10,10 @@ from array import array
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from gpt4batch.errors import UsageError
-from gpt4batch.lines.records import LOG_MARK
+from gpt4batch.lines.record import LOG_MARK
+from gpt4batch.lines.steps import folded
 from gpt4batch.view.figures import Figures
-from gpt4batch.view.record import Facts, examine
+from gpt4batch.view.record import Facts, State, examine, go_of_step, go_of_whole
 from gpt4batch.view.rows import Place, Rows
 
 if TYPE_CHECKING:
@@ -78,6 +79,8 @@ class Index:
         self.lock = threading.Lock()
         self.changes = array("I")
         self.positions = dict.fromkeys(self.files, 0)
+        self.goes: dict[str, int] = {}
+        self.earlier: dict[int, list[Place]] = {}
         self.tail_size = -1
         self.log_records = 0
         self.complete = False
@@ -94,7 +97,12 @@ class Index:
     def read(self, row: int) -> bytes:
         """Return the bytes of a row's line."""
         with self.lock:
-            return self._read(self.rows.place(row))
+            return self._read_row(row)
+
+    def _read_row(self, row: int) -> bytes:
+        """Return a row's record, put together where it was written in steps."""
+        places = [*self.earlier.get(row, ()), self.rows.place(row)]
+        return folded([self._read(place) for place in places])
 
     def read_span(self, source: int, offset: int, length: int) -> bytes:
         """Return bytes of the input or the output."""
@@ -143,19 +151,45 @@ class Index:
 
     def take(self, place: Place, line: bytes) -> None:
         """Take in one line: a new row, or news of one that is there."""
-        facts = examine(line)
         is_log = place.source == OUTPUT and line.startswith(LOG_MARK)
+        if is_log and (go := go_of_step(line)):
+            self.take_step(go, place, line)
+            return
+        facts = examine(line)
         with self.lock:
             self.log_records += is_log
             row = self.row_of(facts.key, place, is_log=is_log)
-            cause = self.figures.cause_number(facts.cause, row if row >= 0 else len(self.rows))
-            if row < 0:
-                self.rows.append(place, facts, cause)
-            else:
-                self.forget(row)
-                self.rows.replace(row, place, facts, cause)
-                self.changes.append(row)
-            self.figures.count(facts, cause, 1)
+            self.show(row, place, facts)
+            if is_log:
+                row = row if row >= 0 else len(self.rows) - 1
+                self.earlier.pop(row, None)
+                if go := go_of_whole(line):
+                    self.goes[go] = row
+
+    def take_step(self, go: str, place: Place, line: bytes) -> None:
+        """Take in what is new of a line that is half-way; without its beginning it is nothing."""
+        with self.lock:
+            self.log_records += 1
+            row = self.goes.get(go)
+            if row is None:
+                return
+            facts = examine(folded([self._read_row(row), line]))
+            before = self.rows.place(row)
+            self.show(row, place, facts)
+            self.earlier.setdefault(row, []).append(before)
+            if facts.state not in (State.PARTLY, State.NOT_RUN):
+                del self.goes[go]
+
+    def show(self, row: int, place: Place, facts: Facts) -> None:
+        """Show a new row (-1), or news of one that is there."""
+        cause = self.figures.cause_number(facts.cause, row if row >= 0 else len(self.rows))
+        if row < 0:
+            self.rows.append(place, facts, cause)
+        else:
+            self.forget(row)
+            self.rows.replace(row, place, facts, cause)
+            self.changes.append(row)
+        self.figures.count(facts, cause, 1)
 
     def row_of(self, key: int, place: Place, *, is_log: bool) -> int:
         """Return the row that the line stands for, or -1 for a new one."""
@@ -167,7 +201,7 @@ class Index:
 
     def forget(self, row: int) -> None:
         """Take a row's line out of the figures."""
-        facts: Facts = examine(self._read(self.rows.place(row)))
+        facts: Facts = examine(self._read_row(row))
         self.figures.count(facts, self.rows.cause[row], -1)
 
     def progress(self) -> tuple[int, int]:

@@ -7,9 +7,11 @@ from datetime import datetime
 from enum import IntEnum
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from gpt4batch.errors import NOT_READY
-from gpt4batch.lines import rawjson
-from gpt4batch.lines.records import BOM
+from gpt4batch.lines import causes, rawjson
+from gpt4batch.lines.parse import BOM, BadLine, LongNumber, line_of, parse_line
+from gpt4batch.lines.record import State as Progress
+from gpt4batch.lines.record import is_bad_record, state_of
+from gpt4batch.lines.steps import is_step
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -21,7 +23,6 @@ _LONE_SURROGATE = re.compile(
     rb"(?<!\\)((?:\\\\)*)\\u(?:d[89ab]..(?!\\ud[c-f]..)|(?<!\\ud[89ab]..\\u)d[c-f]..)",
     re.IGNORECASE,
 )
-_VARYING = re.compile(r"[0-9a-fA-F-]{12,}|\d{4,}")
 _KEY_BITS = (1 << 64) - 1
 
 
@@ -34,12 +35,26 @@ class State(IntEnum):
     PARTLY = 3
 
 
+STATES = {
+    Progress.NEW: State.NOT_RUN,
+    Progress.PARTIAL: State.PARTLY,
+    Progress.FAILED: State.FAILED,
+    Progress.DONE: State.DONE,
+}
+"""What the page calls the states of a run."""
+
+
 class Cause(NamedTuple):
-    """Why a line failed: code and stage tell causes apart, the message is one line's."""
+    """Why a line failed: code, stage and what messages have in common tell causes apart."""
 
     code: int
     stage: str
     message: str
+
+    @property
+    def name(self) -> tuple[int, str, str]:
+        """Return what lines that failed for the same cause have in common, as a run counts them."""
+        return self.code, causes.cause_of(self.stage), causes.cause_of(self.message)
 
 
 class Call(NamedTuple):
@@ -74,22 +89,46 @@ def parse(line: bytes) -> dict[str, Any] | None:
 
 
 def examine(line: bytes) -> Facts:
-    """Return what the index keeps of a line; one that is no JSON object counts as failed."""
+    """Return what the index keeps of a line; what a run cannot read counts as failed."""
     record = parse(line)
     if record is None:
-        cause = Cause(0, UNREADABLE, "not a JSON object")
+        cause = cause_of({"stage": UNREADABLE, "message": "not a JSON object"})
         return Facts(hash(line) & _KEY_BITS, 0, State.FAILED, cause, 0, [])
-    asks = listed(record.get("asks"))
-    replies = listed(record.get("answers"))
-    error = record.get("iErr")
+    asks, replies = listed(record.get("asks")), listed(record.get("answers"))
+    key, state, error = _standing(record, line)
     return Facts(
-        key_of(record.get("id"), asks),
+        key,
         hash(tuple(answer_text(reply) for reply in replies)) & 0xFFFFFFFF,
-        state_of(asks, replies, error),
-        cause_of(error) if error and not is_not_ready(error) else None,
+        state,
+        cause_of(error) if state is State.FAILED else None,
         min(sum(1 for _ in picture_names(asks, replies)), MOST_PICTURES),
         calls_of(record.get("meta")),
     )
+
+
+def _standing(record: dict[str, Any], raw: bytes) -> tuple[int, State, Any]:
+    """Return key, state and error of a record, as a run reads it."""
+    try:
+        line = line_of(record, raw)
+    except LongNumber:
+        line = parse_line(raw.removeprefix(BOM))
+    except BadLine as error:
+        told = record.get("iErr") if is_bad_record(raw) else None
+        reason = told or {"stage": UNREADABLE, "message": str(error)}
+        return hash(raw) & _KEY_BITS, State.FAILED, reason
+    return int.from_bytes(line.key[:8]), STATES[state_of(line)], line.error
+
+
+def go_of_step(line: bytes) -> str:
+    """Return which half-way line a record of the log goes on with; empty for a whole record."""
+    record = parse(line) if b'"step":' in line else None
+    return str(record["go"]) if record is not None and is_step(record) else ""
+
+
+def go_of_whole(line: bytes) -> str:
+    """Return the name by which steps go on from a whole record of the log, if any do."""
+    meta = mapped((parse(line) or {}).get("meta")) if b'"go":' in line else {}
+    return text_of(meta.get("go"))
 
 
 def listed(value: Any) -> list[Any]:
@@ -109,14 +148,6 @@ def text_of(value: Any) -> str:
     return "" if value is None else rawjson.dumps(value).decode()
 
 
-def key_of(name: Any, asks: list[Any]) -> int:
-    """Return the number by which equal lines are recognised: same id, same asks."""
-    parts = [
-        [mapped(ask).get("id"), mapped(ask).get("content"), *attached(mapped(ask))] for ask in asks
-    ]
-    return hash(rawjson.dumps([name, parts])) & _KEY_BITS
-
-
 def attached(ask: dict[str, Any]) -> tuple[list[Any], list[Any]]:
     """Return the pictures and the files of an ask, whichever way they are written."""
     return (
@@ -129,29 +160,14 @@ def _either(many: Any, one: Any) -> list[Any]:
     return [*listed(many), one] if one else listed(many)
 
 
-def state_of(asks: list[Any], replies: list[Any], error: Any) -> State:
-    """Tell where a line stands from its asks, replies and error."""
-    if error and not is_not_ready(error):
-        return State.FAILED
-    if replies and len(replies) >= len(asks) and not error:
-        return State.DONE
-    return State.PARTLY if replies else State.NOT_RUN
-
-
-def is_not_ready(error: Any) -> bool:
-    """Tell whether an iErr only says that the line has not run yet."""
-    fields = mapped(error)
-    return fields.get("code") == NOT_READY and fields.get("message") == "resource is not ready"
-
-
 def cause_of(error: Any) -> Cause:
-    """Return the cause of a failure; without a stage the message, freed of numbers, is one."""
+    """Return the cause of a failure."""
     fields = mapped(error)
     code = fields.get("code")
     message = text_of(fields.get("message") if fields else error)
     stage = fields.get("stage")
     if not isinstance(stage, str) or not stage:
-        stage = _VARYING.sub("…", message)[:80]
+        stage = message
     return Cause(code if isinstance(code, int) else 0, stage[:80], message[:500])
 
 

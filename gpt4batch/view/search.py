@@ -129,8 +129,10 @@ class Filter:
 
     def holding(self, rows: list[int]) -> list[int]:
         """Return those of the rows whose shown text holds the text that is looked for."""
-        found: list[int] = []
-        for span in self.spans(rows):
+        in_steps = [row for row in rows if row in self.index.earlier]
+        found = [row for row in in_steps if self.holds(self.index.read(row))]
+        plain = [row for row in rows if row not in self.index.earlier] if in_steps else rows
+        for span in self.spans(plain):
             data = self.index.read_span(span.source, span.start, span.end - span.start)
             for place in self.candidates(span, data):
                 if self.halted():
@@ -139,7 +141,7 @@ class Filter:
                 end = span.offsets[place + 1] - span.start
                 if self.holds(data[begin:end]):
                     found.append(span.rows[place])
-        return found
+        return sorted(found)
 
     def spans(self, rows: list[int]) -> Iterator[Span]:
         """Yield rows together whose lines can be read in one go."""

@@ -1,0 +1,159 @@
+"""What reading an output brought to light: records that cannot be read, and results of others."""
+
+from __future__ import annotations
+
+import re
+from array import array
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from gpt4batch.lines.parse import BOM
+from gpt4batch.lines.record import LOG_MARK
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+TOLERATED = 3
+SHARE = 100
+"""A crash or a slip leaves a few damaged records: three, or one in a hundred."""
+
+SHOWN = 10
+HOLE = re.compile(rb"\0{4,}")
+"""What a power cut leaves of bytes that did not reach the disk; in UTF-16 NULs stand alone."""
+
+BEGINNING = re.compile(rb'\s*(?:\{\s*(?:"|$)|$)')
+
+ADVICE = (
+    (re.compile(rb"\xff\xfe|\xfe\xff|.\0.\0|\0.\0.", re.DOTALL), "it is UTF-16: save it as UTF-8"),
+    (re.compile(rb"\x1f\x8b|BZh|\xfd7zXZ|\x28\xb5\x2f\xfd|PK"), "it is compressed: unpack it"),
+    (re.compile(rb"\s*\["), "it is a JSON array: write one record a line, as jq -c '.[]' does"),
+    (re.compile(rb"\s*\{\s*$"), "it was pretty-printed: write one record a line, as jq -c . does"),
+)
+
+
+@dataclass(slots=True)
+class Findings:
+    """What an output holds besides the results of the input's lines.
+
+    `damaged` are records that cannot be read, `strangers` results of other lines; both are kept
+    aside. `retyped` are those strangers whose id differs from a line's by its type alone.
+    """
+
+    path: Path
+    records: int = 0
+    readable: int = 0
+    damaged: int = 0
+    holes: int = 0
+    torn: int = 0
+    strangers: int = 0
+    retyped: int = 0
+    advice: str = ""
+    retyped_example: str = ""
+    elsewhere: list[Path] = field(default_factory=list)
+    _shown: list[str] = field(default_factory=list)
+    _foreign: bool = False
+    _starts: array[int] = field(default_factory=lambda: array("Q"))
+    _sizes: array[int] = field(default_factory=lambda: array("Q"))
+
+    def damage(self, start: int, number: int, raw: bytes, reason: str) -> None:
+        """Note a record that cannot be read."""
+        self.damaged += 1
+        if len(self._shown) < SHOWN:
+            self._shown.append(f"{self.path}:{number}: {reason}")
+        text = raw.removeprefix(BOM).removeprefix(LOG_MARK)
+        if not BEGINNING.match(text):
+            self._foreign = True
+        if not self.advice:
+            found = (words for pattern, words in ADVICE if pattern.match(raw))
+            self.advice = next(found, "")
+        self.keep(start, len(raw))
+
+    def keep(self, start: int, size: int) -> None:
+        """Note a text that is to be kept aside."""
+        self._starts.append(start)
+        self._sizes.append(size)
+
+    def kept(self) -> Iterator[tuple[int, int]]:
+        """Yield offset and size of each text that is to be kept aside."""
+        yield from zip(self._starts, self._sizes, strict=True)
+
+    def __len__(self) -> int:
+        """Return how many texts are to be kept aside."""
+        return len(self._starts)
+
+    @property
+    def is_refused(self) -> bool:
+        """Tell whether too much is damaged for an output of this tool after a crash."""
+        if self._foreign and not self.readable:
+            return True
+        return self.damaged > max(TOLERATED, self.records // SHARE)
+
+    def refusal(self) -> str:
+        """Return why the output is refused, and what to do."""
+        more = self.damaged - len(self._shown)
+        rows = [*self._shown, f"and {more:,} more"] if more else self._shown
+        advice = f"; {self.advice}" if self.advice else ""
+        listed = "\n".join(f"  {row}" for row in rows)
+        return (
+            f"{self.path} cannot be taken for an output: {self.damaged:,} of {self.records:,} "
+            f"records cannot be read; nothing was called:\n{listed}\n"
+            f"bring it back as it was{advice}, or choose another output with -o; "
+            "--skip-bad-results takes what can be read, keeps the rest aside, and asks (and "
+            "pays for) those lines again"
+        )
+
+    def words(self, source: str, kept_in: Path | None) -> list[str]:
+        """Return what is worth knowing before the first call.
+
+        Args:
+            source: The input.
+            kept_in: Where the texts are kept that belong to no line; None before that is known.
+        """
+        path = self.path
+        where = str(kept_in or path.with_name(f"{path.stem}.<time>{path.suffix}"))
+        said = [f"{row}; the record is damaged and no result: see {where}" for row in self._shown]
+        if (more := self.damaged - len(self._shown)) > 0:
+            said.append(f"{path}: {more:,} more damaged records: see {where}")
+        if self.holes:
+            said.append(
+                f"{path}: {self.holes:,} lines have holes, as a power cut leaves them; "
+                "only what is whole around them counts"
+            )
+        if self.strangers:
+            said.append(
+                f"{path}: {self.strangers:,} results are of no line of {source} (of another input, "
+                f"or of prompts since edited); they are kept in {where}; to use them, give that "
+                "file as the output of the input that they are of: -i INPUT -o FILE -f"
+            )
+        if self.retyped:
+            said.append(
+                f"{self.retyped_example}: {self.retyped:,} results miss their line by the type of "
+                "the id alone, and those lines are asked again; to keep them, stop now and write "
+                "the ids in the input as they are in the output"
+            )
+        said += [
+            f"{other} holds results of {source} that {path} lacks, and their lines are asked "
+            f"again; to use them, stop now and run with -i {source} -o {other} -f"
+            for other in self.elsewhere
+        ]
+        return said
+
+
+def is_torn(tail: bytes) -> bool:
+    """Tell whether a last line without a newline is the beginning of a record that a crash cut."""
+    text = tail.removeprefix(BOM).removeprefix(LOG_MARK)
+    return not text.strip(b"\0") or bool(BEGINNING.match(text))
+
+
+def around_holes(raw: bytes) -> list[tuple[int, bytes]] | None:
+    """Return what stands around the NULs that a power cut leaves in a line, with its places.
+
+    None is a line without such a hole, or one in which nothing looks like a record.
+    """
+    ends = [0, *(end for hole in HOLE.finditer(raw) for end in hole.span()), len(raw)]
+    pairs = zip(ends[::2], ends[1::2], strict=True)
+    pieces = [(start, raw[start:end]) for start, end in pairs if raw[start:end].strip()]
+    if len(ends) == 2 or (pieces and not any(BEGINNING.match(piece) for _, piece in pieces)):
+        return None
+    return pieces

@@ -1,0 +1,223 @@
+"""A line read: what it asks, and what it carries of an earlier run."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from hashlib import blake2b
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
+
+from gpt4batch.errors import NOT_READY
+from gpt4batch.lines import rawjson
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+Id: TypeAlias = str | int | None
+
+BOM = b"\xef\xbb\xbf"
+OPTIONAL = frozenset({"model", "gizmo_id", "answers", "iErr", "meta"})
+NO_ASKS = "asks is missing"
+NOT_RUN = {"code": NOT_READY, "message": "resource is not ready"}
+
+
+EXACT = 1 << 63
+"""The size from which on an integer comes out of the decoder as a float."""
+
+
+class BadLine(ValueError):
+    """A line of the input is not of the right shape; the message says what is wrong."""
+
+
+class LongNumber(Exception):
+    """An id is an integer beyond 64 bits, of which decoding has left only the first digits."""
+
+
+class Ask(NamedTuple):
+    """One question of a conversation with the paths of its attachments."""
+
+    id: Id
+    content: str
+    images: tuple[str, ...] = ()
+    files: tuple[str, ...] = ()
+
+
+@dataclass(slots=True)
+class Line:
+    """One line of the input: a conversation to hold, and what is known of it already.
+
+    `answered` is the number of answers that stand in `raw`, `error` the `iErr` it carries.
+    """
+
+    raw: bytes
+    asks: tuple[Ask, ...]
+    id: Id = None
+    model: str = ""
+    gizmo_id: str = ""
+    answered: int = 0
+    error: dict[str, Any] | None = None
+    meta: dict[str, Any] = field(default_factory=dict)
+    index: int = 0
+    number: int = 0
+
+    @property
+    def done(self) -> bool:
+        """Tell whether every ask has its answer and nothing failed."""
+        return self.answered == len(self.asks) and not self.error
+
+    @property
+    def waiting(self) -> bool:
+        """Tell whether the line only says that it was not run yet."""
+        return self.error is not None and {**self.error, **NOT_RUN} == self.error
+
+    def forget(self) -> None:
+        """Drop what the line knows of an earlier run."""
+        self.answered, self.error, self.meta = 0, None, {}
+
+    @property
+    def key(self) -> bytes:
+        """Return the 16 bytes by which the line is recognised."""
+        return key_of(self.id, self.asks)
+
+    def answers(self) -> list[bytes]:
+        """Return the text of the answers that the line has."""
+        if not self.answered:
+            return []
+        for name, value in reversed(rawjson.members(self.raw)):
+            if name == "answers":
+                return rawjson.elements(value)[: self.answered]
+        return []
+
+
+def parse_line(raw: bytes, index: int = 0, number: int = 0) -> Line:
+    """Read a line of the input, or of an output, whole.
+
+    Raises:
+        BadLine: It is no JSON object, or one of its known keys has the wrong type.
+    """
+    try:
+        return line_of(decoded(raw), raw, index, number)
+    except LongNumber:
+        return line_of(decoded(raw, rawjson.exact), raw, index, number)
+
+
+def line_of(doc: dict[str, Any], raw: bytes, index: int = 0, number: int = 0) -> Line:
+    """Return the line that an object is, which was decoded from its text.
+
+    Raises:
+        BadLine: One of its known keys has the wrong type.
+        LongNumber: An id is to be decoded exactly.
+    """
+    asks = doc.get("asks")
+    if not isinstance(asks, list) or not asks:
+        raise BadLine("asks must be a list of at least one ask" if "asks" in doc else NO_ASKS)
+    items = tuple([_ask(ask, place) for place, ask in enumerate(asks)])
+    line_id = doc.get("id")
+    if not isinstance(line_id, str):
+        line_id = _id(line_id, "id")
+    line = Line(raw, items, line_id, index=index, number=number)
+    if not OPTIONAL.isdisjoint(doc):
+        _take_optional(line, doc)
+    return line
+
+
+def decoded(raw: bytes, decode: Callable[[bytes], Any] = rawjson.loads) -> dict[str, Any]:
+    """Return the object that a line is.
+
+    Raises:
+        BadLine: It is none.
+    """
+    try:
+        doc = decode(raw)
+    except rawjson.JSONError as error:
+        raise BadLine(str(error)) from None
+    if not isinstance(doc, dict):
+        raise BadLine(f"not a JSON object but {_kind(doc)}")
+    return doc
+
+
+def _take_optional(line: Line, doc: dict[str, Any]) -> None:
+    """Take in what only some lines of an input have."""
+    failure, meta = doc.get("iErr"), doc.get("meta")
+    if failure is not None and not isinstance(failure, dict):
+        raise BadLine(f"iErr must be an object, not {_kind(failure)}")
+    line.model = _text(doc.get("model"), "model")
+    line.gizmo_id = _text(doc.get("gizmo_id"), "gizmo_id")
+    line.answered = _answered(doc.get("answers"), len(line.asks))
+    line.error = failure or None
+    line.meta = meta if isinstance(meta, dict) else {}
+
+
+def key_of(line_id: Id, asks: tuple[Ask, ...]) -> bytes:
+    """Return the 16 bytes by which lines are recognised: a digest of id and asks."""
+    return blake2b(rawjson.dumps((line_id, [tuple(ask) for ask in asks])), digest_size=16).digest()
+
+
+def _ask(ask: Any, place: int) -> Ask:
+    if not isinstance(ask, dict):
+        raise BadLine(f"asks[{place}] must be an object, not {_kind(ask)}")
+    content = ask.get("content")
+    if not isinstance(content, str):
+        reason = "is missing" if content is None else f"must be text, not {_kind(content)}"
+        raise BadLine(f"asks[{place}].content {reason}")
+    ask_id = ask.get("id")
+    if not isinstance(ask_id, str):
+        ask_id = _id(ask_id, f"asks[{place}].id")
+    if len(ask) == 2 and "id" in ask:  # most asks: no attachments
+        return Ask(ask_id, content)
+    return Ask(
+        ask_id,
+        content,
+        _paths(ask, "images", "image", place),
+        _paths(ask, "files", "file", place),
+    )
+
+
+def _paths(ask: dict[str, Any], many: str, single: str, place: int) -> tuple[str, ...]:
+    found: list[str] = []
+    for name in (many, single):
+        value = ask.get(name)
+        if not value and not isinstance(value, dict):
+            continue
+        value = [value] if isinstance(value, str) else value
+        if not isinstance(value, list) or not all(isinstance(path, str) for path in value):
+            raise BadLine(f"asks[{place}].{name} must be a list of paths")
+        found += value
+    return tuple(found)
+
+
+def _answered(answers: Any, asks: int) -> int:
+    if answers is None:
+        return 0
+    if not isinstance(answers, list):
+        raise BadLine(f"answers must be a list, not {_kind(answers)}")
+    if len(answers) > asks:
+        raise BadLine(f"{len(answers)} answers to {asks} asks")
+    for place, answer in enumerate(answers):
+        if answer is None:
+            return place
+        if not isinstance(answer, dict):
+            raise BadLine(f"answers[{place}] must be an object, not {_kind(answer)}")
+    return len(answers)
+
+
+def _id(value: Any, where: str) -> Id:
+    if value is None or (isinstance(value, str | int) and not isinstance(value, bool)):
+        return value
+    if isinstance(value, float) and value.is_integer():
+        if abs(value) >= EXACT:
+            raise LongNumber
+        return int(value)
+    raise BadLine(f"{where} must be a string or an integer, not {_kind(value)}")
+
+
+def _text(value: Any, where: str) -> str:
+    if value is None:
+        return ""
+    if not isinstance(value, str):
+        raise BadLine(f"{where} must be text, not {_kind(value)}")
+    return value
+
+
+def _kind(value: Any) -> str:
+    names = {dict: "an object", list: "a list", str: "text", bool: "true or false"}
+    return "null" if value is None else names.get(type(value), "a number")

@@ -1,0 +1,162 @@
+"""What is new of a line: the log grows by that alone, and a reader puts the line together again.
+
+The first record of a half-way line is whole and has a `go` in its `meta`. Each further one is a
+step: the same `go`, its number, and only the answers, downloads and uploads that were added.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from gpt4batch.lines import rawjson
+from gpt4batch.lines.links import with_noted
+from gpt4batch.lines.record import render
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from gpt4batch.lines.parse import Line
+
+LISTS = ("asks", "uploads")
+"""The parts of `meta` that grow; all else of it is small, and is told anew."""
+
+
+@dataclass(slots=True)
+class Standing:
+    """How far a line is, as it is written down."""
+
+    line: Line
+    answers: list[bytes]
+    error: dict[str, Any] | None = None
+    meta: dict[str, Any] = field(default_factory=dict)
+
+    def whole(self, go: str = "") -> bytes:
+        """Return the record that tells all of it."""
+        mark = {"go": go} if go else {}
+        return render(self.line.raw, self.answers, self.error, self.meta | mark)
+
+
+def step(before: Standing, now: Standing, go: str, number: int) -> bytes | None:
+    """Return the record of what was added, or None where something else was changed."""
+    links = _links(before.answers, now.answers)
+    added = now.answers[len(before.answers) :]
+    meta = _meta(before.meta, now.meta, answered=bool(added))
+    if links is None or meta is None:
+        return None
+    place = len(before.answers) if added else links[0]["answer"] if links else len(now.answers)
+    record: dict[str, Any] = {"id": now.line.id, "go": go, "step": number}
+    if place < len(now.line.asks):
+        ask_id = now.line.asks[place].id
+        record["ask"] = place + 1 if ask_id is None else ask_id
+    if added:
+        record["answers"] = [rawjson.Fragment(answer) for answer in added]
+    if links:
+        record["downloads"] = links
+    if now.error:
+        record["iErr"] = now.error
+    return rawjson.one_line(rawjson.dumps(record | {"meta": meta}))
+
+
+def _links(before: list[bytes], now: list[bytes]) -> list[dict[str, Any]] | None:
+    """Return the notes of downloads that were added to earlier answers."""
+    if len(now) < len(before):
+        return None
+    found = []
+    for place, (old, new) in enumerate(zip(before, now, strict=False)):
+        if old == new:
+            continue
+        one, other = rawjson.loads(old), rawjson.loads(new)
+        known = {item.get("origin"): item for item in one.pop("spec_downloads", None) or ()}
+        noted = other.pop("spec_downloads", None) or []
+        if one != other or not known.keys() <= {item.get("origin") for item in noted}:
+            return None
+        fresh = [item for item in noted if known.get(item.get("origin")) != item]
+        found.append({"answer": place, "spec_downloads": fresh})
+    return found
+
+
+def _meta(before: dict[str, Any], now: dict[str, Any], *, answered: bool) -> dict[str, Any] | None:
+    """Return what is new in `meta`; an answer makes an end of the uploads for its ask."""
+    if not before.keys() - {"uploads"} <= now.keys():
+        return None
+    new = {
+        name: value
+        for name, value in now.items()
+        if name not in LISTS and rawjson.dumps(before.get(name)) != rawjson.dumps(value)
+    }
+    for name in LISTS:
+        old = [] if answered and name == "uploads" else before.get(name) or []
+        items = now.get(name) or []
+        if items[: len(old)] != old:
+            return None
+        if items[len(old) :]:
+            new[name] = items[len(old) :]
+    return new
+
+
+def is_step(doc: dict[str, Any]) -> bool:
+    """Tell whether a decoded record is a step, as far as its shape goes."""
+    answers, links = doc.get("answers", []), doc.get("downloads", [])
+    return (
+        "asks" not in doc
+        and isinstance(doc.get("go"), str)
+        and type(doc.get("step")) is int
+        and isinstance(doc.get("meta"), dict)
+        and (doc.get("iErr") is None or isinstance(doc["iErr"], dict))
+        and isinstance(answers, list)
+        and all(isinstance(answer, dict) for answer in answers)
+        and isinstance(links, list)
+        and all(_is_note(note) for note in links)
+    )
+
+
+def _is_note(note: Any) -> bool:
+    items = note.get("spec_downloads") if isinstance(note, dict) else None
+    return (
+        isinstance(items, list)
+        and type(note.get("answer")) is int
+        and all(isinstance(item, dict) for item in items)
+    )
+
+
+def folded(texts: Iterable[bytes]) -> bytes:
+    """Put a line together: its whole record, then each step, in their order."""
+    first, *steps = texts
+    if not steps:
+        return first
+    known = dict(rawjson.members(first))
+    answers = _elements(known.get("answers"))
+    meta = dict(rawjson.members(known.get("meta", b"{}")))
+    meta.pop("go", None)
+    error = known.get("iErr")
+    noted: dict[int, list[Any]] = {}
+    for text in steps:
+        parts = dict(rawjson.members(text))
+        more = dict(rawjson.members(parts["meta"]))
+        error, added = parts.get("iErr"), _elements(parts.get("answers"))
+        if added:
+            answers += added
+            meta.pop("uploads", None)
+        meta |= _grown(meta, more)
+        for note in rawjson.loads(parts.get("downloads", b"[]")):
+            noted.setdefault(note["answer"], []).extend(note["spec_downloads"])
+    for place, items in noted.items():
+        if 0 <= place < len(answers):
+            answers[place] = with_noted(answers[place], items)
+    told = None if error in (None, b"null") else rawjson.Fragment(error)
+    text = b"{" + b",".join(rawjson.dumps(k) + b":" + v for k, v in meta.items()) + b"}"
+    return render(first, answers, told, rawjson.Fragment(text))
+
+
+def _grown(meta: dict[str, bytes], more: dict[str, bytes]) -> dict[str, bytes]:
+    """Return what a step changes of `meta`: its lists go on where the earlier ones end."""
+    lists = {name: _elements(meta.get(name)) for name in LISTS if name in more}
+    return more | {
+        name: b"[" + b",".join(items + _elements(more[name])) + b"]"
+        for name, items in lists.items()
+    }
+
+
+def _elements(text: bytes | None) -> list[bytes]:
+    return rawjson.elements(text) if text and text != b"null" else []
