@@ -24,7 +24,7 @@ class Cookies:
         found = [value for name, value in headers if name.lower() == b"set-cookie"]
         if not found:
             return
-        jar = self._jars.setdefault(url.origin(), CookieJar(unsafe=True, quote_cookie=False))
+        jar = self._jars.setdefault(url.origin(), CookieJar(unsafe=True))
         texts = [DOMAIN.sub("", value.decode("latin-1")) for value in found]
         jar.update_cookies_from_headers(texts, url)
 

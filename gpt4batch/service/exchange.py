@@ -354,7 +354,7 @@ def _let_go(connection: Connection, reader: ResponseReader, *, sent: bool) -> No
     channel = connection.protocol
     if not isinstance(channel, Channel):
         return
-    if not (sent and reader.reusable and 200 <= reader.head.status < 300 and not reader.pieces):
+    if not (sent and reader.reusable and 200 <= reader.head.status < 300):
         _drop(connection)
         return
     channel.reader = None
