@@ -29,6 +29,9 @@ A chat takes minutes, and routers forget a connection on which nothing goes eith
 """
 
 WITHOUT_LIMIT = aiohttp.ClientTimeout(total=None, connect=None, sock_connect=None)
+ROUNDS = 8
+"""Turns of the loop that it may take until what has come is read."""
+
 LEFT_OVER = 1 << 20
 """Bytes that are read from a connection after a write on it has failed."""
 
@@ -113,7 +116,11 @@ class Channel(ResponseHandler):
 
         What has come may lie in the system still, where a busy loop has not read it.
         """
-        return self.is_connected() and (self._poll is None or not self._poll.poll(0))
+        return self.is_connected() and not self._has_news()
+
+    def _has_news(self) -> bool:
+        """Tell whether bytes, or the end of the connection, lie in the system unread."""
+        return self.transport is not None and self._poll is not None and bool(self._poll.poll(0))
 
     # -- writing -----------------------------------------------------------------------------
 
@@ -124,10 +131,14 @@ class Channel(ResponseHandler):
 
     async def drain(self) -> None:
         """Wait until more may be written, or the reply is there already."""
-        await asyncio.sleep(0)  # what has come is read before the next write can fail
         if self._paused and self.transport is not None:
             self._writable = self._loop.create_future()
             await self._writable
+        # A refusal that has come is read first: a write that fails would throw it away.
+        for _ in range(ROUNDS):
+            await asyncio.sleep(0)
+            if not self._has_news():
+                break
 
     def resume_writing(self) -> None:
         """Go on writing."""
@@ -145,8 +156,12 @@ class Channel(ResponseHandler):
         self.reader = reader
 
     def _pause(self, paused: bool) -> None:
-        if self.transport is not None:
-            (self.transport.pause_reading if paused else self.transport.resume_reading)()
+        if self.transport is None or self.transport.is_closing():
+            return
+        if paused:
+            self.transport.pause_reading()
+        else:
+            self.transport.resume_reading()
 
     def unsent(self) -> int:
         """Return how many bytes the peer has not acknowledged, where the system tells."""
@@ -162,7 +177,7 @@ def _unsent(descriptor: int) -> int:
         import termios
 
         found = fcntl.ioctl(descriptor, termios.TIOCOUTQ, b"\0\0\0\0")
-    except (ImportError, AttributeError, OSError):
+    except (ImportError, AttributeError, OSError, ValueError):
         return 0
     return int.from_bytes(found, sys.byteorder)
 

@@ -55,14 +55,15 @@ class Deadlines:
         passed = moment - self._looked
         self._looked = moment
         self._now += min(passed, LONGEST_TICK)
+        self._timer = asyncio.get_running_loop().call_later(TICK, self._look)
 
         if passed <= LONGEST_TICK:  # else what lies in the sockets is read before the next look
             for limit in list(self._limits):
                 limit.look(self._now)
 
-        self._timer = None
-        if self._limits:
-            self._timer = asyncio.get_running_loop().call_later(TICK, self._look)
+        if not self._limits:
+            self._timer.cancel()
+            self._timer = None
 
 
 class Limit:

@@ -216,13 +216,13 @@ class Exchange:
         stream = self._request.stream
         assert isinstance(stream, httpx.AsyncByteStream)
         async for piece in stream:
-            sent += len(piece)
+            await channel.drain()
             if reader.head.status or reader.error is not None:  # refused before it has all come
                 return False
+            sent += len(piece)
             if sent > (self._length or 0):
                 break
             channel.write(piece)
-            await channel.drain()
         if sent != self._length:
             raise httpx.LocalProtocolError("the file was changed while it was sent")
         return True

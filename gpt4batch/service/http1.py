@@ -125,7 +125,9 @@ class ResponseReader:
     @property
     def reusable(self) -> bool:
         """Tell whether the connection may carry another request after this response."""
-        if not self.whole or self.stray or self.damage or self.until_closed or self._eof:
+        if not self.whole or self.stray or self.damage or self.until_closed:
+            return False
+        if self._eof or self._paused:
             return False
         named = self.head.tokens(b"connection")
         if self.head.version < (1, 1):
