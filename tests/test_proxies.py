@@ -1,8 +1,12 @@
 from __future__ import annotations
 
+import asyncio
+import ssl
 from typing import TYPE_CHECKING, Any
 
+import anyio
 import pytest
+import trustme
 from aiohttp import web
 from peers import Line, peering
 from yarl import URL
@@ -11,6 +15,7 @@ from gpt4batch.service.proxies import Proxies
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from pathlib import Path
 
     from conftest import Bench
 
@@ -141,3 +146,40 @@ async def test_call_through_a_proxy_says_whose_it_is(bench: Bench, scripted: Scr
     assert path == "/standard/all-tools"
     assert headers["proxy-authorization"] == "Basic bWU6cEBzcw=="
     assert headers["host"] == "service.invalid"
+
+
+async def test_https_goes_through_a_tunnel_that_is_kept(
+    bench: Bench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    authority = trustme.CA()
+    authority.cert_pem.write_to_path(str(tmp_path / "ca.pem"))
+    monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "ca.pem"))
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    authority.issue_cert("service.invalid").configure_cert(context)
+
+    async def service(line: Line) -> None:
+        while True:
+            await line.answer(await line.question())
+
+    async def tunnel(line: Line) -> None:
+        assert (await line.head()).startswith(b"CONNECT service.invalid:443 HTTP/1.1\r\n")
+        port = int(peer.origin.rpartition(":")[2])
+        there, back = await asyncio.open_connection("127.0.0.1", port)
+        await line.say(b"HTTP/1.1 200 OK\r\n\r\n")
+
+        async def carry(source: asyncio.StreamReader, target: asyncio.StreamWriter) -> None:
+            while data := await source.read(1 << 16):
+                target.write(data)
+            target.close()
+
+        async with anyio.create_task_group() as group:
+            group.start_soon(carry, line.reader, back)
+            group.start_soon(carry, there, line.writer)
+
+    bench.write(bench.line(1, "one"), bench.line(2, "two"))
+    async with peering(service, context) as peer, peering(tunnel) as proxy:
+        summary = await bench.run("https://service.invalid", proxy=proxy.origin, goroutine=1)
+    assert summary.done == 2, bench.read()
+    assert peer.questions == ["one", "two"]
+    assert proxy.connections == 1
+    assert not any(b"roxy-" in head for head in peer.heads)
