@@ -218,8 +218,8 @@ class Settings:
     timeout: float = flag(
         480.0,
         "timeout",
-        "Seconds one chat call may take.",
-        "单次对话调用的超时秒数.",
+        "Seconds that the answer to one call may take.",
+        "等待单次调用应答的秒数.",
         panel=RUN,
     )
     max_consecutive_failures: int = flag(
@@ -291,8 +291,8 @@ class Settings:
     proxy: str = flag(
         "",
         "proxy",
-        "Proxy for all calls, besides HTTPS_PROXY and the like.",
-        "所有调用使用的代理,另支持HTTPS_PROXY等环境变量.",
+        "Proxy for all calls but those to this machine, besides HTTPS_PROXY and the like.",
+        "除访问本机外所有调用使用的代理,另支持HTTPS_PROXY等环境变量.",
         panel=NETWORK,
     )
     allow_private_downloads: bool = flag(

@@ -29,7 +29,7 @@ from gpt4batch.nsq.spool import Backlog
 from gpt4batch.service import credentials
 from gpt4batch.service.attachments import measure, picture_format
 from gpt4batch.service.certificates import certificates
-from gpt4batch.service.transport import proxy_of
+from gpt4batch.service.proxies import proxy_of
 from gpt4batch.settings import Settings, endpoints
 
 if TYPE_CHECKING:

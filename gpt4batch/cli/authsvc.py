@@ -41,7 +41,7 @@ def action(settings: AuthSettings) -> None:
 def _network(settings: AuthSettings) -> ssl.SSLContext | None:
     """Return the certificates to trust; refuse those, or a proxy, that cannot be used."""
     from gpt4batch.service.certificates import authorities
-    from gpt4batch.service.transport import proxy_of
+    from gpt4batch.service.proxies import proxy_of
 
     proxy_of(settings.url, settings.proxy)
     return authorities() if settings.url.lower().startswith("https") else None

@@ -34,8 +34,9 @@ from gpt4batch.journal.in_flight import InFlight
 from gpt4batch.lines import rawjson
 from gpt4batch.lines.parse import BOM
 from gpt4batch.service.credentials import Credentials
+from gpt4batch.service.exchange import OutOfDescriptors
 from gpt4batch.service.retry import LONGEST_AFTER, backoff, retry_after
-from gpt4batch.service.transport import body_of
+from gpt4batch.service.transport import body_of, damage_of
 from gpt4batch.settings import VERSION
 
 if TYPE_CHECKING:
@@ -77,6 +78,8 @@ CUT_OFF = (httpx.ReadError, httpx.RemoteProtocolError)
 
 PASSING = (408, 425)
 TOKEN_TIMEOUT = 60.0
+DESCRIPTOR_WAIT = 0.2
+"""Seconds between two tries to open a connection where this machine has no descriptor left."""
 
 
 class Where(NamedTuple):
@@ -118,7 +121,7 @@ class Client:
         pacer: Lets calls go.
         control: Ends waiting when the run is halted.
         retries: Tries after the first for what failed in passing.
-        timeout: Seconds one call may take.
+        timeout: Seconds that the reply to one call may take.
         before_chat: Called before each attempt of a chat; may refuse it by raising.
         on_retry: Called with the error and the delay in seconds before each further attempt.
         in_flight: Is told of the chats that leave and of those that have come to their end.
@@ -152,6 +155,7 @@ class Client:
         self._gizmos_url = httpx.URL(endpoints.gizmos)
         self._upload_url = httpx.URL(endpoints.upload)
         self._sent: dict[int, float] = {}
+        self._warned = False
         self.calls = 0
         self.unanswered = 0
 
@@ -291,13 +295,15 @@ class Client:
         _log_call(where, stage, response.status_code, seconds, attempt)
         if not response.is_success:
             raise self._refusal(response, body, stage)
+        damage = damage_of(response)
         try:
             doc = rawjson.loads(body)
-        except rawjson.UntakenError as error:
-            # It may be an answer that was paid for: another one would be no better.
-            kept = rawjson.dumps(body.decode(errors="surrogateescape"))
-            raise ReplyError(f"the reply is {error}", kept) from None
         except rawjson.JSONError as error:
+            if damage or isinstance(error, rawjson.UntakenError):
+                # It may be an answer that was paid for: another one would be no better.
+                kept = rawjson.dumps(body.decode(errors="surrogateescape"))
+                text = f"the reply cannot be read: {damage}" if damage else f"the reply is {error}"
+                raise ReplyError(text, kept) from None
             text = f"the reply is {error}: {self._words(body)}"
             raise NetworkError(text, stage=stage, code=response.status_code) from None
         raw = rawjson.one_line(body)
@@ -315,7 +321,7 @@ class Client:
         if chat:
             self._in_flight.sent()
         try:
-            return await self._transport.handle_async_request(request)
+            return await self._send(request)
         except httpx.ReadTimeout:
             self.unanswered += chat
             raise NetworkError(f"no answer within {self._timeout:g} s", stage=stage) from None
@@ -330,6 +336,26 @@ class Client:
             del self._sent[number]
             if chat:
                 self._in_flight.settled()
+
+    async def _send(self, request: httpx.Request) -> httpx.Response:
+        """Send a request; where this machine is out of descriptors, when it has one again.
+
+        Raises:
+            Stopped: The run was halted meanwhile.
+            httpx.HTTPError: There is no whole response.
+        """
+        began = time.monotonic()
+        while True:
+            try:
+                return await self._transport.handle_async_request(request)
+            except OutOfDescriptors as error:
+                if time.monotonic() - began > self._timeout:
+                    raise
+                if not self._warned:
+                    self._warned = True
+                    log.warning("%s: calls wait until others end; raise ulimit -n", error)
+                with self._control.waiting():
+                    await anyio.sleep(DESCRIPTOR_WAIT)
 
     def _refusal(self, response: httpx.Response, body: bytes, stage: str) -> Gpt4BatchError:
         """Turn a status that is no success into the error that says how it is treated."""
@@ -407,12 +433,13 @@ class Client:
         self, url: httpx.URL, headers: dict[str, str], *, public: bool
     ) -> httpx.Response:
         headers = {"user-agent": USER_AGENT, "accept": "*/*", **headers}
-        extensions = {"streamed": True} | ({"public": True} if public else {})
+        extensions: dict[str, Any] = {"streamed": True, "timeout": self._timeout}
+        if public:
+            extensions["public"] = True
         request = httpx.Request("GET", url, headers=headers, extensions=extensions)
         try:
-            with anyio.fail_after(self._timeout):
-                return await self._transport.handle_async_request(request)
-        except TimeoutError:
+            return await self._send(request)
+        except httpx.ReadTimeout:
             raise NetworkError(f"no answer within {self._timeout:g} s", stage="download") from None
         except httpx.HTTPError as error:
             raise NetworkError(str(error) or repr(error), stage="download") from error

@@ -33,8 +33,6 @@ log = logging.getLogger(__name__)
 LONGEST_NAME = 255
 PART = ".part"
 AT_ONCE = 16
-IDLE = 60.0
-"""Seconds without a byte after which a download is tried again."""
 
 PARAMETER = re.compile(r'(?<![^\s;,"])([^\s;,="]++)\s*+=\s*+("(?:\\.|[^"\\])*+"|[^;]*+)', re.DOTALL)
 """A name and its value in a Content-Disposition; a quoted value may hold anything."""
@@ -364,14 +362,10 @@ class Downloads:
     async def _receive(self, response: httpx.Response, part: _Part) -> None:
         chunks = cast("AsyncIterable[bytes]", response.stream)
         try:
-            with anyio.fail_after(IDLE) as idle:
-                async for chunk in chunks:
-                    part.file.write(chunk)
-                    part.size += len(chunk)
-                    self._check_size(part.size)
-                    idle.deadline = anyio.current_time() + IDLE
-        except TimeoutError:
-            raise NetworkError(f"no byte for {IDLE:.0f} s", stage="download") from None
+            async for chunk in chunks:
+                part.file.write(chunk)
+                part.size += len(chunk)
+                self._check_size(part.size)
         except httpx.HTTPError as error:
             raise NetworkError(str(error) or repr(error), stage="download") from error
         if part.total is not None and part.size != part.total:

@@ -15,8 +15,9 @@ from gpt4batch.service import credentials
 from gpt4batch.service.certificates import certificates
 from gpt4batch.service.client import Client, fetch_token
 from gpt4batch.service.downloads import Downloads, guard
+from gpt4batch.service.proxies import proxy_of
 from gpt4batch.service.tokens import Tokens
-from gpt4batch.service.transport import AiohttpTransport, proxy_of
+from gpt4batch.service.transport import AiohttpTransport
 from gpt4batch.settings import MIB, AuthSettings, Endpoints, Settings, WorkerSettings
 
 if TYPE_CHECKING:

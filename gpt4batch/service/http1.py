@@ -1,0 +1,346 @@
+"""Reading one HTTP/1 response from the bytes of a connection.
+
+A reply may be paid for, so it is read wherever curl, requests or Go's net/http would read it:
+lengths that are said twice, folded headers, lines that end without a carriage return.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import deque
+from typing import TYPE_CHECKING, NamedTuple
+
+import httpx
+
+if TYPE_CHECKING:
+    import asyncio
+    from collections.abc import Callable, Generator
+
+CHUNK = 1 << 18
+"""Bytes of a streamed body that are held before the connection is no longer read."""
+
+LONGEST_HEAD = 1 << 18
+LONGEST_LINE = 1 << 16
+END_OF_HEAD = re.compile(rb"\n\r?\n")
+STATUS_LINE = re.compile(rb"HTTP/(\d)(?:\.(\d+))?[ \t]+(\d{3})(?!\d)", re.IGNORECASE)
+LENGTH = re.compile(rb"\+?[0-9]{1,18}")
+CHUNK_SIZE = re.compile(rb"[ \t]*([0-9a-fA-F]{1,15})[ \t]*(?:;|$)")
+FOLD = re.compile(rb"\n[ \t]+")
+NO_BODY = (204, 304)
+FRAMING = frozenset(
+    (
+        b"connection",
+        b"content-encoding",
+        b"content-length",
+        b"content-type",
+        b"set-cookie",
+        b"transfer-encoding",
+    )
+)
+
+
+class _CutShortError(Exception):
+    """The connection ended before the response did."""
+
+
+class Head(NamedTuple):
+    """What comes before the body."""
+
+    version: tuple[int, int]
+    status: int
+    headers: list[tuple[bytes, bytes]]
+    framing: dict[bytes, bytes]
+    """What tells how to read the body and the connection; names and values in lower case."""
+
+    def tokens(self, name: bytes) -> list[bytes]:
+        """Return what one of the headers in `framing` lists."""
+        value = self.framing.get(name)
+        if value is None:
+            return []
+        return [token for token in (part.strip() for part in value.split(b",")) if token]
+
+
+def parse_head(text: bytes) -> Head | None:
+    """Read a status line and headers; None where it is not the head of a response."""
+    text = text.replace(b"\r\n", b"\n")
+    if b"\n " in text or b"\n\t" in text:  # an old way to go on with a long value
+        text = FOLD.sub(b" ", text)
+    lines = text.split(b"\n")
+    found = STATUS_LINE.match(lines[0])
+    if found is None:
+        return None
+    headers: list[tuple[bytes, bytes]] = []
+    framing: dict[bytes, bytes] = {}
+    for line in lines[1:]:
+        name, colon, value = line.partition(b":")
+        name, value = name.strip(), value.strip()
+        if not colon or not name:
+            continue
+        headers.append((name, value))
+        known = name.lower()
+        if known in FRAMING:
+            earlier = framing.get(known)
+            value = value.lower()
+            framing[known] = value if earlier is None else earlier + b"," + value
+    return Head((int(found[1]), int(found[2] or 0)), int(found[3]), headers, framing)
+
+
+class ResponseReader:
+    """Reads one response.
+
+    Args:
+        ready: Is done when the response is whole, or its head where the body is streamed.
+        streamed: The body is taken as it comes, with `next_piece`.
+        bodiless: No body follows, as after HEAD.
+    """
+
+    def __init__(
+        self, ready: asyncio.Future[None], *, streamed: bool = False, bodiless: bool = False
+    ) -> None:
+        self.ready = ready
+        self.head = Head((1, 1), 0, [], {})
+        self.pieces: deque[bytes] = deque()
+        self.began = False
+        """Whether a single byte of a reply has come."""
+        self.whole = False
+        self.stray = False
+        """Whether something came that nobody asked for."""
+        self.damage = ""
+        """Why the body may not be what was sent, though it came whole."""
+        self.until_closed = False
+        """Whether only the end of the connection tells the end of the body."""
+        self.error: httpx.HTTPError | None = None
+        self.pause: Callable[[bool], None] = lambda _paused: None
+        self.on_end: Callable[[], None] = lambda: None
+        self._streamed = streamed
+        self._bodiless = bodiless
+        self._buffer = bytearray()
+        self._held = 0
+        self._paused = False
+        self._eof = False
+        self._reset = False
+        self._waiter: asyncio.Future[None] | None = None
+        self._steps = self._read()
+
+    @property
+    def reusable(self) -> bool:
+        """Tell whether the connection may carry another request after this response."""
+        if not self.whole or self.stray or self.damage or self.until_closed:
+            return False
+        if self._eof or self._paused:
+            return False
+        named = self.head.tokens(b"connection")
+        if self.head.version < (1, 1):
+            return b"keep-alive" in named
+        return b"close" not in named
+
+    # -- from the connection -----------------------------------------------------------------
+
+    def feed(self, data: bytes) -> None:
+        """Take what has come."""
+        if self.whole:
+            self.stray = True
+            return
+        self.began = True
+        self._buffer += data
+        self._advance()
+
+    def lost(self, error: BaseException | None) -> None:
+        """Take note that the connection has ended."""
+        if self.whole or self.error is not None:
+            return
+        self._eof = True
+        self._reset = error is not None
+        self._advance()
+        if not self.whole:
+            self._fail(self._ended(error))
+
+    def _ended(self, error: BaseException | None) -> httpx.HTTPError:
+        """Return the error of a connection that ended too early."""
+        reason = getattr(error, "strerror", None) or "the connection was closed"
+        if not self.began:
+            return httpx.ReadError(f"{reason} before a reply came")
+        return httpx.RemoteProtocolError(f"the reply was cut short: {reason}")
+
+    def _advance(self) -> None:
+        try:
+            next(self._steps)
+        except StopIteration:
+            self.whole = True
+            self.stray = bool(self._buffer)
+            self._finish()
+        except _CutShortError:
+            pass  # `lost` tells how
+        except httpx.RemoteProtocolError as error:
+            self._fail(error)
+
+    def _fail(self, error: httpx.HTTPError) -> None:
+        self.error = error
+        self._finish()
+
+    def _finish(self) -> None:
+        for future in (self.ready, self._waiter):
+            if future is not None and not future.done():
+                future.set_result(None)
+        self.on_end()
+
+    # -- to the caller -----------------------------------------------------------------------
+
+    def body(self) -> bytes:
+        """Return the body of a response that is whole."""
+        return b"".join(self.pieces)
+
+    async def next_piece(self, make: Callable[[], asyncio.Future[None]]) -> bytes:
+        """Return the next bytes of a streamed body, or none at its end.
+
+        Raises:
+            httpx.HTTPError: The connection was lost before.
+        """
+        while not self.pieces:
+            if self.whole:
+                return b""
+            if self.error is not None:
+                raise self.error
+            self._waiter = make()
+            await self._waiter
+        piece = self.pieces.popleft()
+        self._held -= len(piece)
+        if self._paused and self._held < CHUNK:
+            self._paused = False
+            self.pause(False)
+        return piece
+
+    # -- the steps: each waits with `yield` for more bytes, or for the end of the connection ---
+
+    def _read(self) -> Generator[None, None, None]:
+        while True:
+            self.head = yield from self._read_head()
+            if not 100 <= self.head.status < 200 or self.head.status == 101:
+                break
+        if self._streamed and not self.ready.done():
+            self.ready.set_result(None)
+        if not self._bodiless and self.head.status not in NO_BODY:
+            yield from self._read_body()
+
+    def _read_body(self) -> Generator[None, None, None]:
+        lengths = _lengths(self.head)
+        chunked = b"chunked" in self.head.tokens(b"transfer-encoding")
+        if chunked or not self.head.framing.get(b"content-length", b"0").isdigit():
+            self._name_length(None if chunked or not lengths else min(lengths))
+        if chunked and (yield from self._read_chunks()):
+            return
+        if not lengths:
+            yield from self._read_rest()
+            return
+        yield from self._read_exactly(min(lengths))
+        if len(lengths) > 1:
+            self.damage = "its Content-Length headers differ"
+            self._take_all()
+
+    def _name_length(self, length: int | None) -> None:
+        """Leave one Content-Length in the headers, or none where it says nothing."""
+        kept = [pair for pair in self.head.headers if pair[0].lower() != b"content-length"]
+        if length is not None:
+            kept.append((b"content-length", b"%d" % length))
+        self.head = self.head._replace(headers=kept)
+
+    def _read_head(self) -> Generator[None, None, Head]:
+        buffer = self._buffer
+        while True:
+            while buffer.startswith((b"\r", b"\n")):
+                del buffer[0]
+            found = END_OF_HEAD.search(buffer)
+            if found is not None:
+                break
+            if len(buffer) > LONGEST_HEAD:
+                raise httpx.RemoteProtocolError("the headers of the reply are too long")
+            yield from self._more()
+        text = bytes(buffer[: found.start()])
+        del buffer[: found.end()]
+        head = parse_head(text.removesuffix(b"\r"))
+        if head is None:
+            shown = text[:40].decode("ascii", "replace")
+            raise httpx.RemoteProtocolError(f"the reply is not HTTP: it begins with {shown!r}")
+        return head
+
+    def _read_chunks(self) -> Generator[None, None, bool]:
+        """Read a body in chunks; return False where it has none, whatever its headers say."""
+        first = True
+        while True:
+            line = yield from self._read_line()
+            found = CHUNK_SIZE.match(line.rstrip(b"\r\n"))
+            if found is None:
+                self._buffer[:0] = line
+                if not first:
+                    self.damage = "a chunk of it has no length"
+                    self._take_all()
+                return not first
+            size = int(found[1], 16)
+            if size == 0:
+                break
+            yield from self._read_exactly(size)
+            end = yield from self._read_line()
+            if end.strip():
+                self._buffer[:0] = end
+                self.damage = "a chunk of it is longer than its length"
+                self._take_all()
+                return True
+            first = False
+        while (yield from self._read_line(may_end=True)).strip():
+            pass  # trailers
+        return True
+
+    def _read_line(self, *, may_end: bool = False) -> Generator[None, None, bytes]:
+        """Return a line with its end; what is no line after so many bytes comes as it is."""
+        while (end := self._buffer.find(b"\n")) < 0 and len(self._buffer) < LONGEST_LINE:
+            if self._eof and (may_end or self._buffer):
+                break
+            yield from self._more()
+        end = end + 1 or len(self._buffer)
+        line = bytes(self._buffer[:end])
+        del self._buffer[:end]
+        return line
+
+    def _read_exactly(self, size: int) -> Generator[None, None, None]:
+        while size > 0:
+            if not self._buffer:
+                yield from self._more()
+            piece = bytes(self._buffer[:size])
+            del self._buffer[:size]
+            size -= len(piece)
+            self._take(piece)
+
+    def _read_rest(self) -> Generator[None, None, None]:
+        self.until_closed = True
+        while True:
+            self._take_all()
+            if self._eof and not self._reset:
+                return
+            yield from self._more()
+
+    def _more(self) -> Generator[None, None, None]:
+        if self._eof:
+            raise _CutShortError
+        yield
+
+    def _take_all(self) -> None:
+        if self._buffer:
+            piece = bytes(self._buffer)
+            self._buffer.clear()
+            self._take(piece)
+
+    def _take(self, piece: bytes) -> None:
+        self.pieces.append(piece)
+        if not self._streamed:
+            return
+        self._held += len(piece)
+        if self._held > CHUNK and not self._paused:
+            self._paused = True
+            self.pause(True)
+        if self._waiter is not None and not self._waiter.done():
+            self._waiter.set_result(None)
+
+
+def _lengths(head: Head) -> set[int]:
+    """Return the lengths that a head names; what is not a number names none."""
+    return {int(token) for token in head.tokens(b"content-length") if LENGTH.fullmatch(token)}
