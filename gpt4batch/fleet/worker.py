@@ -26,7 +26,6 @@ from gpt4batch.fleet.inline_files import unpacked
 from gpt4batch.fleet.messages import Beacon, ForeignError, Report, Result, Task, read, written
 from gpt4batch.fleet.slots import Clock, Slots, tolerance
 from gpt4batch.lines.parse import BadLine, parse_line
-from gpt4batch.lines.records import BadLine, parse_line
 from gpt4batch.nsq.consumer import MSG_TIMEOUT, Consumer
 from gpt4batch.nsq.publisher import Publisher
 from gpt4batch.nsq.spool import Backlog
