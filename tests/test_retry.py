@@ -63,7 +63,7 @@ def test_no_retry_after_is_none() -> None:
 
 
 @pytest.mark.parametrize(
-    "kind", ["reset", "cut", "garbage", "error", "408", "425", "500", "502", "503", "504"]
+    "kind", ["reset", "cut", "garbage", "error", "408", "409", "425", "500", "502", "503", "504"]
 )
 async def test_passing_failure_is_tried_again(
     bench: Bench, service: MockService, kind: str
@@ -115,7 +115,7 @@ async def test_service_that_is_not_there_fails_lines_with_the_address(bench: Ben
     assert "127.0.0.1:9" in error["message"]
 
 
-@pytest.mark.parametrize("status", [400, 403, 404, 409, 413, 418, 422])
+@pytest.mark.parametrize("status", [400, 403, 404, 413, 418, 422])
 async def test_refusal_fails_the_line_at_once(
     bench: Bench, service: MockService, status: int
 ) -> None:
