@@ -58,6 +58,7 @@ OURS = {
     "quiet": False,
     "skip-bad-lines": False,
     "max-consecutive-failures": 20,
+    "patience": 900,
     "grace": 20,
 }
 SPECS = {spec.long: (name, spec) for name, _, spec in flags_of(Settings)}

@@ -26,6 +26,8 @@ PASSING = frozenset({408, 409, 425})
 SOON = 300.0
 """Seconds: a longer wait is not that of a limit a minute."""
 LONGEST_BODY = 1 << 16
+DEEPEST = 10
+"""How deep in a reply codes and words are looked for."""
 
 
 def refusal_of(status: int, headers: Mapping[str, str], body: bytes, said: str = "") -> Refusal:
@@ -69,13 +71,11 @@ class Words:
     def find(self, wording: Wording) -> bool:
         """Tell whether a wording stands in the text and is the service's own."""
         if wording.whole:
-            fits = (wording.pattern.fullmatch(text) for text in self._bare)
-            found = next((match for match in fits if match), None)
-        elif len(self.whole) > wording.longest:
+            return any(wording.pattern.fullmatch(text) for text in self._bare)
+        if len(self.whole) > wording.longest:
             return False
-        else:
-            found = wording.pattern.search(self.own)
-        return found is not None and _folded(found.group()) not in self._said
+        found = wording.pattern.finditer(self.own)
+        return any(_folded(match.group()) not in self._said for match in found)
 
     def wait(self) -> float | None:
         """Return the seconds that the text asks to wait."""
@@ -97,21 +97,23 @@ def _opened(body: bytes) -> tuple[Any, str]:
     return doc, error_text(doc)
 
 
-def error_text(doc: Any) -> str:
+def error_text(doc: Any, depth: int = DEEPEST) -> str:
     """Return the words of an error in the shapes that services use."""
     if isinstance(doc, str):
         return doc
+    if not depth:
+        return ""
     if isinstance(doc, list):
-        return error_text(doc[0]) if doc else ""
+        return error_text(doc[0], depth - 1) if doc else ""
     if not isinstance(doc, dict):
         return ""
-    texts = [text for name in TEXT_FIELDS if (text := error_text(doc.get(name)))]
+    texts = [text for name in TEXT_FIELDS if (text := error_text(doc.get(name), depth - 1))]
     return ": ".join(dict.fromkeys(texts))
 
 
-def _codes(doc: Any, depth: int = 5) -> Iterator[str]:
+def _codes(doc: Any, depth: int = DEEPEST) -> Iterator[str]:
     """Yield the codes of an error, those that say more first."""
-    if isinstance(doc, list):
+    if isinstance(doc, list) and depth > 0:
         for item in doc[:20]:
             yield from _codes(item, depth - 1)
     if not isinstance(doc, dict) or depth <= 0:
@@ -147,9 +149,9 @@ def _by_words(own: Words, status: int, *, waits: bool) -> Reason | None:
     return None
 
 
-def _quota_names(doc: Any, depth: int = 6) -> str:
+def _quota_names(doc: Any, depth: int = DEEPEST) -> str:
     """Return the names of the quotas that an error is about, as Google's services give them."""
-    if isinstance(doc, list):
+    if isinstance(doc, list) and depth > 0:
         return " ".join(_quota_names(item, depth - 1) for item in doc[:20])
     if not isinstance(doc, dict) or depth <= 0:
         return ""

@@ -45,7 +45,7 @@ IN_WORDS = re.compile(
 PART = re.compile(r"(\d+(?:\.\d+)?)\s*([a-z]+|[分秒毫小][钟秒时]?)", re.IGNORECASE)
 FIELDS = {"retrydelay": 1.0, "retry_after": 1.0, "retryafter": 1.0, "retry_after_seconds": 1.0}
 FIELDS |= {"retry_after_ms": 0.001, "retryafterms": 0.001}
-DEEPEST = 5
+DEEPEST = 10
 
 
 def seconds_of(text: str) -> float | None:
@@ -71,7 +71,7 @@ def told_in_fields(doc: Any) -> float | None:
 
 
 def _waits(doc: Any, depth: int) -> Iterator[float]:
-    if isinstance(doc, list):
+    if isinstance(doc, list) and depth > 0:
         for item in doc[:20]:
             yield from _waits(item, depth - 1)
     if not isinstance(doc, dict) or depth <= 0:

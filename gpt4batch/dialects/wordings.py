@@ -158,9 +158,9 @@ WORDINGS: tuple[Wording, ...] = (
     Wording(
         Reason.UNCLEAR_QUOTA,
         _finds(
-            r"(?:quota|limit)\b.{0,200}(?:per[ _-]?(?:day|week|month)\b|PerDay|billing cycle)",
+            r"(?:quota|limit)\b.{0,200}?(?:per[ _-]?(?:day|week|month)\b|PerDay|billing cycle)",
             r"\b(?:daily|weekly|monthly) (?:quota|(?:usage |request )?limit)",
-            r"(?:每天|每日|今日|当日|每周|每月|本月).{0,20}(?:额度|次数|限制|上限|配额)",
+            r"(?:每天|每日|今日|当日|每周|每月|本月).{0,20}?(?:额度|次数|限制|上限|配额)",
         ),
         TOO_MANY,
         longest=LONG,
@@ -190,13 +190,13 @@ WORDINGS: tuple[Wording, ...] = (
     Wording(
         Reason.UNCLEAR_QUOTA,
         _finds(
-            r"insufficient_quota|\bquota\b.{0,60}(?:exceeded|exhausted|used up|not enough|too low"
+            r"insufficient_quota|\bquota\b.{0,60}?(?:exceeded|exhausted|used up|not enough|too low"
             r"|insufficient|reached|depleted|run out)",
-            r"(?:exceed|exhaust|insufficient|reached|not enough|out of|used up|no)\w*\b.{0,30}"
+            r"(?:exceed|exhaust|insufficient|reached|not enough|out of|used up|\bno\b)\w*\b.{0,30}?"
             r"\bquota",
             r"\busage limit",
-            r"(?:额度|配额).{0,8}(?:不足|不够|用完|用尽|耗尽|已用|失败|超)",
-            r"(?:超出|超过|超限|用完|耗尽).{0,8}(?:额度|配额)",
+            r"(?:额度|配额).{0,8}?(?:不足|不够|用完|用尽|耗尽|已用|失败|超)",
+            r"(?:超出|超过|超限|用完|耗尽).{0,8}?(?:额度|配额)",
             r"次数(?:已经?)?(?:用完|用尽|不足|不够|耗尽|达到?上限|已用)",
         ),
         UNPAID - {402, 412},

@@ -1,4 +1,4 @@
-"""The service over HTTP: uploads, chats, tokens and downloads, each with its retries.
+"""The service over HTTP: uploads, chats and downloads, each with its retries.
 
 The wire format is that of the service's own documentation. This is the one place where a status
 or a lost connection becomes an error of ours.
@@ -16,12 +16,14 @@ from urllib.parse import urljoin
 import anyio
 import httpx
 
+from gpt4batch.control import Stopped
 from gpt4batch.dialects.base import Refusal
 from gpt4batch.dialects.gpt4api import CHAT, GIZMOS, UPLOAD, Gpt4Api
 from gpt4batch.dialects.meaning import error_text
 from gpt4batch.errors import (
     AuthError,
     CallError,
+    Crowded,
     DownloadError,
     Gpt4BatchError,
     NetworkError,
@@ -34,9 +36,9 @@ from gpt4batch.errors import (
 from gpt4batch.journal.in_flight import InFlight
 from gpt4batch.lines import rawjson
 from gpt4batch.lines.records import BOM
-from gpt4batch.service.credentials import Credentials
 from gpt4batch.service.failures import SHOWN, failure, shortened
-from gpt4batch.service.retry import LONGEST_AFTER, backoff, retry_after
+from gpt4batch.service.probing import Probing
+from gpt4batch.service.retry import LONGEST_AFTER, retry_after, retrying
 from gpt4batch.service.transport import body_of
 from gpt4batch.settings import VERSION
 
@@ -58,8 +60,6 @@ REDIRECTS = (301, 302, 303, 307, 308)
 REDIRECTS_FOLLOWED = 5
 CUT_OFF = (httpx.ReadError, httpx.RemoteProtocolError)
 """A chat that ends so was sent: it may be paid for, though no answer came."""
-
-TOKEN_TIMEOUT = 60.0
 
 
 class Where(NamedTuple):
@@ -106,6 +106,7 @@ class Client:
         on_retry: Called with the error and the delay in seconds before each further attempt.
         in_flight: Is told of the chats that leave and of those that have come to their end.
         dialect: Says what replies mean.
+        probing: Holds calls while it is unclear whether the account is empty.
     """
 
     def __init__(  # noqa: PLR0913 - one argument a collaborator
@@ -122,6 +123,7 @@ class Client:
         on_retry: Callable[[RetryableError, float], None] = lambda _error, _delay: None,
         in_flight: InFlight | None = None,
         dialect: Dialect | None = None,
+        probing: Probing | None = None,
     ) -> None:
         self._transport = transport
         self._endpoints = endpoints
@@ -134,6 +136,7 @@ class Client:
         self._on_retry = on_retry
         self._in_flight = in_flight or InFlight(None)
         self._dialect = dialect or Gpt4Api()
+        self._probing = probing or Probing(control)
         self._urls = {
             CHAT: httpx.URL(endpoints.chat),
             GIZMOS: httpx.URL(endpoints.gizmos),
@@ -207,44 +210,55 @@ class Client:
         new: bool,
     ) -> Reply:
         """Make a call, again where that may help; waiting is never counted as trying."""
-        attempt = 0
-        while True:
-            sent = await self._pacer.wait(new=new and attempt == 0)
+
+        async def attempt(number: int) -> Reply:
+            first = new and number == 1
+            while (reply := await self._send(stage, request, where, number, new=first)) is None:
+                first = False
+            return reply
+
+        return await retrying(attempt, self._retries, self._pause)
+
+    async def _send(
+        self,
+        stage: str,
+        request: Callable[[dict[str, str]], httpx.Request],
+        where: Where,
+        number: int,
+        *,
+        new: bool,
+    ) -> Reply | None:
+        """Send a call once; None where it has to be sent again and this was no attempt of it."""
+        async with self._probing.turn() as probe:
+            sent = await self._pacer.wait(new=new)
+            if self._probing.on and not probe:
+                return None  # it began while this call waited for the pace
             token = await self._tokens.current()
             if self._control.halted:
-                with self._control.waiting():  # raises
-                    pass
+                raise Stopped
             message = request({"authorization": f"Bearer {token}", "user-agent": USER_AGENT})
-            attempt += 1
             try:
-                reply = await self._attempt(stage, message, attempt, where)
+                reply = await self._attempt(stage, message, number, where)
                 self._check(stage, reply, message)
-            except AuthError:
-                await self._tokens.renew(token)
-                attempt -= 1  # a refused token is no failure of the call
-            except RetryableError as error:
-                await self._again(error, attempt, sent)
-            except CallError as error:
-                error.attempts = attempt
+            except AuthError as error:
+                await self._tokens.renew(token, str(error))
+                return None
+            except UnclearQuota as error:
+                self._probing.refused(error, sent)
+                return None
+            except (RateLimited, Crowded) as error:
+                self._pacer.slow_down(sent, _held_by(error))
                 raise
-            else:
-                self._pacer.speed_up()
-                return reply
+            self._pacer.speed_up()
+            if probe:
+                self._probing.succeeded(stage, sent)
+            return reply
 
-    async def _again(self, error: RetryableError, attempt: int, sent: float) -> None:
-        """Wait before the next attempt, or raise the error where there is none."""
-        error.attempts = attempt
-        if isinstance(error, RateLimited):
-            after = error.after if error.after and error.after <= LONGEST_AFTER else None
-            self._pacer.slow_down(sent, after)
-        if attempt > self._retries:
-            raise error
-        if error.after is not None and error.after > LONGEST_AFTER:
-            text = f"{error}; asked to wait {error.after:.0f} s, more than {LONGEST_AFTER:.0f} s"
-            raise _like(error, text) from error
-        delay = error.after if error.after is not None else backoff(attempt)
+    async def _pause(self, error: RetryableError, delay: float) -> None:
+        """Wait before the next attempt."""
         self._on_retry(error, delay)
-        log.debug("%s: attempt %d failed (%s); again in %.1f s", error.stage, attempt, error, delay)
+        text = "%s: attempt %d failed (%s); again in %.1f s"
+        log.debug(text, error.stage, error.attempts, error, delay)
         with self._control.waiting():
             await anyio.sleep(delay)
 
@@ -419,10 +433,10 @@ def _redirected(address: httpx.URL, response: httpx.Response) -> str:
         raise DownloadError(f"a redirect to no address: {error}") from None
 
 
-def _like(error: RetryableError, text: str) -> RetryableError:
-    other = type(error)(text, code=error.code, stage=error.stage, after=error.after)
-    other.attempts = error.attempts
-    return other
+def _held_by(error: RetryableError) -> float | None:
+    """Return the seconds for which everybody waits: those that a 429 asks for."""
+    known = error.after and error.after <= LONGEST_AFTER
+    return error.after if known and isinstance(error, RateLimited) else None
 
 
 def _log_call(where: Where, stage: str, status: int | None, seconds: float, attempt: int) -> None:
@@ -444,42 +458,3 @@ def _log_call(where: Where, stage: str, status: int | None, seconds: float, atte
         call,
         extra={"call": call},
     )
-
-
-async def fetch_token(
-    transport: httpx.AsyncBaseTransport, url: str, email: str, password: str, ttl: int
-) -> Credentials:
-    """Ask the token service for a token.
-
-    Raises:
-        AuthError: It refuses, cannot be reached or answers something else.
-    """
-    body = rawjson.dumps({"email": email, "password": password, "ttl": ttl})
-    headers = {"content-type": "application/json", "user-agent": USER_AGENT}
-    request = httpx.Request(
-        "POST", url, headers=headers, content=body, extensions={"timeout": TOKEN_TIMEOUT}
-    )
-    try:
-        response = await transport.handle_async_request(request)
-    except httpx.ReadTimeout:
-        text = f"{url} does not answer ({TOKEN_TIMEOUT:.0f} s); is the network up?"
-        raise AuthError(text) from None
-    except httpx.HTTPError as error:
-        raise AuthError(f"{url} cannot be reached: {error}; is the network up?") from error
-    raw = body_of(response)
-    credentials = Credentials.from_reply(raw) if response.is_success else None
-    if credentials is None:
-        raise AuthError(_token_refusal(url, response, raw).replace(password, "***"))
-    return credentials
-
-
-def _token_refusal(url: str, response: httpx.Response, raw: bytes) -> str:
-    status = f"{response.status_code} {response.reason_phrase}".strip()
-    try:
-        words = " ".join(error_text(rawjson.loads(raw)).split())[:SHOWN]
-    except rawjson.JSONError:
-        return f"{url} answered {status}, but no JSON; is it the right address (-u)?"
-    if response.is_success:
-        return f"{url} answered without a token" + (f": {words}" if words else "")
-    hint = "; check the email address and the password" if response.is_client_error else ""
-    return f"{url} refused: {status}" + (f" ({words})" if words else "") + hint
