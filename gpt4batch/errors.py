@@ -16,8 +16,10 @@ Gpt4BatchError
    ├─ AttachmentError          a file that cannot be sent
    ├─ DownloadError            an asset that cannot be had
    └─ RetryableError           worth another attempt
+      ├─ UnclearQuota          once one call has found out whether the account is empty
       ├─ RateLimited
       ├─ ServerError
+      │  └─ Crowded
       └─ NetworkError
 """
 
@@ -101,6 +103,7 @@ class CallError(Gpt4BatchError):
         super().__init__(message)
         self.code = code
         self.attempts = 0
+        self.forgotten = ""  # what the service no longer knows: `conversation` or `upload`
         if stage is not None:
             self.stage = stage
 
@@ -150,8 +153,16 @@ class RateLimited(RetryableError):
     """The service wants fewer calls (429)."""
 
 
+class UnclearQuota(RetryableError):
+    """Either the account is empty or a limit that passes was met."""
+
+
 class ServerError(RetryableError):
-    """The service failed (408, 425, 5xx)."""
+    """The service failed (408, 409, 425, 5xx)."""
+
+
+class Crowded(ServerError):
+    """The service is too busy, and fewer calls would help."""
 
 
 class NetworkError(RetryableError):

@@ -22,6 +22,7 @@ MIB = 1024 * 1024
 DEFAULT_URL = "https://beta.gpt4api.plus/standard/all-tools"
 DEFAULT_UPLOAD_URL = "https://beta.gpt4api.plus/standard/uploaded"
 DEFAULT_TOKEN_URL = "https://beta.gpt4api.shop/console/access_token"
+DEFAULT_TTL = 86400
 MAX_ATTACHMENT_SIZE = 100 * MIB
 LAST_PORT = 65535
 LARGEST = 1e9
@@ -227,6 +228,13 @@ class Settings:
         "max-consecutive-failures",
         "Stop when this many lines fail in a row and none is done; 0 is never.",
         "连续失败达到此行数即停止,0为从不.",
+        panel=RUN,
+    )
+    patience: float = flag(
+        900.0,
+        "patience",
+        "Seconds to find out whether an account is empty or a limit passes, before the run stops.",
+        "额度不明时,逐个试探多少秒后仍无成功即停止.",
         panel=RUN,
     )
     skip_bad_lines: bool = flag(
@@ -509,6 +517,7 @@ class WorkerSettings:
     allow_private_downloads: bool = same("allow_private_downloads")
     max_download_size: int = same("max_download_size")
     retries: int = same("retries")
+    patience: float = same("patience")
 
     log_level: str = same("log_level")
     log_format: str = same("log_format")
@@ -637,7 +646,7 @@ class AuthSettings:
         "密码;建议省略:将隐藏输入,或取自GPT4BATCH_PASSWORD或管道.",
         secret=True,
     )
-    ttl: int = flag(86400, "ttl/t", "Seconds that the token shall live.", "令牌有效期(秒).")
+    ttl: int = flag(DEFAULT_TTL, "ttl/t", "Seconds that the token shall live.", "令牌有效期(秒).")
     url: str = flag(
         DEFAULT_TOKEN_URL,
         "url/u",

@@ -355,7 +355,7 @@ async def test_refusal_that_is_no_forgetting_costs_no_earlier_ask(
     half_way(bench)
     async with scripted(refusing("two", status, words)) as server:
         for _ in range(3):
-            summary = await bench.run(server.origin, fix=True)
+            summary = await bench.run(server.origin, fix=True, retries=0)
             assert (summary.exit_code, words in summary.failures[0]["message"]) == (1, True)
         found = asked(server)
     assert found.count("one") == 1

@@ -59,6 +59,7 @@ OURS = {
     "skip-bad-lines": False,
     "skip-bad-results": False,
     "max-consecutive-failures": 20,
+    "patience": 900,
     "grace": 20,
 }
 SPECS = {spec.long: (name, spec) for name, _, spec in flags_of(Settings)}

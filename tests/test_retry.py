@@ -2,12 +2,12 @@ from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pytest
-from aiohttp import web
 
-from gpt4batch.service.retry import backoff, retry_after
+from gpt4batch.errors import RetryableError, ServerError
+from gpt4batch.service.retry import backoff, delay_after, retry_after, retrying
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -19,7 +19,6 @@ if TYPE_CHECKING:
     Serving = Callable[..., MockService]
 
 NOW = datetime(2026, 3, 4, 5, 6, 7, tzinfo=UTC)
-ANSWER = {"contents": [{"message": {"id": "m"}}], "conversation_id": "c", "message_id": "m"}
 
 
 @pytest.mark.parametrize(
@@ -41,7 +40,10 @@ def test_backoff_is_a_random_share_of_a_doubling_time(attempt: int, longest: flo
         ("1.5", 1.5),
         (format_datetime(NOW + timedelta(seconds=90), usegmt=True), 90),
         (format_datetime(NOW - timedelta(seconds=90), usegmt=True), 0),
-        ("Wed, 04 Mar 2026 06:06:17 +0100", 0),
+        ("Wed, 04 Mar 2026 06:06:17 +0100", 10),
+        (f"{NOW.timestamp() + 40:.0f}", 40),
+        (f"{(NOW.timestamp() + 40) * 1000:.0f}", 40),
+        (f"{NOW.timestamp() - 40:.0f}", 0),
         ("Wednesday, 04-Mar-26 05:06:17 GMT", 10),
         ("Wed Mar  4 05:06:17 2026", 10),
         ("soon", None),
@@ -54,8 +56,7 @@ def test_backoff_is_a_random_share_of_a_doubling_time(attempt: int, longest: flo
     ],
 )
 def test_retry_after_is_read_in_seconds_and_as_a_date(value: str, wanted: float | None) -> None:
-    found = retry_after({"retry-after": value}, NOW)
-    assert found == (pytest.approx(wanted, abs=11) if value.endswith("+0100") else wanted)
+    assert retry_after({"retry-after": value}, NOW) == wanted
 
 
 def test_no_retry_after_is_none() -> None:
@@ -63,7 +64,7 @@ def test_no_retry_after_is_none() -> None:
 
 
 @pytest.mark.parametrize(
-    "kind", ["reset", "cut", "garbage", "error", "408", "425", "500", "502", "503", "504"]
+    "kind", ["reset", "cut", "garbage", "error", "408", "409", "425", "500", "502", "503", "504"]
 )
 async def test_passing_failure_is_tried_again(
     bench: Bench, service: MockService, kind: str
@@ -115,7 +116,7 @@ async def test_service_that_is_not_there_fails_lines_with_the_address(bench: Ben
     assert "127.0.0.1:9" in error["message"]
 
 
-@pytest.mark.parametrize("status", [400, 403, 404, 409, 413, 418, 422])
+@pytest.mark.parametrize("status", [400, 403, 404, 413, 418, 422])
 async def test_refusal_fails_the_line_at_once(
     bench: Bench, service: MockService, status: int
 ) -> None:
@@ -152,17 +153,43 @@ async def test_retry_after_beyond_five_minutes_fails_the_line(
     assert "300" in error["message"]
 
 
-async def test_newest_retry_after_wins(bench: Bench, scripted: Callable[..., Any]) -> None:
+@pytest.mark.parametrize("name", ["retry-after", "retry-after-ms"])
+def test_a_moment_counts_from_the_date_of_its_own_reply(name: str) -> None:
+    stamp = str(int((NOW.timestamp() + 50) * 1000))
+    headers = {name: stamp, "date": format_datetime(NOW + timedelta(seconds=30), usegmt=True)}
+    assert retry_after(headers, NOW - timedelta(hours=3)) == 20
+
+
+def test_wait_in_milliseconds_comes_before_the_one_in_seconds() -> None:
+    assert retry_after({"retry-after-ms": "1500", "retry-after": "9"}) == 1.5
+    assert retry_after({"retry-after-ms": "0", "retry-after": "9"}) == 0
+
+
+def failing(after: float | None) -> ServerError:
+    return ServerError("down", code=503, after=after)
+
+
+@pytest.mark.parametrize("after", [None, 0.0, 0.25])
+def test_wait_below_the_back_off_does_not_replace_it(after: float | None) -> None:
+    found = [delay_after(failing(after), attempt, lambda: 0.5) for attempt in (1, 2, 5)]
+    assert found == [0.5, 1, 8]
+
+
+def test_wait_above_the_back_off_replaces_it() -> None:
+    assert delay_after(failing(299.5), 1) == 299.5
+
+
+async def test_newest_retry_after_wins() -> None:
     """A call that is told to wait, then to wait less, waits less."""
-    waits = ["0.3", "0.01"]
+    waits, asked = [], [200.0, 70.0]
 
-    async def handler(request: web.BaseRequest) -> web.StreamResponse:
-        if waits:
-            return web.Response(status=503, headers={"Retry-After": waits.pop(0)})
-        return web.json_response(ANSWER)
+    async def call(_number: int) -> str:
+        if asked:
+            raise failing(asked.pop(0))
+        return "done"
 
-    bench.write(bench.line(1, "one"))
-    async with scripted(handler) as server:
-        summary = await bench.run(server.origin)
-    assert summary.done == 1
-    assert 0.3 <= summary.seconds < 2
+    async def pause(_error: RetryableError, delay: float) -> None:
+        waits.append(delay)
+
+    assert await retrying(call, 5, pause) == "done"
+    assert waits == [200, 70]

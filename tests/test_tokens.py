@@ -104,7 +104,7 @@ async def test_renewal_that_fails_stops_the_run(
         env["GPT4BATCH_PASSWORD"] = "not-this-one"
     else:
         env["GPT4BATCH_TOKEN_URL"] = "http://127.0.0.1:9/token"
-    words = bench.batchsvc(service.origin, "--token", "expired-token")
+    words = bench.batchsvc(service.origin, "--token", "expired-token", "--retries", "0")
     result = await bench.call(*words, env=env)
     assert result.code == 3, result.err
     assert ("wrong email or password" if wrong == "password" else "127.0.0.1:9") in result.err

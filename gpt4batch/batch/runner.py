@@ -48,6 +48,7 @@ from gpt4batch.service import credentials, wiring
 from gpt4batch.service.client import Client
 from gpt4batch.service.conversation import Conversation, Manner, Outcome
 from gpt4batch.service.pacing import Pacer
+from gpt4batch.service.probing import Probing
 from gpt4batch.settings import KIB, Settings, endpoints
 
 if TYPE_CHECKING:
@@ -115,6 +116,7 @@ class Batch:
         log_file = None if self.journal.streaming else self.journal.out
         self.in_flight = InFlight(log_file and log_file.with_name(f"{log_file.name}.inflight"))
         self.pacer = Pacer(settings.qps, self.control)
+        self.probing = Probing(self.control, settings.patience)
 
     # -- before the first call ---------------------------------------------------------------
 
@@ -166,7 +168,7 @@ class Batch:
         self.client = Client(
             transport,
             addresses,
-            wiring.tokens(token, transport, settings.origin),
+            wiring.tokens(settings, token, transport, self.control),
             self.pacer,
             self.control,
             retries=settings.retries,
@@ -174,6 +176,7 @@ class Batch:
             before_chat=self._spend,
             on_retry=lambda error, _delay: self.progress.retrying(error),
             in_flight=self.in_flight,
+            probing=self.probing,
         )
         if settings.enable_download:
             folder = Path(settings.download_dir) if settings.download_dir else self.source.folder

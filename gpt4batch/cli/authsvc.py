@@ -50,11 +50,13 @@ def _network(settings: AuthSettings) -> ssl.SSLContext | None:
 async def _fetch(
     settings: AuthSettings, email: str, password: str, verify: ssl.SSLContext | None
 ) -> Credentials:
-    from gpt4batch.service.client import fetch_token
+    from gpt4batch.service.credentials import Account
+    from gpt4batch.service.token_service import fetch_token
     from gpt4batch.service.transport import AiohttpTransport
 
     async with AiohttpTransport(proxy=settings.proxy, verify=verify) as transport:
-        return await fetch_token(transport, settings.url, email, password, settings.ttl)
+        account = Account(email, password, settings.url, settings.ttl)
+        return await fetch_token(transport, account)
 
 
 def _stored(found: Credentials, url: str) -> tuple[str, str]:

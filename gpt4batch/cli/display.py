@@ -111,6 +111,19 @@ class View:
             within = "" if grace == float("inf") else say(" within ", " ,限时") + duration(grace)
             text = say("stopping: lines in flight end", "正在停止: 等待进行中的行结束")
             facts.append((text + within, NOTE))
+        if (probing := batch.probing).on:
+            left, wait = duration(probing.left), duration(probing.next_in)
+            facts.append(
+                (
+                    say(
+                        f"calls held: empty account or passing limit? next try in {wait}, "
+                        f"stops in {left} (--patience): {printable(probing.words)}",
+                        f"已暂停调用: 余额用尽或临时限制? {wait}后再试, {left}后停止(--patience): "
+                        f"{printable(probing.words)}",
+                    ),
+                    NOTE,
+                )
+            )
         if (cooling := pacer.cooling) > 0:
             text = say("the service asks to wait: ", "服务要求等待: ") + duration(cooling)
             facts.append((text, NOTE))

@@ -33,6 +33,7 @@ from gpt4batch.service import credentials, wiring
 from gpt4batch.service.client import Client
 from gpt4batch.service.conversation import Conversation, Manner, Outcome
 from gpt4batch.service.pacing import Pacer
+from gpt4batch.service.probing import Probing
 from gpt4batch.settings import WorkerSettings, endpoints
 
 if TYPE_CHECKING:
@@ -427,7 +428,7 @@ class Worker:
             self._addresses = endpoints(self.settings)
             self._transport = wiring.sockets(self._addresses, self.settings.proxy)
             stack.push_async_callback(self._transport.aclose)
-            self._tokens = wiring.tokens(token, self._transport, self.settings.origin)
+            self._tokens = wiring.tokens(self.settings, token, self._transport, self.control)
             await self._try_nsqd()
             await self._work()
         return FatalError.exit_code if self.trouble else 0
@@ -585,6 +586,7 @@ class Worker:
             timeout=manner.timeout,
             before_chat=desk.spend,
             on_retry=desk.note_retry,
+            probing=Probing(desk.control, settings.patience),
         )
         downloads = None
         if manner.downloads:

@@ -1,4 +1,4 @@
-"""The service over HTTP: uploads, chats, tokens and downloads, each with its retries.
+"""The service over HTTP: uploads, chats and downloads, each with its retries.
 
 The wire format is that of the service's own documentation. This is the one place where a status
 or a lost connection becomes an error of ours.
@@ -7,9 +7,8 @@ or a lost connection becomes an error of ours.
 from __future__ import annotations
 
 import logging
-import re
 import time
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 from urllib.parse import urljoin
@@ -17,25 +16,30 @@ from urllib.parse import urljoin
 import anyio
 import httpx
 
+from gpt4batch.control import Stopped
+from gpt4batch.dialects.base import Refusal
+from gpt4batch.dialects.gpt4api import CHAT, GIZMOS, UPLOAD, Gpt4Api
+from gpt4batch.dialects.meaning import error_text
 from gpt4batch.errors import (
     AuthError,
     CallError,
+    Crowded,
     DownloadError,
     Gpt4BatchError,
     NetworkError,
     QuotaError,
     RateLimited,
-    RejectedError,
     ReplyError,
     RetryableError,
-    ServerError,
+    UnclearQuota,
 )
 from gpt4batch.journal.in_flight import InFlight
 from gpt4batch.lines import rawjson
 from gpt4batch.lines.parse import BOM
-from gpt4batch.service.credentials import Credentials
 from gpt4batch.service.exchange import OutOfDescriptors
-from gpt4batch.service.retry import LONGEST_AFTER, backoff, retry_after
+from gpt4batch.service.failures import SHOWN, failure, shortened
+from gpt4batch.service.probing import Probing
+from gpt4batch.service.retry import LONGEST_AFTER, retry_after, retrying
 from gpt4batch.service.transport import body_of, damage_of
 from gpt4batch.settings import VERSION
 
@@ -44,6 +48,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from gpt4batch.control import Control
+    from gpt4batch.dialects.base import Call, Dialect
     from gpt4batch.service.pacing import Pace
     from gpt4batch.service.tokens import Tokens
     from gpt4batch.settings import Endpoints
@@ -52,32 +57,11 @@ log = logging.getLogger(__name__)
 T = TypeVar("T")
 
 USER_AGENT = f"gpt4batch/{VERSION}"
-SHOWN = 300
-"""How much of a service's own words goes into a message, in characters."""
-
-SPENT = re.compile(
-    r"insufficient_quota|billing_hard_limit_reached|exceeded your current quota"
-    r"|余额(不足|不够|已用)|额度(不足|不够|已用|用完|耗尽|已耗尽)|次数(已用|用完|不足)",
-    re.IGNORECASE,
-)
-"""Words that can only mean that the account's quota is used up."""
-
-QUOTA = re.compile(
-    r"quota[^.]{0,40}(exceeded|exhausted|used up)|exceeded[^.]{0,20}quota", re.IGNORECASE
-)
-RATE = re.compile(r"per[ _-]?(second|minute|min)\b|rate.?limit", re.IGNORECASE)
-"""A quota of calls a minute comes back by itself."""
-
-WORDS = 4096
-"""Bytes of a refusal in which words are looked for."""
-
 REDIRECTS = (301, 302, 303, 307, 308)
 REDIRECTS_FOLLOWED = 5
 CUT_OFF = (httpx.ReadError, httpx.RemoteProtocolError)
 """A chat that ends so was sent: it may be paid for, though no answer came."""
 
-PASSING = (408, 425)
-TOKEN_TIMEOUT = 60.0
 DESCRIPTOR_WAIT = 0.2
 """Seconds between two tries to open a connection where this machine has no descriptor left."""
 
@@ -125,6 +109,8 @@ class Client:
         before_chat: Called before each attempt of a chat; may refuse it by raising.
         on_retry: Called with the error and the delay in seconds before each further attempt.
         in_flight: Is told of the chats that leave and of those that have come to their end.
+        dialect: Says what replies mean.
+        probing: Holds calls while it is unclear whether the account is empty.
     """
 
     def __init__(  # noqa: PLR0913 - one argument a collaborator
@@ -140,6 +126,8 @@ class Client:
         before_chat: Callable[[], None] = lambda: None,
         on_retry: Callable[[RetryableError, float], None] = lambda _error, _delay: None,
         in_flight: InFlight | None = None,
+        dialect: Dialect | None = None,
+        probing: Probing | None = None,
     ) -> None:
         self._transport = transport
         self._endpoints = endpoints
@@ -151,9 +139,13 @@ class Client:
         self._before_chat = before_chat
         self._on_retry = on_retry
         self._in_flight = in_flight or InFlight(None)
-        self._chat_url = httpx.URL(endpoints.chat)
-        self._gizmos_url = httpx.URL(endpoints.gizmos)
-        self._upload_url = httpx.URL(endpoints.upload)
+        self._dialect = dialect or Gpt4Api()
+        self._probing = probing or Probing(control)
+        self._urls = {
+            CHAT: httpx.URL(endpoints.chat),
+            GIZMOS: httpx.URL(endpoints.gizmos),
+            UPLOAD: httpx.URL(endpoints.upload),
+        }
         self._sent: dict[int, float] = {}
         self._warned = False
         self.calls = 0
@@ -170,54 +162,36 @@ class Client:
         oldest = next(iter(self._sent.values()), None)
         return 0.0 if oldest is None else time.monotonic() - oldest
 
-    async def chat(
-        self, body: dict[str, Any], where: Where = NOWHERE, *, new: bool = False
-    ) -> Reply:
+    async def chat(self, call: Call, where: Where = NOWHERE, *, new: bool = False) -> Reply:
         """Ask once and return the answer; `new` says that it is the first call of a line.
 
         Raises:
-            CallError: There is no answer to be had.
+            CallError: No answer was received.
             FatalError: The run has to stop.
         """
-        content = httpx.ByteStream(rawjson.dumps(body))
-        url = self._gizmos_url if "gizmo_id" in body else self._chat_url
+        content = httpx.ByteStream(rawjson.dumps(call.fields))
+        url = self._urls[call.address]
+        extensions = {"said": call.said}
 
         def request(headers: dict[str, str]) -> httpx.Request:
             self._before_chat()
             headers["content-type"] = "application/json"
-            return httpx.Request("POST", url, headers=headers, stream=content)
+            return httpx.Request(
+                "POST", url, headers=headers, stream=content, extensions=extensions
+            )
 
-        attempts = 0
-        try:
-            reply = await self._call("chat", request, where, new=new)
-            attempts = reply.attempts
-            _check_answer(reply)
-        except ReplyError as error:
-            if SPENT.search(str(error)):
-                raise QuotaError(
-                    f"the account's quota is used up ({self._scrub(str(error))})"
-                ) from None
-            shown = ReplyError(self._scrub(str(error)), self.scrubbed(error.reply))
-            shown.attempts = error.attempts or attempts
-            raise shown from None
-        return reply
+        return await self._call("chat", request, where, new=new)
 
     async def upload(
-        self,
-        path: Path,
-        kind: str,
-        conversation_id: str,
-        where: Where = NOWHERE,
-        *,
-        new: bool = False,
+        self, path: Path, call: Call, where: Where = NOWHERE, *, new: bool = False
     ) -> Reply:
-        """Send a file, streamed from disk; `kind` is `multimodal` or `my_files`.
+        """Send a file, streamed from disk.
 
         Raises:
             CallError: It could not be sent.
             FatalError: The run has to stop.
         """
-        fields = {"conversation_id": conversation_id, "type": kind}
+        url = self._urls[call.address]
         try:
             with path.open("rb") as file:
 
@@ -225,7 +199,7 @@ class Client:
                     file.seek(0)
                     files = {"file": (_sent_name(path), file)}
                     return httpx.Request(
-                        "POST", self._upload_url, headers=headers, data=fields, files=files
+                        "POST", url, headers=headers, data=call.fields, files=files
                     )
 
                 return await self._call("upload", request, where, new=new)
@@ -241,43 +215,55 @@ class Client:
         new: bool,
     ) -> Reply:
         """Make a call, again where that may help; waiting is never counted as trying."""
-        attempt = 0
-        while True:
-            sent = await self._pacer.wait(new=new and attempt == 0)
+
+        async def attempt(number: int) -> Reply:
+            first = new and number == 1
+            while (reply := await self._send(stage, request, where, number, new=first)) is None:
+                first = False
+            return reply
+
+        return await retrying(attempt, self._retries, self._pause)
+
+    async def _send(
+        self,
+        stage: str,
+        request: Callable[[dict[str, str]], httpx.Request],
+        where: Where,
+        number: int,
+        *,
+        new: bool,
+    ) -> Reply | None:
+        """Send a call once; None where it has to be sent again and this was no attempt of it."""
+        async with self._probing.turn() as probe:
+            sent = await self._pacer.wait(new=new)
+            if self._probing.on and not probe:
+                return None  # it began while this call waited for the pace
             token = await self._tokens.current()
             if self._control.halted:
-                with self._control.waiting():  # raises
-                    pass
+                raise Stopped
             message = request({"authorization": f"Bearer {token}", "user-agent": USER_AGENT})
-            attempt += 1
             try:
-                reply = await self._attempt(stage, message, attempt, where)
-            except AuthError:
-                await self._tokens.renew(token)
-                attempt -= 1  # a refused token is no failure of the call
-            except RetryableError as error:
-                await self._again(error, attempt, sent)
-            except CallError as error:
-                error.attempts = attempt
+                reply = await self._attempt(stage, message, number, where)
+                self._check(stage, reply, message)
+            except AuthError as error:
+                await self._tokens.renew(token, str(error))
+                return None
+            except UnclearQuota as error:
+                self._probing.refused(error, sent)
+                return None
+            except (RateLimited, Crowded) as error:
+                self._pacer.slow_down(sent, _held_by(error))
                 raise
-            else:
-                self._pacer.speed_up()
-                return reply
+            self._pacer.speed_up()
+            if probe:
+                self._probing.succeeded(stage, sent)
+            return reply
 
-    async def _again(self, error: RetryableError, attempt: int, sent: float) -> None:
-        """Wait before the next attempt, or raise the error where there is none."""
-        error.attempts = attempt
-        if isinstance(error, RateLimited):
-            after = error.after if error.after and error.after <= LONGEST_AFTER else None
-            self._pacer.slow_down(sent, after)
-        if attempt > self._retries:
-            raise error
-        if error.after is not None and error.after > LONGEST_AFTER:
-            text = f"{error}; asked to wait {error.after:.0f} s, more than {LONGEST_AFTER:.0f} s"
-            raise _like(error, text) from error
-        delay = error.after if error.after is not None else backoff(attempt)
+    async def _pause(self, error: RetryableError, delay: float) -> None:
+        """Wait before the next attempt."""
         self._on_retry(error, delay)
-        log.debug("%s: attempt %d failed (%s); again in %.1f s", error.stage, attempt, error, delay)
+        text = "%s: attempt %d failed (%s); again in %.1f s"
+        log.debug(text, error.stage, error.attempts, error, delay)
         with self._control.waiting():
             await anyio.sleep(delay)
 
@@ -294,7 +280,7 @@ class Client:
         seconds = time.monotonic() - began
         _log_call(where, stage, response.status_code, seconds, attempt)
         if not response.is_success:
-            raise self._refusal(response, body, stage)
+            raise self._refusal(response, body, stage, request)
         damage = damage_of(response)
         try:
             doc = rawjson.loads(body)
@@ -321,7 +307,7 @@ class Client:
         if chat:
             self._in_flight.sent()
         try:
-            return await self._send(request)
+            return await self._deliver(request)
         except httpx.ReadTimeout:
             self.unanswered += chat
             raise NetworkError(f"no answer within {self._timeout:g} s", stage=stage) from None
@@ -337,7 +323,7 @@ class Client:
             if chat:
                 self._in_flight.settled()
 
-    async def _send(self, request: httpx.Request) -> httpx.Response:
+    async def _deliver(self, request: httpx.Request) -> httpx.Response:
         """Send a request; where this machine is out of descriptors, when it has one again.
 
         Raises:
@@ -357,45 +343,49 @@ class Client:
                 with self._control.waiting():
                     await anyio.sleep(DESCRIPTOR_WAIT)
 
-    def _refusal(self, response: httpx.Response, body: bytes, stage: str) -> Gpt4BatchError:
+    def _refusal(
+        self, response: httpx.Response, body: bytes, stage: str, request: httpx.Request
+    ) -> Gpt4BatchError:
         """Turn a status that is no success into the error that says how it is treated."""
-        code = response.status_code
+        code, said = response.status_code, request.extensions.get("said", "")
+        refusal = self._dialect.refusal(code, response.headers, body, said)
         text = f"{code} {response.reason_phrase}".strip()
-        if words := self._words(body):
+        if words := self._shown(refusal.words):
             text = f"{text}: {words}"
-        if code == 401:
-            return AuthError(f"the service does not accept the token ({text})")
-        after = retry_after(response.headers)
-        if code == 402 or _is_spent(code, body, words, after):
-            return QuotaError(f"the account's quota is used up ({text})")
-        if code == 429:
-            return RateLimited(text, code=code, stage=stage, after=after)
-        if code in PASSING or code >= 500:
-            return ServerError(text, code=code, stage=stage, after=after)
         if code in REDIRECTS:
             target = self._scrub(response.headers.get("location", "nowhere"))
             text += f" to {target}; the token is not sent on"
-        return RejectedError(text, code=code, stage=stage)
+        after = retry_after(response.headers)
+        return failure(refusal, text, stage, refusal.after if after is None else after)
+
+    def _check(self, stage: str, reply: Reply, request: httpx.Request) -> None:
+        """Refuse a reply with status 200 that does not answer its ask."""
+        if stage != "chat":
+            return
+        found = self._dialect.answer(reply.doc, request.extensions["said"])
+        if not isinstance(found, Refusal):
+            return
+        text = self._shown(found.words)
+        error = failure(found, text, "reply", None)
+        if isinstance(error, QuotaError | UnclearQuota):
+            raise error
+        kept = ReplyError(text, self.scrubbed(reply.raw))
+        kept.forgotten = error.forgotten if isinstance(error, CallError) else ""
+        raise kept
 
     def _words(self, body: bytes) -> str:
-        """Return what a reply says of an error, in one short line."""
-        text = body[: SHOWN * 8].decode(errors="replace")
-        try:
-            doc = rawjson.loads(body)
-        except rawjson.JSONError:
-            pass
-        else:
-            text = _error_text(doc) or text
-        text = " ".join(text.split())
-        text = self._scrub(text)
-        return text if len(text) <= SHOWN else text[:SHOWN] + "…"
+        """Return what a reply that is no JSON object says, in one short line."""
+        return self._shown(body[: SHOWN * 8].decode(errors="replace"))
+
+    def _shown(self, words: str) -> str:
+        return shortened(self._scrub(words))
 
     def _scrub(self, text: str) -> str:
         return self._tokens.scrub(text)
 
     def no_upload(self, text: str, reply: Reply) -> ReplyError:
         """Return the error of a reply to an upload without what an upload becomes."""
-        words = self._words(reply.raw) if _error_text(reply.doc) else ""
+        words = self._shown(error_text(reply.doc))
         error = ReplyError(f"{text}: {words}" if words else text, self.scrubbed(reply.raw))
         error.attempts = reply.attempts
         return error
@@ -438,26 +428,11 @@ class Client:
             extensions["public"] = True
         request = httpx.Request("GET", url, headers=headers, extensions=extensions)
         try:
-            return await self._send(request)
+            return await self._deliver(request)
         except httpx.ReadTimeout:
             raise NetworkError(f"no answer within {self._timeout:g} s", stage="download") from None
         except httpx.HTTPError as error:
             raise NetworkError(str(error) or repr(error), stage="download") from error
-
-
-def _is_spent(code: int, body: bytes, words: str, after: float | None) -> bool:
-    """Tell whether a refusal means that the account's quota is used up.
-
-    Elsewhere than in a 403 or 429 only a short text counts: a long one may repeat a prompt.
-    """
-    with suppress(rawjson.JSONError):
-        body = rawjson.dumps(rawjson.loads(body))  # without escapes
-    text = body[:WORDS].decode(errors="replace")
-    if code not in (403, 429):
-        return len(text) < SHOWN and bool(SPENT.search(text))
-    if SPENT.search(text):
-        return True
-    return bool(QUOTA.search(words)) and after is None and not RATE.search(words)
 
 
 def _sent_name(path: Path) -> str:
@@ -486,10 +461,10 @@ def _redirected(address: httpx.URL, response: httpx.Response) -> str:
         raise DownloadError(f"a redirect to no address: {error}") from None
 
 
-def _like(error: RetryableError, text: str) -> RetryableError:
-    other = type(error)(text, code=error.code, stage=error.stage, after=error.after)
-    other.attempts = error.attempts
-    return other
+def _held_by(error: RetryableError) -> float | None:
+    """Return the seconds for which everybody waits: those that a 429 asks for."""
+    known = error.after and error.after <= LONGEST_AFTER
+    return error.after if known and isinstance(error, RateLimited) else None
 
 
 def _log_call(where: Where, stage: str, status: int | None, seconds: float, attempt: int) -> None:
@@ -511,68 +486,3 @@ def _log_call(where: Where, stage: str, status: int | None, seconds: float, atte
         call,
         extra={"call": call},
     )
-
-
-def _check_answer(reply: Reply) -> None:
-    """Refuse a reply that is no answer: no `contents`, or an error in one of them."""
-    contents = reply.doc.get("contents")
-    if not isinstance(contents, list) or not contents:
-        words = _error_text(reply.doc)
-        text = f"the reply has no contents: {words}" if words else "the reply has no contents"
-        raise ReplyError(text, reply.raw)
-    for content in contents:
-        error = content.get("error") if isinstance(content, dict) else None
-        if error:
-            raise ReplyError(f"the reply says: {_error_text(error) or error}"[:SHOWN], reply.raw)
-
-
-def _error_text(doc: Any) -> str:
-    """Return the words of an error in the shapes that services use."""
-    if isinstance(doc, str):
-        return doc
-    if isinstance(doc, dict):
-        for name in ("error", "message", "detail", "msg", "error_description"):
-            if text := _error_text(doc.get(name)):
-                return text
-    if isinstance(doc, list) and doc:
-        return _error_text(doc[0])
-    return ""
-
-
-async def fetch_token(
-    transport: httpx.AsyncBaseTransport, url: str, email: str, password: str, ttl: int
-) -> Credentials:
-    """Ask the token service for a token.
-
-    Raises:
-        AuthError: It refuses, cannot be reached or answers something else.
-    """
-    body = rawjson.dumps({"email": email, "password": password, "ttl": ttl})
-    headers = {"content-type": "application/json", "user-agent": USER_AGENT}
-    request = httpx.Request(
-        "POST", url, headers=headers, content=body, extensions={"timeout": TOKEN_TIMEOUT}
-    )
-    try:
-        response = await transport.handle_async_request(request)
-    except httpx.ReadTimeout:
-        text = f"{url} does not answer ({TOKEN_TIMEOUT:.0f} s); is the network up?"
-        raise AuthError(text) from None
-    except httpx.HTTPError as error:
-        raise AuthError(f"{url} cannot be reached: {error}; is the network up?") from error
-    raw = body_of(response)
-    credentials = Credentials.from_reply(raw) if response.is_success else None
-    if credentials is None:
-        raise AuthError(_token_refusal(url, response, raw).replace(password, "***"))
-    return credentials
-
-
-def _token_refusal(url: str, response: httpx.Response, raw: bytes) -> str:
-    status = f"{response.status_code} {response.reason_phrase}".strip()
-    try:
-        words = " ".join(_error_text(rawjson.loads(raw)).split())[:SHOWN]
-    except rawjson.JSONError:
-        return f"{url} answered {status}, but no JSON; is it the right address (-u)?"
-    if response.is_success:
-        return f"{url} answered without a token" + (f": {words}" if words else "")
-    hint = "; check the email address and the password" if response.is_client_error else ""
-    return f"{url} refused: {status}" + (f" ({words})" if words else "") + hint

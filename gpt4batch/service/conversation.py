@@ -3,19 +3,15 @@
 from __future__ import annotations
 
 import logging
-import re
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from gpt4batch.control import Stopped
-from gpt4batch.errors import (
-    CallError,
-    DownloadError,
-    FatalError,
-    RejectedError,
-)
+from gpt4batch.dialects.base import NOWHERE, Turn
+from gpt4batch.dialects.gpt4api import FILE, PICTURE, Gpt4Api
+from gpt4batch.errors import CallError, DownloadError, FatalError, RejectedError
 from gpt4batch.lines import rawjson
 from gpt4batch.lines.causes import cause_of
 from gpt4batch.lines.links import downloads_of, unread_downloads, with_downloads
@@ -27,42 +23,20 @@ from gpt4batch.service.client import Where
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
+    from gpt4batch.dialects.base import Dialect, Thread
     from gpt4batch.lines.parse import Ask, Line
     from gpt4batch.service.client import Client, Reply
     from gpt4batch.service.downloads import Downloads
 
 log = logging.getLogger(__name__)
 
-KINDS = {"part": "multimodal", "attachment": "my_files"}
-"""What an upload comes back as, and the type it is sent as."""
-
 UNREAD = "%s:%d: not fetched, as they hold no address: %d of the reply's downloads; see the answer"
 
-LOST = (
-    r"not found|unknown|expired|(does|do) ?n[o']t exist|no such|gone|forgotten|not the last"
-    r"|不存在|未找到|找不到|过期|失效|无效"
+NO_PLACE = (
+    "the answer to ask %d does not say which conversation and message it is (no conversation_id or"
+    " message_id), so ask %d was not asked: it would have begun a new conversation. The answers are"
+    " kept; to ask the line from the start, remove it from the output"
 )
-
-
-def _lost(things: str) -> re.Pattern[str]:
-    """Return what finds words that say that the service no longer knows one of some things."""
-    return re.compile(
-        rf"(?=.*({things})).*({LOST})|invalid[\s\w'\":]{{0,4}}\b({things})"
-        rf"|({things})[\w ]{{0,12}}\binvalid",
-        re.IGNORECASE | re.DOTALL,
-    )
-
-
-THREAD_LOST = _lost("conversation|parent|会话|对话")
-WENT_ON = re.compile(
-    r"\b(last|latest|newest) message|the (last|latest|newest) (one|message)|最后一条", re.I
-)
-"""The conversation has more answers than the log: the reply of one was lost on its way."""
-UPLOAD_LOST = _lost("attachment|asset|part|file|附件|文件")
-OTHER_LOST = re.compile(
-    r"model|gizmo|gpt|plan|plugin|account|user|模型|账户|账号|用户", re.IGNORECASE
-)
-"""What a 404 may be about that has nothing to do with an earlier run."""
 
 
 @dataclass(slots=True)
@@ -106,7 +80,8 @@ class Outcome:
         """
         if self._forgotten is None:
             return
-        if isinstance(error, RejectedError) and len(self.answers) == len(self._forgotten[0]):
+        refused = isinstance(error, RejectedError) or error.forgotten
+        if refused and len(self.answers) == len(self._forgotten[0]):
             self.refused_anew = cause_of(str(error))
         if not self.answers:
             self.answers, self.timings, self.superseded, self.line.answered = self._forgotten
@@ -161,6 +136,7 @@ class Conversation:
         manner: How lines are asked.
         keep: Called with a line that is half-way, whenever something was added that must not be
             lost; returns when it is safe.
+        dialect: Says what to send and what came back.
     """
 
     def __init__(
@@ -169,11 +145,13 @@ class Conversation:
         downloads: Downloads | None,
         manner: Manner,
         keep: Callable[[Outcome], Awaitable[None]],
+        dialect: Dialect | None = None,
     ) -> None:
         self._client = client
         self._downloads = downloads
         self._manner = manner
         self._keep = keep
+        self._dialect = dialect or Gpt4Api()
 
     async def hold(self, line: Line) -> Outcome:
         """Ask what is not answered yet and fetch what is missing.
@@ -205,7 +183,7 @@ class Conversation:
         place = len(outcome.answers)
         try:
             reply = await self._chat(outcome, place)
-        except RejectedError as error:
+        except CallError as error:
             if place != outcome.line.answered or not _let_go(outcome, error):
                 raise
             return
@@ -224,25 +202,40 @@ class Conversation:
 
     async def _chat(self, outcome: Outcome, place: int) -> Reply:
         line, ask = outcome.line, outcome.line.asks[place]
-        conversation, parent = _thread(outcome.answers)
-        conversation, sent = await self._attach(outcome, ask, conversation)
-        body: dict[str, Any] = {"message": ask.content, "model": line.model or self._manner.model}
-        if conversation:
-            body["conversation_id"] = conversation
-        if parent:
-            body["parent_message_id"] = parent
-        body |= {name: parts for name, parts in sent.items() if parts}
-        if gizmo_id := line.gizmo_id or self._manner.gizmo_id:
-            body["gizmo_id"] = gizmo_id
-        body["history_and_training_disabled"] = self._manner.history_disabled
+        thread = self._thread(outcome)
+        conversation, sent = await self._attach(outcome, ask, thread.conversation)
+        turn = Turn(
+            ask.content,
+            line.model or self._manner.model,
+            line.gizmo_id or self._manner.gizmo_id,
+            thread._replace(conversation=conversation),
+            sent,
+            self._manner.history_disabled,
+        )
         try:
             where = self._where(line, place)
-            reply = await self._client.chat(body, where, new=outcome.first())
+            call = self._dialect.chat(turn)
+            reply = await self._client.chat(call, where, new=outcome.first())
         except CallError as error:
             outcome.calls += error.attempts
             raise
         outcome.calls += reply.attempts
         return reply
+
+    def _thread(self, outcome: Outcome) -> Thread:
+        """Return the place in the conversation that the next ask follows.
+
+        Raises:
+            CallError: The last answer does not say where it stands.
+        """
+        if not outcome.answers:
+            return NOWHERE
+        reply = rawjson.loads(outcome.answers[-1])
+        thread = self._dialect.thread(reply) if isinstance(reply, dict) else None
+        if thread is None:
+            answered = len(outcome.answers)
+            raise CallError(NO_PLACE % (answered, answered + 1), stage="reply")
+        return thread
 
     def _where(self, line: Line, place: int) -> Where:
         return Where(self._manner.input, line.number, line.id, line.asks[place].id)
@@ -251,10 +244,10 @@ class Conversation:
         self, outcome: Outcome, ask: Ask, conversation: str
     ) -> tuple[str, dict[str, list[Any]]]:
         """Upload what an ask needs; return the conversation it is in and what it became."""
-        paths = [("part", path) for path in ask.images]
-        paths += [("attachment", path) for path in ask.files]
+        paths = [(PICTURE, path) for path in ask.images]
+        paths += [(FILE, path) for path in ask.files]
         versions = [measure(self._manner.folder, path) for _, path in paths]
-        sent: dict[str, list[Any]] = {"parts": [], "attachments": []}
+        sent: dict[str, list[Any]] = {PICTURE: [], FILE: []}
         for number, ((kind, path), version) in enumerate(zip(paths, versions, strict=True)):
             if not _is_up(outcome.uploads[number : number + 1], path, version):
                 del outcome.uploads[number:]
@@ -263,20 +256,21 @@ class Conversation:
                 await self._keep(outcome)
             upload = outcome.uploads[number]
             conversation = conversation or str(upload.get("conversation_id") or "")
-            sent[f"{kind}s"].append(upload["sent"])
+            sent[kind].append(upload["sent"])
         return conversation, sent
 
     async def _upload(
         self, outcome: Outcome, kind: str, path: str, conversation: str
     ) -> dict[str, Any]:
         where = self._where(outcome.line, len(outcome.answers))
+        call = self._dialect.upload(kind, conversation)
         reply = await self._client.upload(
-            self._manner.folder / path, KINDS[kind], conversation, where, new=outcome.first()
+            self._manner.folder / path, call, where, new=outcome.first()
         )
-        sent = reply.doc.get(kind)
+        sent, belongs_to = self._dialect.uploaded(kind, reply.doc)
         if not sent:
             raise self._client.no_upload(f"the reply to the upload of {path} has no {kind}", reply)
-        return {"conversation_id": reply.doc.get("conversation_id"), "sent": sent}
+        return {"conversation_id": belongs_to, "sent": sent}
 
     # -- downloads ---------------------------------------------------------------------------
 
@@ -342,27 +336,19 @@ def _is_up(known: list[dict[str, Any]], path: str, version: list[int]) -> bool:
     return bool(known) and known[0]["path"] == path and known[0]["version"] == version
 
 
-def _thread(answers: list[bytes]) -> tuple[str, str]:
-    """Return the conversation and the message that the next ask follows."""
-    if not answers:
-        return "", ""
-    reply = rawjson.loads(answers[-1])
-    return str(reply.get("conversation_id") or ""), str(reply.get("message_id") or "")
-
-
-def _let_go(outcome: Outcome, error: RejectedError) -> bool:
-    """Drop what the service has forgotten of an earlier run; False where a refusal is none of that.
+def _let_go(outcome: Outcome, error: CallError) -> bool:
+    """Drop what the service has forgotten of an earlier run; False where it forgot nothing of it.
 
     First the uploads; were there none, the line begins anew, unless that was of no use before.
     """
-    words = str(error)
-    bare = error.code in (404, 410) and not OTHER_LOST.search(words)
-    thread_lost = bare or bool(THREAD_LOST.search(words) or WENT_ON.search(words))
-    if outcome.inherited and (thread_lost or UPLOAD_LOST.search(words)):
+    if not error.forgotten:
+        return False
+    if outcome.inherited:
         outcome.uploads.clear()
         outcome.inherited = False
         return True
-    if not outcome.answers or not thread_lost or outcome.refused_anew == cause_of(words):
+    lost = error.forgotten == "conversation" and bool(outcome.answers)
+    if not lost or outcome.refused_anew == cause_of(str(error)):
         return False
     outcome.forget()
     return True

@@ -9,11 +9,14 @@ import tempfile
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from gpt4batch.errors import UsageError
 from gpt4batch.lines import rawjson
-from gpt4batch.settings import DEFAULT_TOKEN_URL, address
+from gpt4batch.settings import DEFAULT_TOKEN_URL, DEFAULT_TTL, address
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 log = logging.getLogger(__name__)
 
@@ -103,18 +106,19 @@ def shown(moment: datetime) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Account:
-    """The account in whose name a run renews its token by itself."""
+    """The account that a token is fetched for, where, and for how many seconds."""
 
     email: str
     password: str
     url: str
+    ttl: int = DEFAULT_TTL
 
 
 def account() -> Account | None:
     """Return the account that the environment names.
 
     Raises:
-        UsageError: The address that issues tokens is none.
+        UsageError: GPT4BATCH_TOKEN_URL is not an address.
     """
     email = os.environ.get("GPT4BATCH_EMAIL", "")
     password = os.environ.get("GPT4BATCH_PASSWORD", "")
@@ -208,6 +212,30 @@ def read_token(token: str, token_file: str) -> str:
     if not text:
         raise UsageError(f"--token-file {token_file} is empty")
     return clean(text, f"in {token_file}")
+
+
+def tokens_again(token: str, token_file: str) -> Callable[[], list[str]]:
+    """Return how to read the token again where it came from, and where runs store a renewed one.
+
+    Beside a token that was given by itself or in a file of its own, the stored one counts only once
+    it has changed: before, it may be another account's.
+    """
+    own = not token.strip() and not token_file
+    before = "" if own else _read_again("")
+
+    def read() -> list[str]:
+        found = [_read_again(token_file)] if token_file and not token.strip() else []
+        return [text for text in (*found, _read_again("")) if text and text != before]
+
+    return read
+
+
+def _read_again(token_file: str) -> str:
+    """Return the token in a file, the usual one where none is named; empty where it holds none."""
+    try:
+        return read_token("", token_file)
+    except (UsageError, RuntimeError, OSError):
+        return ""
 
 
 def clean(token: str, where: str) -> str:

@@ -9,17 +9,24 @@ from typing import TYPE_CHECKING
 import anyio
 
 from gpt4batch.errors import AuthError
+from gpt4batch.service.secrets import SHORTEST, Secrets
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
 log = logging.getLogger(__name__)
 
-SHORTEST_SECRET = 6
-"""A shorter text is a word of every message; no service issues such a token."""
-
 RENEWAL_INTERVAL = 300.0
-"""Seconds in which a token is renewed once at most."""
+"""Seconds in which a token is fetched once at most."""
+
+NO_ACCOUNT = (
+    "{reason}; fetch a new one with: gpt4batch authsvc -e EMAIL, then run again with -f. With"
+    " GPT4BATCH_EMAIL and GPT4BATCH_PASSWORD set, a run renews its token itself"
+)
+TOO_SOON = (
+    "{reason}; this one was fetched less than 5 minutes ago, so another would not help: is -u the"
+    " right address for this account, and is the account in order?"
+)
 
 
 class Tokens:
@@ -29,6 +36,8 @@ class Tokens:
         token: The first one.
         fetch: Fetches and stores a new one; None where no credentials are known.
         secrets: More texts that no message may show, such as the password.
+        stored: Reads the files that tokens are kept in, where another run of the same account may
+            have put a newer one.
     """
 
     def __init__(
@@ -36,10 +45,15 @@ class Tokens:
         token: str,
         fetch: Callable[[], Awaitable[str]] | None = None,
         secrets: tuple[str, ...] = (),
+        stored: Callable[[], list[str]] = list,
     ) -> None:
         self._token = token
         self._fetch = fetch
-        self._secrets = {text for text in (token, *secrets) if len(text) >= SHORTEST_SECRET}
+        self._stored = stored
+        self._secrets = Secrets()
+        for text in (token, *secrets):
+            self._hide(text)
+        self._refused: set[str] = set()
         self._renewing = anyio.Lock(fast_acquire=True)
         self._renewed_at = float("-inf")
         self.renewals = 0
@@ -51,8 +65,12 @@ class Tokens:
                 pass
         return self._token
 
-    async def renew(self, refused: str) -> None:
+    async def renew(self, refused: str, reason: str) -> None:
         """Replace a token that was refused, once for all the calls that carried it.
+
+        Args:
+            refused: The token.
+            reason: What the service says about it.
 
         Raises:
             AuthError: There are no credentials, or the last renewal is too recent.
@@ -60,25 +78,41 @@ class Tokens:
         async with self._renewing:
             if self._token != refused:
                 return
-            if self._fetch is None:
-                raise AuthError(
-                    "the service does not accept the token (401); fetch a new one with: gpt4batch "
-                    "authsvc -e EMAIL, then run again with -f. With GPT4BATCH_EMAIL and "
-                    "GPT4BATCH_PASSWORD set, a run renews its token itself"
-                )
-            if time.monotonic() - self._renewed_at < RENEWAL_INTERVAL:
-                raise AuthError(
-                    "the service does not accept the token that was fetched less than 5 minutes "
-                    "ago (401); is -u the right address for this account?"
-                )
-            self._renewed_at = time.monotonic()
-            self._token = await self._fetch()
-            self._secrets.add(self._token)
-            self.renewals += 1
-            log.info("the token was refused (401); a new one was fetched")
+            self._refused.add(refused)
+            if not self._take_stored():
+                await self._renew(reason)
+
+    def _take_stored(self) -> bool:
+        """Use the token that another run has stored meanwhile."""
+        found = next((text for text in self._stored() if text not in self._refused), None)
+        if found is None:
+            return False
+        self._hide(found)
+        self._token = found
+        log.info("the token was refused (401); the one that was stored meanwhile is used")
+        return True
+
+    async def _renew(self, reason: str) -> None:
+        if self._fetch is None:
+            raise AuthError(NO_ACCOUNT.format(reason=reason))
+        if time.monotonic() - self._renewed_at < RENEWAL_INTERVAL:
+            raise AuthError(TOO_SOON.format(reason=reason))
+        try:
+            found = await self._fetch()
+        except AuthError as error:
+            if self._take_stored():
+                return
+            raise AuthError(f"{reason}, and no new one could be fetched: {error}") from error
+        self._renewed_at = time.monotonic()
+        self._hide(found)
+        self._token = found
+        self.renewals += 1
+        log.info("the token was refused (401); a new one was fetched")
+
+    def _hide(self, text: str) -> None:
+        if len(text) >= SHORTEST:  # no service issues a shorter token
+            self._secrets.add(text)
 
     def scrub(self, text: str) -> str:
         """Return a text without any secret in it."""
-        for secret in self._secrets:
-            text = text.replace(secret, "***")
-        return text
+        return self._secrets.scrub(text)

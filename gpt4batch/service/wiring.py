@@ -4,24 +4,30 @@ from __future__ import annotations
 
 import logging
 import os
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
+import anyio
 import httpx
 
 from gpt4batch.errors import AuthError, UsageError
 from gpt4batch.service import credentials
 from gpt4batch.service.certificates import certificates
-from gpt4batch.service.client import Client, fetch_token
 from gpt4batch.service.downloads import Downloads, guard
 from gpt4batch.service.proxies import proxy_of
+from gpt4batch.service.token_service import fetch_token
 from gpt4batch.service.tokens import Tokens
 from gpt4batch.service.transport import AiohttpTransport
-from gpt4batch.settings import MIB, AuthSettings, Endpoints, Settings, WorkerSettings
+from gpt4batch.settings import MIB, Endpoints, Settings, WorkerSettings
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from gpt4batch.control import Control
+    from gpt4batch.errors import RetryableError
+    from gpt4batch.service.client import Client
 
 log = logging.getLogger(__name__)
 
@@ -37,34 +43,48 @@ def sockets(addresses: Endpoints, proxy: str) -> AiohttpTransport:
     return AiohttpTransport(proxy=proxy, verify=certificates(addresses))
 
 
-def tokens(token: str, transport: AiohttpTransport, origin: str = "") -> Tokens:
+def tokens(
+    settings: Settings | WorkerSettings, token: str, transport: AiohttpTransport, control: Control
+) -> Tokens:
     """Return the token, which renews itself where the environment holds the credentials.
 
     Raises:
-        UsageError: The address that issues tokens is none.
+        UsageError: GPT4BATCH_TOKEN_URL is not an address.
     """
-    account = credentials.account()
+    account, rehearsal = credentials.account(), bool(settings.origin)
+    stored: Callable[[], list[str]] = list
+    if not rehearsal and (account or not settings.token):
+        stored = credentials.tokens_again(settings.token, settings.token_file)
     if account is None:
-        return Tokens(token, secrets=(os.environ.get("GPT4BATCH_PASSWORD", ""),))
-    email, password, url = account.email, account.password, account.url
-    if origin:
-        url = origin + urlsplit(url).path
+        return Tokens(token, secrets=(os.environ.get("GPT4BATCH_PASSWORD", ""),), stored=stored)
+    if rehearsal:
+        account = replace(account, url=settings.origin + urlsplit(account.url).path)
+
+    async def pause(error: RetryableError, delay: float) -> None:
+        log.warning("no new token yet: %s; again in %.0f s", error, delay)
+        with control.waiting():
+            await anyio.sleep(delay)
 
     async def fetch() -> str:
-        found = await fetch_token(transport, url, email, password, AuthSettings().ttl)
+        found = await fetch_token(transport, account, retries=settings.retries, pause=pause)
         try:
-            credentials.clean(found.access_token, f"that {url} gave")
+            credentials.clean(found.access_token, f"that {account.url} gave")
         except UsageError as error:
             raise AuthError(str(error)) from None
-        if origin:
-            return found.access_token  # a rehearsal's, which must not replace the real one
-        try:
-            credentials.store(found)
-        except OSError as error:
-            log.warning("the new token could not be stored: %s", error.strerror)
+        if not rehearsal:  # a rehearsal's must not replace the real one
+            _keep(found)
         return found.access_token
 
-    return Tokens(token, fetch, secrets=(password,))
+    return Tokens(token, fetch, secrets=(account.password,), stored=stored)
+
+
+def _keep(found: credentials.Credentials) -> None:
+    """Store a new token; where that is not possible, this run has it all the same."""
+    try:
+        credentials.store(found)
+    except (OSError, RuntimeError) as error:  # the latter: there is no home
+        why = error.strerror if isinstance(error, OSError) else error
+        log.warning("the new token could not be stored, only this run has it: %s", why)
 
 
 def downloads(
