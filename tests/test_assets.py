@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from gpt4batch.lines import rawjson
 from gpt4batch.mock.assets import asset_bytes
 from gpt4batch.service.downloads import local_name, suggested_name
-from gpt4batch.service.transport import is_private
+from gpt4batch.service.private_addresses import is_private
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
