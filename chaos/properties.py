@@ -28,7 +28,7 @@ from gpt4batch.lines.records import (
     with_downloads,
 )
 from gpt4batch.service.credentials import Credentials
-from gpt4batch.service.downloads import local_name, suggested_name
+from gpt4batch.service.file_names import local_name, suggested_name
 from gpt4batch.service.retry import retry_after
 
 if TYPE_CHECKING:

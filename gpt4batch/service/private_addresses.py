@@ -18,6 +18,12 @@ EMBEDDED = [
 ]
 """Networks whose addresses lead to an IPv4 address, and the bits that follow it."""
 
+FAKE = ipaddress.IPv4Network("198.18.0.0/15")
+"""Clash, Surge and the like answer every look-up with one of these and connect by the name.
+
+They are set aside for benchmarks and lead nowhere inside a network, so a name may resolve to them.
+"""
+
 
 def is_private(address: str) -> bool:
     """Tell whether an IP address is not one of the public internet."""
@@ -46,6 +52,14 @@ def refuse_private_literal(host: str) -> None:
     _refuse(host, address)
 
 
+def _is_fake(address: str) -> bool:
+    """Tell whether an address was made up by a proxy on this machine for a name."""
+    ip = ipaddress.ip_address(address.partition("%")[0])
+    if isinstance(ip, ipaddress.IPv6Address):
+        return ip.ipv4_mapped is not None and ip.ipv4_mapped in FAKE
+    return ip in FAKE
+
+
 class PublicResolver(AbstractResolver):
     """Look up names that must not lead into this network.
 
@@ -65,7 +79,8 @@ class PublicResolver(AbstractResolver):
         except UnicodeError as error:
             raise OSError(None, str(error)) from None
         for entry in found:
-            _refuse(host, entry["host"])
+            if not _is_fake(entry["host"]):
+                _refuse(host, entry["host"])
         return found
 
     async def close(self) -> None:
