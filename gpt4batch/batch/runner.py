@@ -18,7 +18,14 @@ import anyio
 import anyio.to_thread
 
 from gpt4batch.batch.pool import Pool
-from gpt4batch.batch.preflight import publisher_for, refuse_bad_lines, refuse_shared_files
+from gpt4batch.batch.preflight import (
+    MIXED,
+    download_folder,
+    downloads_are_mixed,
+    publisher_for,
+    refuse_bad_lines,
+    refuse_shared_files,
+)
 from gpt4batch.batch.progress import Progress
 from gpt4batch.batch.summary import Summary
 from gpt4batch.control import Control, Stopped
@@ -139,6 +146,8 @@ class Batch:
         spool = None if self.journal.streaming else self.journal.out.parent
         self.source = Source(settings.input, spool=spool)
         self._stack.callback(self.source.close)
+        if downloads_are_mixed(settings):
+            log.info(MIXED, self.source.folder)
         self.journal.open(self.source, fix=settings.fix)
         refuse_bad_lines(self.source, skip=settings.skip_bad_lines)
         if settings.fleet:

@@ -57,6 +57,8 @@ def address_of(link: str, base: str) -> httpx.URL:
             raise DownloadError(f"not an address: there is no port {address.port}")
     except (httpx.InvalidURL, ValueError) as error:  # a host may be refused when it is read
         raise DownloadError(f"not an address: {error}") from None
+    if address.copy_with(fragment=None) == httpx.URL(base):  # nothing in it, such as `//` or `#a`
+        raise DownloadError(f"not an address: {link[:100]!r}")
     if not fetched:
         raise DownloadError(f"only http and https addresses are fetched, not {link[:100]!r}")
     return address
