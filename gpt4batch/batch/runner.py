@@ -181,7 +181,7 @@ class Batch:
             in_flight=self.in_flight,
         )
         if settings.enable_download:
-            folder = Path(settings.download_dir) if settings.download_dir else self.source.folder
+            folder = download_folder(settings, self.source)
             self.downloads = wiring.downloads(folder, settings, addresses, transport, self.control)
         manner = Manner(
             self.source.folder,
