@@ -402,6 +402,37 @@ async def test_interrupt_during_a_download_keeps_the_answer_and_fix_fetches_it(
     assert got(bench) == [BODY]
 
 
+# -- folders ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("out", "folder"), [("deep/result.jsonl", "deep/result.rehearsal"), ("-", "in.rehearsal")]
+)
+async def test_downloads_of_a_rehearsal_lie_in_a_folder_of_their_own(
+    bench: Bench, out: str, folder: str
+) -> None:
+    (bench.folder / "deep").mkdir()
+    bench.write(bench.line(1, "one"))
+    env = {"GPT4BATCH_LATENCY": "0", "GPT4BATCH_ASSET_RATE": "1"}
+    words = ("batchsvc", "--mock", "-q", "0", "-i", "in.jsonl", "-o", out)
+    result = await bench.call(*words, env=env)
+    assert result.code == 0
+    assert len(list((bench.folder / folder).glob("GPT4API_*"))) == 1
+    assert not list(bench.folder.glob("GPT4API_*"))
+    assert "downloads go to" not in result.err
+
+
+@pytest.mark.parametrize("words", [(), ("-d", "got"), ("-e=false",)])
+async def test_run_says_first_that_downloads_go_among_the_input_where_nobody_chose(
+    bench: Bench, words: tuple[str, ...]
+) -> None:
+    bench.write(bench.line(1, "one"))
+    async with chats() as (origin, _):
+        result = await bench.call(*bench.batchsvc(origin, *words))
+    said = f"downloads go to {bench.folder}, the input's folder; -d DIR keeps them apart"
+    assert (said in result.err.split("\n")[0]) is (not words)
+
+
 # -- file systems without locks ----------------------------------------------------------------
 
 
