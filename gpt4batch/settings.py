@@ -84,8 +84,8 @@ class Settings:
     download_dir: str = flag(
         "",
         "download-dir/d",
-        "Folder for downloads. Left empty: the input file's folder.",
-        "下载文件夹名称.如果未设置会存在输入文件所在的文件夹.",
+        "Folder for downloads. Left empty: the input file's folder; with --mock OUT.rehearsal.",
+        "下载文件夹名称.如果未设置会存在输入文件所在的文件夹(--mock时为OUT.rehearsal).",
         panel=ORIGINAL,
     )
     download_prefix: str = flag(
