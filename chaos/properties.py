@@ -22,7 +22,7 @@ from gpt4batch.lines.links import downloads_of, with_downloads
 from gpt4batch.lines.parse import BadLine, parse_line
 from gpt4batch.lines.record import State, render, render_bad
 from gpt4batch.service.credentials import Credentials
-from gpt4batch.service.downloads import local_name, suggested_name
+from gpt4batch.service.file_names import local_name, suggested_name
 from gpt4batch.service.retry import retry_after
 
 if TYPE_CHECKING:

@@ -85,8 +85,8 @@ class Settings:
     download_dir: str = flag(
         "",
         "download-dir/d",
-        "Folder for downloads. Left empty: the input file's folder.",
-        "下载文件夹名称.如果未设置会存在输入文件所在的文件夹.",
+        "Folder for downloads. Left empty: the input file's folder; with --mock OUT.rehearsal.",
+        "下载文件夹名称.如果未设置会存在输入文件所在的文件夹(--mock时为OUT.rehearsal).",
         panel=ORIGINAL,
     )
     download_prefix: str = flag(
@@ -317,6 +317,13 @@ class Settings:
         "单个下载文件的最大MiB,0为不限.",
         panel=NETWORK,
     )
+    download_min_speed: int = flag(
+        1024,
+        "download-min-speed",
+        "Give up a download that brings fewer bytes a second over a minute; 0 is never.",
+        "一分钟内平均每秒字节数低于此值的下载即放弃,0为从不.",
+        panel=NETWORK,
+    )
     nsqd_tcp_address: str = flag(
         "127.0.0.1:4150",
         "nsqd-tcp-address",
@@ -516,6 +523,7 @@ class WorkerSettings:
     proxy: str = same("proxy")
     allow_private_downloads: bool = same("allow_private_downloads")
     max_download_size: int = same("max_download_size")
+    download_min_speed: int = same("download_min_speed")
     retries: int = same("retries")
     patience: float = same("patience")
 

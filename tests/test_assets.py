@@ -16,8 +16,8 @@ from hypothesis import strategies as st
 
 from gpt4batch.lines import rawjson
 from gpt4batch.mock.assets import asset_bytes
-from gpt4batch.service.downloads import local_name, suggested_name
-from gpt4batch.service.transport import is_private
+from gpt4batch.service.file_names import local_name, suggested_name
+from gpt4batch.service.private_addresses import is_private
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -324,6 +324,7 @@ async def test_error_of_a_download_tells_how_often_it_was_tried(
     assert line["meta"]["calls"] == 1
 
 
+THEN, LATER = "Wed, 01 Jan 2020 00:00:00 GMT", "Thu, 02 Jan 2020 00:00:00 GMT"
 WHOLE = b"A" * 100 + b"a" * 400
 
 
@@ -333,11 +334,14 @@ WHOLE = b"A" * 100 + b"a" * 400
         ({"ETag": '"one"'}, {"ETag": '"two"'}, 3),
         ({"ETag": '"one"'}, {"ETag": '"one"', "Content-Range": "bytes 100-499/600"}, 3),
         ({"ETag": '"one"'}, {"ETag": '"one"', "Last-Modified": "then"}, 3),
-        ({"Last-Modified": "then"}, {"Last-Modified": "now"}, 3),
+        ({"Last-Modified": THEN}, {"Last-Modified": LATER}, 3),
+        ({"Last-Modified": THEN}, {}, 3),
+        ({"Last-Modified": THEN}, {"Last-Modified": THEN}, 2),
         ({"ETag": '"one"'}, {"ETag": '"one"', "Content-Encoding": "gzip"}, 3),
         ({"ETag": '"one"'}, {"ETag": '"one"'}, 2),
-        ({"ETag": '"one"', "Last-Modified": "then"}, {"Last-Modified": "then"}, 2),
-        ({"ETag": '"one"'}, {"Content-Range": "bytes 100-499/*"}, 2),
+        ({"ETag": '"one"', "Last-Modified": THEN}, {"Last-Modified": THEN}, 3),
+        ({"ETag": '"one"'}, {}, 3),
+        ({"ETag": '"one"'}, {"ETag": '"one"', "Content-Range": "bytes 100-499/*"}, 2),
     ],
 )
 async def test_rest_is_taken_only_of_the_version_that_was_begun(
@@ -401,8 +405,32 @@ TEXT = b"plain text\n" * 100_000
         ("gzip", gzip.compress(b""), b""),
         ("gzip", b"", b""),
         ("identity", TEXT, TEXT),
+        ("gzip, gzip", gzip.compress(gzip.compress(TEXT)), TEXT),
+        ("gzip, gzip", gzip.compress(TEXT), TEXT),
+        ("deflate, gzip", gzip.compress(zlib.compress(TEXT)), TEXT),
+        ("gzip", TEXT, TEXT),
+        ("deflate", TEXT, TEXT),
+        ("deflate", b"\xff" * 100, b"\xff" * 100),
+        ("zstd", TEXT, TEXT),
+        ("compress, gzip", TEXT, TEXT),
     ],
-    ids=["gzip", "members", "deflate", "bare deflate", "nothing", "no byte", "identity"],
+    ids=[
+        "gzip",
+        "members",
+        "deflate",
+        "bare deflate",
+        "nothing",
+        "no byte",
+        "identity",
+        "twice",
+        "told twice",
+        "two",
+        "plain gzip",
+        "plain deflate",
+        "no deflate",
+        "plain zstd",
+        "plain two",
+    ],
 )
 async def test_download_that_comes_compressed_is_stored_as_what_it_holds(
     bench: Bench, scripted: Scripting, coding: str, body: bytes, wanted: bytes
@@ -458,15 +486,15 @@ async def test_compressed_download_that_is_torn_is_tried_again(
 @pytest.mark.parametrize(
     ("coding", "body", "words"),
     [
-        ("gzip", b"no gzip at all", "gzip"),
         ("gzip", gzip.compress(TEXT)[:-9], "gzip"),
         ("gzip", gzip.compress(TEXT)[:-8] + bytes(8), "gzip"),
-        ("deflate", b"\xff" * 100, "deflate"),
+        ("deflate", zlib.compress(TEXT)[:-9], "deflate"),
+        ("gzip, gzip", gzip.compress(gzip.compress(TEXT)[:-9]), "gzip"),
         ("br", b"any", "br"),
-        ("zstd", b"any", "zstd"),
-        ("gzip, br", b"any", "gzip, br"),
+        ("zstd", b"\x28\xb5\x2f\xfdany", "zstd"),
+        ("gzip, br", b"any", "br"),
     ],
-    ids=["garbage", "torn", "checksum", "no deflate", "br", "zstd", "two"],
+    ids=["torn", "checksum", "torn deflate", "torn inside", "br", "zstd", "two"],
 )
 async def test_compressed_download_that_cannot_be_read_fails_the_line(
     bench: Bench, scripted: Scripting, coding: str, body: bytes, words: str
@@ -677,8 +705,10 @@ async def test_redirect_is_followed(bench: Bench, scripted: Scripting, target: s
     [
         "file:///etc/passwd",
         "ftp://h/x",
-        "nonsense",
+        "sandbox:/mnt/data/a.csv",
         "http://",
+        "http:///",
+        "//",
         "http://[::1",
         "http://169.254.169.254/latest",
         "http://10.0.0.1/x",

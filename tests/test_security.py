@@ -22,7 +22,8 @@ from puppets import ask, read, reply_of, saying, serving, settings, write
 import gpt4batch
 from gpt4batch.errors import DownloadError
 from gpt4batch.lines import rawjson
-from gpt4batch.service.transport import AiohttpTransport, is_private
+from gpt4batch.service.private_addresses import is_private
+from gpt4batch.service.transport import AiohttpTransport
 
 if TYPE_CHECKING:
     import socket

@@ -46,6 +46,8 @@ ASSUMED_BYTES = 4000
 SAMPLE = 2000
 """Lines of an earlier run that are looked at for the length of its calls."""
 
+MIXED = "downloads go to %s, the input's folder; -d DIR keeps them apart"
+
 LINE_KEYS = {"id", "asks", "answers", "iErr", "extra", "meta", "model", "gizmo_id"}
 ASK_KEYS = {"id", "content", "images", "image", "files", "file"}
 
@@ -320,6 +322,8 @@ class _Check:
     def _downloads(self, folder: Path) -> None:
         if self._settings.enable_download:
             writable(folder / "file", "downloads")
+            if downloads_are_mixed(self._settings):
+                self._note("note", "downloads", MIXED % folder)
 
     def _input(self) -> None:
         settings = self._settings
@@ -331,7 +335,7 @@ class _Check:
         if skip or not self._journal.findings.is_refused:
             for words in self._journal.findings.words(source.path, None):
                 self._note("note", "output", words)
-        self._try("downloads", lambda: self._downloads(_download_folder(settings, source)))
+        self._try("downloads", lambda: self._downloads(download_folder(settings, source).resolve()))
         for error in source.bad:
             level: Level = "fails" if settings.skip_bad_lines else "refused"
             self._note(level, "input", str(error))
@@ -508,8 +512,23 @@ def _seconds(ask: object) -> float:
     return float(value) if isinstance(value, int | float) else 0.0
 
 
-def _download_folder(settings: Settings, source: Source) -> Path:
-    return Path(settings.download_dir).resolve() if settings.download_dir else source.folder
+def downloads_are_mixed(settings: Settings) -> bool:
+    """Tell whether downloads go among the files of the input's folder, as nobody said where."""
+    return settings.enable_download and not (
+        settings.download_dir or settings.mock or settings.fleet
+    )
+
+
+def download_folder(settings: Settings, source: Source) -> Path:
+    """Return where downloads go; those of a rehearsal stay apart from the user's own files."""
+    if settings.download_dir:
+        return Path(settings.download_dir)
+    if not settings.mock:
+        return source.folder
+    out = Path(settings.out).absolute()
+    if settings.out == STDIN or (out.exists() and not out.is_file()):
+        out = source.folder / source.stem  # the output is no file that a folder could lie beside
+    return out.with_name(f"{out.stem}.rehearsal")
 
 
 def nearest(folder: Path) -> Path:

@@ -17,8 +17,11 @@ from typing import TYPE_CHECKING, Any, Protocol
 import anyio
 import anyio.to_thread
 
-from gpt4batch.batch.pool import run_pool
+from gpt4batch.batch.pool import Pool
 from gpt4batch.batch.preflight import (
+    MIXED,
+    download_folder,
+    downloads_are_mixed,
     publisher_for,
     refuse_bad_lines,
     refuse_bad_results,
@@ -61,6 +64,9 @@ log = logging.getLogger(__name__)
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 SYNC_INTERVAL = 1.0
+MOST_FETCHING = 128
+"""How many lines may wait for their files beside the `-g` that ask; a file host may be down."""
+
 NSQ_PATIENCE = 5.0
 """Seconds that messages which nsqd has not taken yet get at the end."""
 
@@ -101,6 +107,7 @@ class Batch:
         self.settings = settings
         self.control = Control()
         self.progress = Progress()
+        self.pool = Pool(MOST_FETCHING)
         self.signal = 0
         self._stack = stack
         self.snapshot: Path | None = None
@@ -142,6 +149,8 @@ class Batch:
         spool = None if self.journal.streaming else self.journal.out.parent
         self.source = Source(settings.input, spool=spool)
         self._stack.callback(self.source.close)
+        if downloads_are_mixed(settings):
+            log.info(MIXED, self.source.folder)
         self.journal.open(self.source, fix=settings.fix)
         refuse_bad_lines(self.source, skip=settings.skip_bad_lines)
         refuse_bad_results(self.journal, skip=settings.skip_bad_results)
@@ -179,10 +188,8 @@ class Batch:
             probing=self.probing,
         )
         if settings.enable_download:
-            folder = Path(settings.download_dir) if settings.download_dir else self.source.folder
-            self.downloads = wiring.downloads(
-                folder, settings, addresses, self.client, self.control
-            )
+            folder = download_folder(settings, self.source)
+            self.downloads = wiring.downloads(folder, settings, addresses, transport, self.control)
         manner = Manner(
             self.source.folder,
             settings.model,
@@ -190,7 +197,9 @@ class Batch:
             settings.history_and_training_disabled,
             self.source.path,
         )
-        self.executor = Conversation(self.client, self.downloads, manner, self.keep)
+        self.executor = Conversation(
+            self.client, self.downloads, manner, self.keep, places=self.pool
+        )
 
     async def _gather_fleet(self) -> None:
         settings, streaming = self.settings, self.journal.streaming
@@ -258,7 +267,7 @@ class Batch:
                     snapshots.start_soon(self._snapshot_each_interval)
                 try:
                     with self.control.working():
-                        await run_pool(self._work, self._lines(), self._workers())
+                        await self.pool.run(self._work, self._lines(), self._workers())
                 except anyio.get_cancelled_exc_class():  # by the program that runs us
                     snapshots.cancel_scope.cancel()
                     await self._finish()

@@ -136,10 +136,10 @@ class View:
         """Return facts about the downloads, the snapshot and NSQ."""
         batch = self._batch
         facts = [] if batch.fleet is None else [(_workers(batch.fleet), "")]
-        if batch.downloads is not None and batch.downloads.count:
-            facts.append(
-                (f"{batch.downloads.count:,} " + say("files downloaded", "个文件已下载"), "")
-            )
+        if (files := batch.downloads) is not None and (files.count or files.under_way):
+            text = f"{files.count:,} " + say("files downloaded", "个文件已下载")
+            coming = say(f", {files.under_way:,} under way", f",{files.under_way:,}个下载中")
+            facts.append((text + (coming if files.under_way else ""), ""))
         if batch.snapshot is not None:
             facts.append((say("snapshot ", "快照 ") + printable(batch.snapshot.name), ""))
         if (nsq := batch.publisher) is not None:

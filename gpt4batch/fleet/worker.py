@@ -591,7 +591,9 @@ class Worker:
         downloads = None
         if manner.downloads:
             folder = Path(settings.download_dir)
-            downloads = wiring.downloads(folder, settings, self._addresses, client, desk.control)
+            downloads = wiring.downloads(
+                folder, settings, self._addresses, self._transport, desk.control
+            )
             downloads.prepare(chosen=True)
         asked = Manner(root, manner.model, manner.gizmo, manner.history_disabled)
         return Conversation(client, downloads, asked, desk.keep)

@@ -1,4 +1,4 @@
-"""The service over HTTP: uploads, chats and downloads, each with its retries.
+"""The service over HTTP: uploads and chats, each with its retries.
 
 The wire format is that of the service's own documentation. This is the one place where a status
 or a lost connection becomes an error of ours.
@@ -8,10 +8,8 @@ from __future__ import annotations
 
 import logging
 import time
-from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
-from urllib.parse import urljoin
 
 import anyio
 import httpx
@@ -24,7 +22,6 @@ from gpt4batch.errors import (
     AuthError,
     CallError,
     Crowded,
-    DownloadError,
     Gpt4BatchError,
     NetworkError,
     QuotaError,
@@ -44,7 +41,7 @@ from gpt4batch.service.transport import body_of, damage_of
 from gpt4batch.settings import VERSION
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable
+    from collections.abc import Callable
     from pathlib import Path
 
     from gpt4batch.control import Control
@@ -58,7 +55,6 @@ T = TypeVar("T")
 
 USER_AGENT = f"gpt4batch/{VERSION}"
 REDIRECTS = (301, 302, 303, 307, 308)
-REDIRECTS_FOLLOWED = 5
 CUT_OFF = (httpx.ReadError, httpx.RemoteProtocolError)
 """A chat that ends so was sent: it may be paid for, though no answer came."""
 
@@ -394,71 +390,10 @@ class Client:
         """Return a reply that is kept in an error without any secret in it."""
         return self._scrub(reply.decode(errors="surrogateescape")).encode(errors="surrogateescape")
 
-    # -- downloads ---------------------------------------------------------------------------
-
-    @asynccontextmanager
-    async def open_url(
-        self, url: str, headers: dict[str, str], public: Callable[[httpx.URL], bool]
-    ) -> AsyncIterator[httpx.Response]:
-        """Open a download; redirects are followed, `public` says which addresses must be.
-
-        Raises:
-            DownloadError: The address is refused, or the file is not there.
-            RetryableError: It may be there later.
-        """
-        for _ in range(REDIRECTS_FOLLOWED + 1):
-            address = _parsed(url)
-            response = await self._get(address, headers, public=public(address))
-            if response.status_code not in REDIRECTS:
-                try:
-                    yield response
-                finally:
-                    await response.aclose()
-                return
-            await response.aclose()
-            url = _redirected(address, response)
-        raise DownloadError(f"more than {REDIRECTS_FOLLOWED} redirects")
-
-    async def _get(
-        self, url: httpx.URL, headers: dict[str, str], *, public: bool
-    ) -> httpx.Response:
-        headers = {"user-agent": USER_AGENT, "accept": "*/*", **headers}
-        extensions: dict[str, Any] = {"streamed": True, "timeout": self._timeout}
-        if public:
-            extensions["public"] = True
-        request = httpx.Request("GET", url, headers=headers, extensions=extensions)
-        try:
-            return await self._deliver(request)
-        except httpx.ReadTimeout:
-            raise NetworkError(f"no answer within {self._timeout:g} s", stage="download") from None
-        except httpx.HTTPError as error:
-            raise NetworkError(str(error) or repr(error), stage="download") from error
-
 
 def _sent_name(path: Path) -> str:
     """Return a file's name as a header can carry it."""
     return path.name.encode("utf-8", "replace").decode()
-
-
-def _parsed(url: str) -> httpx.URL:
-    try:
-        address = httpx.URL(url)
-        fetched = address.scheme in ("http", "https") and bool(address.host)
-        if (address.port or 0) > 65535:
-            raise DownloadError(f"not an address: there is no port {address.port}")
-    except (httpx.InvalidURL, ValueError) as error:  # a host may be refused when it is read
-        raise DownloadError(f"not an address: {error}") from None
-    if not fetched:
-        raise DownloadError(f"only http and https addresses are fetched, not {url[:100]!r}")
-    return address
-
-
-def _redirected(address: httpx.URL, response: httpx.Response) -> str:
-    target: str = response.headers.get("location", "")
-    try:
-        return urljoin(str(address), target)
-    except ValueError as error:
-        raise DownloadError(f"a redirect to no address: {error}") from None
 
 
 def _held_by(error: RetryableError) -> float | None:

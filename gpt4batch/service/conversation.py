@@ -6,7 +6,7 @@ import logging
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from gpt4batch.control import Stopped
 from gpt4batch.dialects.base import NOWHERE, Turn
@@ -127,6 +127,16 @@ class Manner:
     input: str = ""
 
 
+class Places(Protocol):
+    """The places of the lines that ask at the same time; one that fetches files needs none."""
+
+    def lend(self, item: int) -> None:
+        """Let another line have the place of this one."""
+
+    async def take_back(self, item: int) -> None:
+        """Wait for a place where the line has lent its own."""
+
+
 class Conversation:
     """Hold the conversation of one line, going on where an earlier run ended.
 
@@ -137,6 +147,7 @@ class Conversation:
         keep: Called with a line that is half-way, whenever something was added that must not be
             lost; returns when it is safe.
         dialect: Says what to send and what came back.
+        places: Are lent to other lines while files come; None keeps them.
     """
 
     def __init__(
@@ -145,13 +156,16 @@ class Conversation:
         downloads: Downloads | None,
         manner: Manner,
         keep: Callable[[Outcome], Awaitable[None]],
+        *,
         dialect: Dialect | None = None,
+        places: Places | None = None,
     ) -> None:
         self._client = client
         self._downloads = downloads
         self._manner = manner
         self._keep = keep
         self._dialect = dialect or Gpt4Api()
+        self._places = places
 
     async def hold(self, line: Line) -> Outcome:
         """Ask what is not answered yet and fetch what is missing.
@@ -180,6 +194,8 @@ class Conversation:
 
     async def _ask(self, outcome: Outcome) -> None:
         """Bring the answer to the first ask that has none."""
+        if self._places is not None:
+            await self._places.take_back(outcome.line.index)
         place = len(outcome.answers)
         try:
             reply = await self._chat(outcome, place)
@@ -289,6 +305,8 @@ class Conversation:
         missing = [url for url in downloads_of(reply) if url not in {i.get("origin") for i in here}]
         if not missing:
             return
+        if self._places is not None:
+            self._places.lend(outcome.line.index)
         found = {item.get("origin"): item for item in here}
         for url in (wanted := list(dict.fromkeys(missing))):
             found[url] = await self._fetch(outcome, place, url)

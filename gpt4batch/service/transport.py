@@ -7,86 +7,23 @@ to the caller.
 
 from __future__ import annotations
 
-import ipaddress
-import socket
 from typing import TYPE_CHECKING
 
-import aiohttp
 import httpx
-from aiohttp.abc import AbstractResolver, ResolveResult
 from yarl import URL
 
-from gpt4batch.errors import DownloadError, UsageError
+from gpt4batch.errors import UsageError
 from gpt4batch.service.connections import Connections
 from gpt4batch.service.cookies import Cookies
 from gpt4batch.service.deadlines import Deadlines
 from gpt4batch.service.exchange import Exchange, Route
+from gpt4batch.service.private_addresses import PublicResolver, refuse_private_literal
 from gpt4batch.service.proxies import Proxies
 
 if TYPE_CHECKING:
     import ssl
 
-EMBEDDED = [
-    (ipaddress.IPv6Network("::/96"), 0),
-    (ipaddress.IPv6Network("::ffff:0:0/96"), 0),
-    (ipaddress.IPv6Network("64:ff9b::/96"), 0),
-    (ipaddress.IPv6Network("2002::/16"), 80),
-]
-"""Networks whose addresses lead to an IPv4 address, and the bits that follow it."""
-
-
-def is_private(address: str) -> bool:
-    """Tell whether an IP address is not one of the public internet."""
-    ip = ipaddress.ip_address(address.partition("%")[0])
-    if isinstance(ip, ipaddress.IPv6Address):
-        for network, shift in EMBEDDED:
-            if ip in network:
-                return is_private(str(ipaddress.IPv4Address(int(ip) >> shift & 0xFFFFFFFF)))
-    return not ip.is_global or ip.is_multicast
-
-
-def _refuse_private(host: str, address: str) -> None:
-    if is_private(address):
-        raise DownloadError(
-            f"{host} is an address inside this network; "
-            "--allow-private-downloads fetches from there"
-        )
-
-
-def _refuse_private_literal(host: str) -> None:
-    """Refuse a host that is a private address, in the old forms such as 0x7f.1 too."""
-    try:
-        address = host if ":" in host else socket.inet_ntoa(socket.inet_aton(host))
-    except (OSError, ValueError):
-        return  # a name
-    _refuse_private(host, address)
-
-
-class _PublicResolver(AbstractResolver):
-    """Look up names that must not lead into this network.
-
-    The addresses that are checked here are the ones connected to: a name that is looked up twice
-    may have changed between.
-    """
-
-    def __init__(self, resolver: AbstractResolver | None) -> None:
-        self._resolver = resolver or aiohttp.DefaultResolver()
-
-    async def resolve(
-        self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_INET
-    ) -> list[ResolveResult]:
-        """Return the addresses of a host, or refuse it."""
-        try:
-            found = await self._resolver.resolve(host, port, family)
-        except UnicodeError as error:
-            raise OSError(None, str(error)) from None
-        for entry in found:
-            _refuse_private(host, entry["host"])
-        return found
-
-    async def close(self) -> None:
-        """Close the resolver."""
-        await self._resolver.close()
+    from aiohttp.abc import AbstractResolver
 
 
 class AiohttpTransport(httpx.AsyncBaseTransport):
@@ -121,11 +58,11 @@ class AiohttpTransport(httpx.AsyncBaseTransport):
         """
         if "public" not in request.extensions:
             return self._connections
-        _refuse_private_literal(request.url.host)
+        refuse_private_literal(request.url.host)
         if proxied:
             return self._connections
         if self._public is None:
-            self._public = Connections(self._verify, _PublicResolver(self._resolver))
+            self._public = Connections(self._verify, PublicResolver(self._resolver))
         return self._public
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:

@@ -15,7 +15,8 @@ import httpx
 from gpt4batch.errors import AuthError, UsageError
 from gpt4batch.service import credentials
 from gpt4batch.service.certificates import certificates
-from gpt4batch.service.downloads import Downloads, guard
+from gpt4batch.service.downloads import Downloads
+from gpt4batch.service.links import Links, guard
 from gpt4batch.service.proxies import proxy_of
 from gpt4batch.service.token_service import fetch_token
 from gpt4batch.service.tokens import Tokens
@@ -27,7 +28,6 @@ if TYPE_CHECKING:
 
     from gpt4batch.control import Control
     from gpt4batch.errors import RetryableError
-    from gpt4batch.service.client import Client
 
 log = logging.getLogger(__name__)
 
@@ -91,17 +91,18 @@ def downloads(
     folder: Path,
     settings: Settings | WorkerSettings,
     addresses: Endpoints,
-    client: Client,
+    transport: AiohttpTransport,
     control: Control,
 ) -> Downloads:
     """Return what fetches the files that answers link to into a folder."""
     hosts = {httpx.URL(url).host for url in (addresses.chat, addresses.upload)}
+    public = guard(frozenset(hosts), allow_private=settings.allow_private_downloads)
     return Downloads(
         folder,
         settings.download_prefix,
-        client.open_url,
-        guard(frozenset(hosts), allow_private=settings.allow_private_downloads),
+        Links(transport, addresses.chat, public),
         control,
         retries=settings.retries,
         max_size=settings.max_download_size * MIB,
+        min_speed=settings.download_min_speed,
     )

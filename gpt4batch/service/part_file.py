@@ -1,0 +1,157 @@
+"""A file on its way: what is there of it so far, and which version of it that is."""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import re
+import time
+from contextlib import suppress
+from dataclasses import dataclass, field
+from email.utils import parsedate_to_datetime
+from typing import IO, TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+OURS = re.compile(r"(.*_)?\d{19}_file\.part", re.DOTALL)
+"""The names of parts: those of others in the folder, a browser's say, are left alone."""
+
+HELD = (errno.EWOULDBLOCK, errno.EACCES)
+OLD = 3600.0
+"""Seconds after which a part is abandoned where no lock can tell."""
+
+VERSION = ("etag", "last-modified", "content-encoding")
+"""The headers that are the same for every part of one version of an asset."""
+
+CONTENT_RANGE = re.compile(r"bytes (\d{1,18})-(?:\d*/(\d{1,18})$)?")
+
+
+@dataclass(slots=True)
+class PartFile:
+    """What has come of one asset; it is made on disk when its first reply comes.
+
+    `total` is the size of the whole where it is known, `told` the headers of the version.
+    """
+
+    path: Path
+    size: int = 0
+    total: int | None = None
+    told: dict[str, str] = field(default_factory=dict)
+    _file: IO[bytes] | None = None
+    _validator: str = ""
+
+    def start_over(self) -> None:
+        """Forget what has come."""
+        if self._file is None:
+            self._file = _made(self.path)
+        elif self.size:  # ext4 writes a file that was truncated to the disk when it is closed
+            self._file.seek(0)
+            self._file.truncate()
+        self.size, self.total, self.told, self._validator = 0, None, {}, ""
+
+    def begin(self, headers: Mapping[str, str], total: int | None) -> None:
+        """Take up a version of the asset from its first byte."""
+        self.start_over()
+        self.total = total
+        self.told = {name: headers.get(name, "") for name in VERSION}
+        self._validator = _strong(headers)
+
+    def write(self, chunk: bytes) -> None:
+        """Add what came."""
+        assert self._file is not None
+        self._file.write(chunk)
+        self.size += len(chunk)
+
+    def flush(self) -> None:
+        """Hand everything to the system."""
+        if self._file is not None:
+            self._file.flush()
+
+    def renew(self) -> None:
+        """Leave what has come to who has it open, and put an empty file in its place."""
+        self.flush()
+        self.discard()
+        self._file, self.size = _made(self.path), 0
+
+    def discard(self) -> None:
+        """Close the file and remove the name of it that is left."""
+        if self._file is not None:
+            self.path.unlink(missing_ok=True)
+            self._file.close()
+            self._file = None
+
+    @property
+    def to_go_on(self) -> dict[str, str]:
+        """Return the headers that ask for the rest; empty where all has to come again."""
+        if not self.size or not self._validator:
+            return {}
+        return {"range": f"bytes={self.size}-", "if-range": self._validator}
+
+    @property
+    def codings(self) -> list[str]:
+        """Return how the asset is compressed, the outermost first: some servers do so unasked."""
+        names = self.told.get("content-encoding", "").lower().split(",")
+        found = [name.strip().removeprefix("x-") for name in reversed(names)]
+        return [name for name in found if name and name != "identity"]
+
+    def is_continued_by(self, headers: Mapping[str, str]) -> bool:
+        """Tell whether a 206 goes on where this ends, with the same version of the asset.
+
+        Some servers know Range and not If-Range: they send the rest of whatever is there now, so
+        the version has to be named in it. A size that was not known before is known from here on.
+        """
+        found = CONTENT_RANGE.match(headers.get("content-range", ""))
+        if found is None or not self._validator or int(found[1]) != self.size:
+            return False
+        if self._validator not in (headers.get("etag"), headers.get("last-modified")):
+            return False
+        known, self.total = self.total, int(found[2]) if found[2] else self.total
+        same = all(headers.get(name, told) == told for name, told in self.told.items())
+        return same and known in (None, self.total)
+
+
+def _strong(headers: Mapping[str, str]) -> str:
+    """Return what names one version of an asset, byte for byte, or an empty text.
+
+    RFC 9110, section 8.8: a weak ETag does not, and a date does not that is no older than the
+    reply, as the asset may change again within the same second.
+    """
+    etag = headers.get("etag", "")
+    if etag and not etag.startswith("W/"):
+        return etag
+    try:
+        changed = parsedate_to_datetime(headers.get("last-modified", ""))
+        told = parsedate_to_datetime(headers.get("date", ""))
+        return headers["last-modified"] if (told - changed).total_seconds() > 1 else ""
+    except (TypeError, ValueError, OverflowError):
+        return ""
+
+
+def _made(path: Path) -> IO[bytes]:
+    """Make a part and hold its lock, by which other runs see that it is not abandoned.
+
+    Where the file system has no locks, its age has to tell.
+    """
+    file = path.open("xb")
+    with suppress(OSError):
+        fcntl.flock(file, fcntl.LOCK_EX)
+    return file
+
+
+def remove_abandoned(folder: Path) -> None:
+    """Remove the parts in a folder that no living run holds."""
+    for path in folder.glob("*.part"):
+        if OURS.fullmatch(path.name) and path.is_file() and not path.is_symlink():
+            _remove_if_abandoned(path)
+
+
+def _remove_if_abandoned(path: Path) -> None:
+    with path.open("rb") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            if error.errno in HELD or time.time() - path.stat().st_mtime < OLD:
+                return
+        path.unlink(missing_ok=True)
