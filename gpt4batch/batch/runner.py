@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import asyncio
-import contextvars
 import logging
 import shutil
 import signal
 import sys
-from contextlib import AsyncExitStack, contextmanager, nullcontext, suppress
+from contextlib import AsyncExitStack, nullcontext, suppress
 from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
@@ -18,8 +16,14 @@ import anyio
 import anyio.to_thread
 
 from gpt4batch.batch.pool import run_pool
-from gpt4batch.batch.preflight import publisher_for, refuse_bad_lines, refuse_shared_files
 from gpt4batch.batch.progress import Progress
+from gpt4batch.batch.refusals import (
+    publisher_for,
+    refuse_bad_lines,
+    refuse_other_files,
+    refuse_output,
+    refuse_shared_files,
+)
 from gpt4batch.batch.summary import Summary
 from gpt4batch.control import Control, Stopped
 from gpt4batch.errors import (
@@ -36,7 +40,7 @@ from gpt4batch.fleet.epoch import Book
 from gpt4batch.journal.in_flight import InFlight
 from gpt4batch.journal.journal import Journal
 from gpt4batch.journal.ledger import State
-from gpt4batch.journal.source import STDIN, Source
+from gpt4batch.journal.source import Source
 from gpt4batch.lines import rawjson
 from gpt4batch.nsq.link import Publisher, message
 from gpt4batch.service import credentials, wiring
@@ -44,6 +48,7 @@ from gpt4batch.service.client import Client
 from gpt4batch.service.conversation import Conversation, Manner, Outcome
 from gpt4batch.service.pacing import Pacer
 from gpt4batch.settings import KIB, Settings, endpoints
+from gpt4batch.signals import listening
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Iterator
@@ -53,7 +58,6 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-SIGNALS = (signal.SIGINT, signal.SIGTERM)
 SYNC_INTERVAL = 1.0
 NSQ_PATIENCE = 5.0
 """Seconds that messages which nsqd has not taken yet get at the end."""
@@ -70,7 +74,7 @@ async def run(
     Args:
         settings: What to run.
         show: A task that displays the progress until it is cancelled.
-        signals: Handle SIGINT and SIGTERM, as the command line does, until the run is over.
+        signals: Obey SIGINT, SIGTERM and SIGHUP, as the command line does, until the run is over.
 
     Raises:
         UsageError: Something is refused; nothing was called.
@@ -105,8 +109,7 @@ class Batch:
         self.fleet: Fleet | None = None
         self.executor: Executor
         self.client: Client | Fleet
-        out = None if settings.out == STDIN else Path(settings.out).resolve()
-        self.journal = Journal(out, fsync=settings.fsync)
+        self.journal = Journal.of(settings.out, fsync=settings.fsync)
         log_file = None if self.journal.streaming else self.journal.out
         self.in_flight = InFlight(log_file and log_file.with_name(f"{log_file.name}.inflight"))
         self.pacer = Pacer(settings.qps, self.control)
@@ -127,6 +130,8 @@ class Batch:
                 "origin and token, as examples/python_api.py does"
             )
         refuse_shared_files(settings)
+        refuse_output(settings, self.journal)
+        refuse_other_files(settings)
         # The workers of a fleet have tokens of their own.
         read = credentials.read_token
         token = "" if settings.fleet else read(settings.token, settings.token_file)
@@ -227,7 +232,7 @@ class Batch:
         self, show: Callable[[Progress, Batch], Coroutine[Any, Any, None]] | None, *, signals: bool
     ) -> Summary:
         """Run the lines, then write the output in order."""
-        with self._signals() if signals else nullcontext():
+        with listening(self._obey) if signals else nullcontext():
             await self._run(show)
             if self.publisher is not None:
                 await self.publisher.aclose(0)
@@ -374,25 +379,9 @@ class Batch:
 
     # -- aside -------------------------------------------------------------------------------
 
-    @contextmanager
-    def _signals(self) -> Iterator[None]:
-        """Obey SIGINT and SIGTERM.
-
-        Not by the loop's own means: between those and what was there before, a signal would kill.
-        """
-        loop, context = asyncio.get_running_loop(), contextvars.copy_context()
-
-        def take(number: int, _frame: object) -> None:
-            loop.call_soon_threadsafe(self._obey, number, context=context)
-
-        before = {number: signal.signal(number, take) for number in SIGNALS}
-        try:
-            yield
-        finally:
-            for number, handler in before.items():
-                signal.signal(number, handler or signal.SIG_DFL)
-
     def _obey(self, number: int) -> None:
+        if self.signal and number == signal.SIGHUP:
+            return  # kernel and shell each send one when a terminal closes, systemd after SIGTERM
         if self.signal or self.progress.finishing:
             log.warning("stopping at once")
             self.control.cancel()

@@ -33,6 +33,7 @@ from gpt4batch.service.client import Client
 from gpt4batch.service.conversation import Conversation, Manner, Outcome
 from gpt4batch.service.pacing import Pacer
 from gpt4batch.settings import WorkerSettings, endpoints
+from gpt4batch.signals import obeyed
 
 if TYPE_CHECKING:
     from gpt4batch.lines.records import Line
@@ -484,8 +485,10 @@ class Worker:
             aside.cancel_scope.cancel()
 
     async def _obey_signals(self) -> None:
-        with anyio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as received:
+        with anyio.open_signal_receiver(*obeyed()) as received:
             async for number in received:
+                if self._stopping.is_set() and number == signal.SIGHUP:
+                    continue  # a terminal that closes may send several
                 if self._stopping.is_set():
                     self.control.cancel()
                 log.warning(
@@ -500,7 +503,8 @@ class Worker:
         tasks.make_room(0)
         for desk in self._desks.values():
             desk.control.drain(self.settings.grace)
-        with self.control.working(), anyio.move_on_after(self.settings.grace):
+        with self.control.working():
+            self.control.drain(self.settings.grace)
             # A few looks, at the end only.
             while any(desk.goes for desk in self._desks.values()):  # noqa: ASYNC110
                 await anyio.sleep(LEAST_GAP)
