@@ -94,13 +94,16 @@ def sync_folder(folder: Path) -> None:
 
 
 @contextlib.contextmanager
-def replacing(path: Path, temporary: Path, *, synced: bool = True) -> Iterator[IO[bytes]]:
+def replacing(
+    path: Path, temporary: Path, *, synced: bool = True, mode: int | None = None
+) -> Iterator[IO[bytes]]:
     """Yield a new file that takes the place of another one, atomically, when it is whole.
 
     Args:
-        path: The file to replace; it keeps its mode where it is there.
+        path: The file to replace.
         temporary: The name of the new one until then, in the same folder.
         synced: The new file is on the disk before it has the name.
+        mode: Its mode; else it keeps that of the old one.
 
     Raises:
         OSError: It cannot be written, and the old file is as it was.
@@ -111,7 +114,7 @@ def replacing(path: Path, temporary: Path, *, synced: bool = True) -> Iterator[I
             file.flush()
             if synced:
                 sync(file.fileno())
-        _keep_mode(path, temporary)
+        _set_mode(path, temporary, mode)
         _replace(temporary, path)
     except BaseException:
         with contextlib.suppress(OSError):
@@ -121,16 +124,16 @@ def replacing(path: Path, temporary: Path, *, synced: bool = True) -> Iterator[I
         sync_folder(path.parent)
 
 
-def _keep_mode(path: Path, temporary: Path) -> None:
-    """Give a new file the mode of the one that it replaces."""
-    with contextlib.suppress(FileNotFoundError):
-        mode = path.stat().st_mode & 0o7777
-        if mode == temporary.stat().st_mode & 0o7777:
-            return
-        try:
-            temporary.chmod(mode)
-        except OSError as error:
-            tell_once("%s gets no mode: %s", path, _why(error))
+def _set_mode(path: Path, temporary: Path, mode: int | None) -> None:
+    """Give a new file its mode, or that of the one that it replaces."""
+    try:
+        wanted = path.stat().st_mode & 0o7777 if mode is None else mode
+        if wanted != temporary.stat().st_mode & 0o7777:
+            temporary.chmod(wanted)
+    except FileNotFoundError:
+        return
+    except OSError as error:
+        tell_once("the mode of %s is lost: %s", path, _why(error))
 
 
 def _replace(temporary: Path, path: Path) -> None:
@@ -241,10 +244,10 @@ def open_lock(path: Path) -> int:
         return os.open(path, os.O_RDONLY | os.O_NOFOLLOW)
 
 
-def lock(descriptor: int, *, shared: bool = False) -> bool:
-    """Take the lock of an open file without waiting; False where somebody else holds it.
+def lock(descriptor: int, *, shared: bool = False) -> bool | None:
+    """Take the lock of an open file without waiting; return False where somebody else holds it.
 
-    A file system may have one kind of lock only, or none: then nobody can be kept out.
+    A file system may have one kind of lock only. It may have none: None says that it was not taken.
     """
     way = (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB
     for take in (fcntl.flock, fcntl.lockf):
@@ -257,8 +260,7 @@ def lock(descriptor: int, *, shared: bool = False) -> bool:
                 raise
         else:
             return True
-    tell_once("the file system has no locks: see to it yourself that no two runs write one output")
-    return True
+    return None
 
 
 def _why(error: OSError) -> str:

@@ -117,8 +117,11 @@ class Journal:
         try:
             self.out.parent.mkdir(parents=True, exist_ok=True)
             self._lock_fd = disk.open_lock(self._lock)
-            if not disk.lock(self._lock_fd):
+            locked = disk.lock(self._lock_fd)
+            if locked is False:
                 raise self._taken()
+            if locked is None:
+                log.warning("%s cannot be locked: run nothing else with this output", self._lock)
             disk.put_back(self.out)  # a killed run's
         except OSError as error:
             raise self._unlockable(error) from None
@@ -137,7 +140,7 @@ class Journal:
         except OSError as error:
             raise self._unlockable(error) from None
         try:
-            if not disk.lock(descriptor, shared=True):
+            if disk.lock(descriptor, shared=True) is False:
                 raise self._taken()
         except OSError as error:
             raise self._unlockable(error) from None

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import logging
 import os
 import re
@@ -19,6 +18,7 @@ import anyio.lowlevel
 import httpx
 from pathvalidate import sanitize_filename
 
+from gpt4batch import disk
 from gpt4batch.errors import DownloadError, NetworkError, OutputError, RetryableError, ServerError
 from gpt4batch.service.retry import LONGEST_AFTER, backoff, retry_after
 
@@ -34,6 +34,8 @@ LONGEST_NAME = 255
 PART = ".part"
 AT_ONCE = 16
 IDLE = 60.0
+ABANDONED = 3600.0
+"""Seconds after its last byte at which a part is nobody's, where that cannot be seen by a lock."""
 """Seconds without a byte after which a download is tried again."""
 
 PARAMETER = re.compile(r'(?<![^\s;,"])([^\s;,="]++)\s*+=\s*+("(?:\\.|[^"\\])*+"|[^;]*+)', re.DOTALL)
@@ -456,15 +458,18 @@ def _start_over(part: _Part) -> None:
 def _made(path: Path) -> IO[bytes]:
     """Make a part and hold its lock, by which other runs see that it is not abandoned."""
     file = path.open("xb")
-    fcntl.flock(file, fcntl.LOCK_EX)
+    with suppress(OSError):  # a lock that cannot be had must not cost an answer
+        disk.lock(file.fileno())
     return file
 
 
 def _remove_abandoned(path: Path) -> None:
-    """Remove a part that no living run holds."""
-    with path.open("rb") as file:
+    """Remove a part that no living run holds; where nothing can be locked, an old one."""
+    with path.open("r+b") as file:
         try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            locked = disk.lock(file.fileno())
         except OSError:
-            return
-        path.unlink()
+            locked = None
+        old = time.time() - path.stat().st_mtime > ABANDONED
+        if locked or (locked is None and old):
+            path.unlink()
