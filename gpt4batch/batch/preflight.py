@@ -17,12 +17,14 @@ from typing import TYPE_CHECKING, Literal
 from urllib.parse import urlsplit
 
 from gpt4batch.batch.refusals import (
+    lines_at_once,
     nearest,
     publisher_for,
     refuse_other_files,
     refuse_output,
     refuse_shared_files,
     tasks_for,
+    too_few_descriptors,
     writable,
 )
 from gpt4batch.errors import AttachmentError, Gpt4BatchError, UsageError
@@ -132,6 +134,8 @@ class _Check:
         self._try("output", lambda: refuse_output(settings, journal))
         self._try("output", journal.look_at_lock)
         self._try("output", lambda: refuse_other_files(settings))
+        if not settings.fleet:
+            self._try("descriptors", self._descriptors)
         self._try("input", self._input)
         if self._calls:
             self._addresses()
@@ -198,6 +202,11 @@ class _Check:
             self._found.refuse("nsq", error)
 
     # -- files -------------------------------------------------------------------------------
+
+    def _descriptors(self) -> None:
+        most = lines_at_once(self._settings, reachable=True)
+        if most < self._settings.goroutine:
+            self._note("note", "descriptors", too_few_descriptors(self._settings, most))
 
     def _downloads(self, folder: Path) -> None:
         if self._settings.enable_download:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from gpt4batch import disk
+from gpt4batch.batch import descriptors
 from gpt4batch.errors import OutputError, UsageError
 from gpt4batch.fleet.coordinator import exchange
 from gpt4batch.journal.journal import Journal, is_stream
@@ -122,6 +123,35 @@ def _same_file(one: Path, other: Path) -> bool:
         return one.samefile(other) and one.is_file()
     except OSError:
         return os.path.realpath(one) == os.path.realpath(other)
+
+
+def lines_at_once(settings: Settings, *, reachable: bool = False) -> int:
+    """Return how many lines are held at once, which the descriptors may make fewer than `-g`.
+
+    Args:
+        settings: The settings of the run.
+        reachable: Count the descriptors that the run could be given, not those that there are.
+
+    Raises:
+        UsageError: There are too few for a single line.
+    """
+    wanted = settings.goroutine
+    most = descriptors.at_once(wanted, limit=descriptors.reachable() if reachable else None)
+    if most < 1:
+        raise UsageError(
+            f"a process may open too few files here to run a single line: {descriptors.needed(1)} "
+            "are needed (ulimit -n)"
+        )
+    return most
+
+
+def too_few_descriptors(settings: Settings, most: int) -> str:
+    """Return what is told where fewer lines are held at once than `-g` asks for."""
+    wanted = settings.goroutine
+    return (
+        f"{most} lines at once instead of -g {wanted}, which needs {descriptors.needed(wanted)} "
+        f"open files: raise the limit (ulimit -n), or choose -g {most}"
+    )
 
 
 NO_FILE = {stat.S_IFDIR: "it is a folder", stat.S_IFSOCK: "it is a socket"}

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import shutil
 import signal
 import sys
 from contextlib import AsyncExitStack, nullcontext, suppress
@@ -18,12 +17,15 @@ import anyio.to_thread
 from gpt4batch.batch.pool import run_pool
 from gpt4batch.batch.progress import Progress
 from gpt4batch.batch.refusals import (
+    lines_at_once,
     publisher_for,
     refuse_bad_lines,
     refuse_other_files,
     refuse_output,
     refuse_shared_files,
+    too_few_descriptors,
 )
+from gpt4batch.batch.snapshots import Snapshots
 from gpt4batch.batch.summary import Summary
 from gpt4batch.control import Control, Stopped
 from gpt4batch.errors import (
@@ -100,8 +102,8 @@ class Batch:
         self.control = Control()
         self.progress = Progress()
         self.signal = 0
+        self._at_once = settings.goroutine
         self._stack = stack
-        self.snapshot: Path | None = None
         self._failed: set[int] = set()
         self._in_hand: dict[int, Line] = {}
         self.publisher: Publisher | None = None
@@ -110,6 +112,7 @@ class Batch:
         self.executor: Executor
         self.client: Client | Fleet
         self.journal = Journal.of(settings.out, fsync=settings.fsync)
+        self._snapshots = Snapshots(self.journal.out)
         log_file = None if self.journal.streaming else self.journal.out
         self.in_flight = InFlight(log_file and log_file.with_name(f"{log_file.name}.inflight"))
         self.pacer = Pacer(settings.qps, self.control)
@@ -132,6 +135,8 @@ class Batch:
         refuse_shared_files(settings)
         refuse_output(settings, self.journal)
         refuse_other_files(settings)
+        if not settings.fleet:
+            self._at_once = lines_at_once(settings)
         # The workers of a fleet have tokens of their own.
         read = credentials.read_token
         token = "" if settings.fleet else read(settings.token, settings.token_file)
@@ -225,6 +230,8 @@ class Batch:
         progress.to_run = progress.total - progress.done_before - self.source.bad_count
         if self.settings.limit:
             progress.to_run = min(progress.to_run, self.settings.limit)
+        if self._at_once < min(self.settings.goroutine, progress.to_run):
+            log.warning("%s", too_few_descriptors(self.settings, self._at_once))
 
     # -- the run -----------------------------------------------------------------------------
 
@@ -265,7 +272,7 @@ class Batch:
             aside.cancel_scope.cancel()
 
     def _workers(self) -> int:
-        most = self.settings.goroutine if self.fleet is None else MOST_OUT
+        most = self._at_once if self.fleet is None else MOST_OUT
         return max(1, min(most, self.progress.to_run))
 
     def _lines(self) -> Iterator[int]:
@@ -410,35 +417,22 @@ class Batch:
             await self._write_snapshot()
 
     async def _write_snapshot(self) -> None:
-        moment = datetime.now().astimezone()
-        name = f".{moment:%Y%m%d-%H%M}-{self.source.stem}.jsonl"
-        path = self.journal.out.with_name(name)
-        self._make_room()
+        path = self._snapshots.name(self.source.stem)
+        self._snapshots.make_room()
         try:
             await self.journal.snapshot(path)
         except OSError as error:
             log.warning("no snapshot: cannot write %s: %s", path, error.strerror)
-            return
         except FatalError as error:
             self._stop(error)
-            return
-        if self.snapshot not in (None, path):
-            self._remove_snapshot()
-        self.snapshot = path
-        log.info("snapshot: %s", path)
+        else:
+            self._snapshots.written(path)
+            log.info("snapshot: %s", path)
 
-    def _make_room(self) -> None:
-        """Drop the last snapshot where the disk has no room for one more copy of the log."""
-        if self.snapshot is None:
-            return
-        with suppress(OSError):
-            if shutil.disk_usage(self.journal.out.parent).free < self.journal.out.stat().st_size:
-                self._remove_snapshot()
-
-    def _remove_snapshot(self) -> None:
-        if self.snapshot is not None:
-            with suppress(OSError):
-                self.snapshot.unlink()
+    @property
+    def snapshot(self) -> Path | None:
+        """Return the newest snapshot of this run."""
+        return self._snapshots.newest
 
     # -- the end -----------------------------------------------------------------------------
 
@@ -446,7 +440,7 @@ class Batch:
         """Write the output in order; what cannot be written goes to standard error."""
         self.progress.finishing = True
         with anyio.CancelScope(shield=True):
-            self._make_room()
+            self._snapshots.make_room()
             try:
                 await anyio.to_thread.run_sync(self.journal.finish)
             except FatalError as error:
@@ -457,7 +451,7 @@ class Batch:
                         sys.stderr.buffer.write(rawjson.escaped_controls(record))
                     sys.stderr.buffer.flush()
             else:
-                self._remove_snapshot()
+                self._snapshots.remove()
 
     def _summary(self) -> Summary:
         self.in_flight.forget()

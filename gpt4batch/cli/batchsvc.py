@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import logging
 import signal
 import sys
 from contextlib import ExitStack
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+from gpt4batch.cli.defects import unexpected
 from gpt4batch.cli.streams import can_be_read, can_be_written, tell
-from gpt4batch.errors import OutputError, UsageError
+from gpt4batch.errors import DefectError, Gpt4BatchError, OutputError, UsageError
 from gpt4batch.settings import Settings
 
 if TYPE_CHECKING:
@@ -25,6 +27,8 @@ if TYPE_CHECKING:
 
     Show = Callable[[Progress, Batch], Coroutine[Any, Any, None]]
 
+log = logging.getLogger(__name__)
+
 SETTINGS = Settings
 HELP = (
     "Run a batch: ask what each line of the input asks and append the answers to the output.",
@@ -39,6 +43,7 @@ def action(settings: Settings) -> None:
     """Run the batch, say what came of it and exit with its code."""
     import anyio
 
+    from gpt4batch.batch import descriptors
     from gpt4batch.batch.refusals import refuse_shared_files
     from gpt4batch.cli import display, logs
     from gpt4batch.cli.farewell import farewell
@@ -54,8 +59,15 @@ def action(settings: Settings) -> None:
         console = None if settings.quiet else display.terminal()
         handler = logs.set_up(settings.log_level, settings.log_format, settings.log_file, console)
         stack.callback(logs.tear_down, handler)
+        descriptors.raise_limit(settings.goroutine)
         loop = {"use_uvloop": _has_uvloop()}
-        summary = anyio.run(_run, settings, console, leave, backend_options=loop)
+        try:
+            summary = anyio.run(_run, settings, console, leave, backend_options=loop)
+        except Exception as error:
+            if not leave.begun or isinstance(error, Gpt4BatchError):
+                raise
+            log.debug("unexpected error", exc_info=True)
+            raise DefectError(unexpected(error, begun=True)) from None
         for number in obeyed():  # what is left to do takes no time, and the exit code is earned
             signal.signal(number, signal.SIG_IGN)
         if not settings.quiet:

@@ -59,8 +59,8 @@ def tokens(token: str, transport: AiohttpTransport, origin: str = "") -> Tokens:
             return found.access_token  # a rehearsal's, which must not replace the real one
         try:
             credentials.store(found)
-        except OSError as error:
-            log.warning("the new token could not be stored: %s", error.strerror)
+        except (OSError, UsageError) as error:  # it is good all the same
+            log.warning("the new token could not be stored: %s", error)
         return found.access_token
 
     return Tokens(token, fetch, secrets=(password,))
