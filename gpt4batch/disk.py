@@ -12,6 +12,7 @@ import fcntl
 import logging
 import os
 import shutil
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -213,6 +214,20 @@ def open_to_append(path: Path) -> int:
         return os.open(path, flags)
     except FileNotFoundError:
         return os.open(path, flags | os.O_CREAT, 0o666)
+
+
+def encodable(name: str) -> str:
+    """Return a name that the locale can write, with "_" for what it lacks."""
+    encoding = sys.getfilesystemencoding()
+    return "".join(character if _has(encoding, character) else "_" for character in name)
+
+
+def _has(encoding: str, character: str) -> bool:
+    try:
+        character.encode(encoding)
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def descriptor_of(path: str) -> int | None:
