@@ -109,13 +109,14 @@ def replacing(
     Raises:
         OSError: It cannot be written, and the old file is as it was.
     """
+    wanted = mode if mode is not None else _mode_of(path)
     try:
-        with temporary.open("wb", buffering=MIB) as file:
+        with _made(temporary, wanted) as file:
             yield file
             file.flush()
             if synced:
                 sync(file.fileno())
-        _set_mode(path, temporary, mode)
+        _set_mode(temporary, wanted)
         _replace(temporary, path)
     except BaseException:
         with contextlib.suppress(OSError):
@@ -125,16 +126,27 @@ def replacing(
         sync_folder(path.parent)
 
 
-def _set_mode(path: Path, temporary: Path, mode: int | None) -> None:
-    """Give a new file its mode, or that of the one that it replaces."""
+def _made(path: Path, mode: int | None) -> IO[bytes]:
+    """Make a file that nobody can read before it has its mode."""
+    os.close(os.open(path, os.O_WRONLY | os.O_CREAT, 0o666 if mode is None else mode))
+    return path.open("wb", buffering=MIB)
+
+
+def _mode_of(path: Path) -> int | None:
     try:
-        wanted = path.stat().st_mode & 0o7777 if mode is None else mode
-        if wanted != temporary.stat().st_mode & 0o7777:
-            temporary.chmod(wanted)
-    except FileNotFoundError:
+        return path.stat().st_mode & 0o7777
+    except OSError:
+        return None
+
+
+def _set_mode(path: Path, mode: int | None) -> None:
+    """Give a file the bits that the umask took away."""
+    if mode is None or path.stat().st_mode & 0o7777 == mode:
         return
+    try:
+        path.chmod(mode)
     except OSError as error:
-        tell_once("the mode of %s is lost: %s", path, _why(error))
+        tell_once("the file system sets no modes: %s: %s", path, _why(error))
 
 
 def _replace(temporary: Path, path: Path) -> None:

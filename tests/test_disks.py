@@ -84,8 +84,9 @@ async def test_disk_that_fails_at_a_sync_of_the_answers_is_told(
     words = bench.batchsvc(service.origin, "--fsync", "always")
     result = await bench.call(*words, env=refusing(f"fdatasync:{errno.EIO}:out.jsonl"))
     assert result.code == 4
-    told = [line for line in result.err.splitlines() if line.startswith('{"id"')]
-    assert len(told) == service.stats.chats_answered
+    assert "stopping: cannot write" in result.err
+    kept = [line for line in bench.read() if line["answers"]]  # put in order, and synced there
+    assert len(kept) == service.stats.chats_answered
 
 
 @pytest.mark.parametrize("number", [errno.EPERM, errno.ENOTSUP, errno.EIO])
@@ -95,12 +96,26 @@ async def test_mode_that_cannot_be_set_costs_nothing(
     write(bench)
     out = bench.folder / "out.jsonl"
     out.touch()
-    out.chmod(0o600)
+    out.chmod(0o666)  # more than the umask leaves
     env = refusing(f"chmod:{number}:*")
     result = await bench.call(*bench.batchsvc(service.origin, "-f"), env=env)
     assert result.code == 0, result.err
     assert ordered(bench) == [0, 1, 2]
-    assert "mode" in result.err
+    assert "sets no modes" in result.err
+
+
+async def test_output_that_only_its_owner_may_read_stays_so_without_a_call(
+    bench: Bench, service: MockService, refusing: Any
+) -> None:
+    write(bench)
+    out = bench.folder / "out.jsonl"
+    out.touch()
+    out.chmod(0o600)
+    env = refusing(f"chmod:{errno.EPERM}:*")
+    result = await bench.call(*bench.batchsvc(service.origin, "-f"), env=env)
+    assert result.code == 0, result.err
+    assert stat.S_IMODE(out.stat().st_mode) == 0o600
+    assert "modes" not in result.err
 
 
 @pytest.mark.parametrize("number", [errno.EBUSY, errno.EXDEV, errno.EPERM, errno.EACCES])
@@ -110,7 +125,8 @@ async def test_output_that_cannot_be_replaced_is_written_in_place(
 ) -> None:
     write(bench)
     out = bench.folder / "out.jsonl"
-    out.write_bytes(rawjson.dumps(bench.line("old", "another")) + b"\n")
+    old = bench.line("old", "another", answers=[{"message_id": "m"}])
+    out.write_bytes(rawjson.dumps(old) + b"\n")
     inode = out.stat().st_ino
     env = refusing(f"rename:{number}:/out.jsonl rename:{number}:.jsonl")
     words = bench.batchsvc(service.origin, *(["-f"] if fix else []))
