@@ -103,6 +103,7 @@ class Batch:
         self.progress = Progress()
         self.signal = 0
         self._at_once = settings.goroutine
+        self._defects = 0
         self._stack = stack
         self._failed: set[int] = set()
         self._in_hand: dict[int, Line] = {}
@@ -306,9 +307,12 @@ class Batch:
             pass
         except FatalError as error:
             self._stop(error)
-        except Exception:
+        except Exception as error:
             # A defect of ours must not take the answers in flight of other lines with it.
-            log.exception("%s: line %d is left: unexpected error", self.source.path, index + 1)
+            self._defects += 1
+            where = f"{self.source.path}:{self.source.number(index)}"
+            log.error("%s: left as it is: unexpected error: %r", where, error)  # noqa: TRY400
+            log.debug("%s: unexpected error", where, exc_info=True)
         finally:
             self._in_hand.pop(index, None)
             self.progress.running -= 1
@@ -506,5 +510,7 @@ class Batch:
             return self.control.error.exit_code
         if self.signal and left:
             return 128 + self.signal
+        if self._defects:
+            return OutputError.exit_code
         unfinished = self.progress.done + self.progress.failed < self.progress.to_run
         return 1 if failed or unfinished else 0
