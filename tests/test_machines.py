@@ -29,6 +29,10 @@ def write(bench: Bench, count: int = 3) -> None:
     bench.write(*(bench.line(number, f"question {number}") for number in range(count)))
 
 
+def with_file(number: int, name: str) -> dict[str, Any]:
+    return {"id": number, "asks": [{"content": "look", "files": [name]}]}
+
+
 def assert_done(bench: Bench, name: str = "out.jsonl", count: int = 3) -> None:
     found = bench.read(name)
     assert [line["id"] for line in found] == list(range(count))
@@ -99,7 +103,7 @@ async def test_input_that_is_a_stream_is_relative_to_the_working_folder(
 ) -> None:
     write(bench)
     (bench.folder / "a.txt").write_text("text")
-    bench.write(*(bench.line(number, "one", files=["a.txt"]) for number in range(3)))
+    bench.write(*(with_file(number, "a.txt") for number in range(3)))
     os.mkfifo(bench.folder / "in.fifo")
     script = 'cat in.jsonl > in.fifo & exec "$@" < in.jsonl'
     async with serving(asset_rate=1.0) as service:
@@ -157,7 +161,7 @@ async def test_environment_that_lacks_something_stops_no_run_with_a_token(
     bench: Bench, serving: Any, env: dict[str, str]
 ) -> None:
     names = ("问.jsonl", "答.jsonl", "文件", "摘要.json")
-    bench.write(bench.line(0, "描述"), bench.line(1, "x", files=["图.png"]), name=names[0])
+    bench.write(bench.line(0, "描述"), with_file(1, "图.png"), name=names[0])
     async with serving(asset_rate=1.0) as service:
         words = bench.batchsvc(service.origin, "-i", names[0], "-o", names[1], "-d", names[2])
         more = ["--allow-private-downloads", "--summary", names[3]]
