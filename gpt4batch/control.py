@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
@@ -11,6 +12,13 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from gpt4batch.errors import FatalError
+
+
+TICK = 0.25
+"""Seconds between two looks at how much of the grace is left."""
+
+STOPPED = 1.0
+"""A look that comes so many seconds late tells of a process that was stopped meanwhile."""
 
 
 class Stopped(Exception):
@@ -29,30 +37,58 @@ class Control:
         self.draining = False
         self.halted = False
         self.error: FatalError | None = None
+        self.grace_left = float("inf")
+        """Seconds that lines in flight still have; infinite where nobody stops them."""
         self._scope: anyio.CancelScope | None = None
+        self._look: asyncio.TimerHandle | None = None
         self._waits: set[anyio.CancelScope] = set()
         self._starts: set[anyio.CancelScope] = set()
 
     @contextmanager
     def working(self) -> Iterator[None]:
         """Hold the work that `cancel` and the end of the grace cut short."""
+        self.grace_left = float("inf")
         with anyio.CancelScope() as self._scope:
-            yield
+            try:
+                yield
+            finally:
+                self._end_looks()
 
     def drain(self, grace: float) -> None:
         """Start no more lines and give those in flight `grace` seconds."""
         self.draining = True
-        if self._scope is not None:
-            self._scope.deadline = min(self._scope.deadline, anyio.current_time() + grace)
+        if self._scope is not None and grace < self.grace_left:
+            self.grace_left = grace
+            self._end_looks()
+            self._count_down()
         for scope in list(self._starts):
             scope.cancel()
 
-    @property
-    def grace_left(self) -> float:
-        """Return the seconds that lines in flight still have; infinite where nobody stops them."""
-        if self._scope is None:
-            return float("inf")
-        return max(0.0, self._scope.deadline - anyio.current_time())
+    def _count_down(self) -> None:
+        """Cancel the work when its grace is over, in time in which the process was running.
+
+        What came in while it was stopped is read before the next look, so there always is one.
+        """
+        if self.grace_left <= 0:
+            if self._scope is not None:
+                self._scope.cancel()
+            return
+        loop, step = asyncio.get_running_loop(), min(TICK, self.grace_left)
+        began = loop.time()
+
+        def look() -> None:
+            passed = loop.time() - began
+            if passed < step + STOPPED:
+                self.grace_left -= max(passed, step)
+            else:
+                self.grace_left = max(TICK, self.grace_left - step)
+            self._count_down()
+
+        self._look = loop.call_later(step, look)
+
+    def _end_looks(self) -> None:
+        if self._look is not None:
+            self._look.cancel()
 
     def halt(self, error: FatalError | None = None, grace: float = float("inf")) -> None:
         """Make no more calls: waits are given up, calls in flight have `grace` seconds."""

@@ -10,6 +10,7 @@ Gpt4BatchError
 │  ├─ ServiceError             exit 3: the service only fails
 │  ├─ InputChanged             exit 3
 │  └─ OutputError              exit 4
+├─ DefectError                 exit 4: what nobody foresaw
 └─ CallError                   fails one line
    ├─ RejectedError            the service refused the call
    ├─ ReplyError               an answer that is not one
@@ -84,6 +85,12 @@ class InputChanged(FatalError):
 
 class OutputError(FatalError):
     """The output cannot be written."""
+
+    exit_code = 4
+
+
+class DefectError(Gpt4BatchError):
+    """Something happened that the tool does not know, while answers were at risk."""
 
     exit_code = 4
 

@@ -7,25 +7,33 @@ the same code as well, but fails nothing yet: `fails`. What only looks wrong is 
 from __future__ import annotations
 
 import logging
-import os
 import shutil
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from itertools import combinations, islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 from urllib.parse import urlsplit
 
-from gpt4batch.errors import AttachmentError, Gpt4BatchError, OutputError, UsageError
-from gpt4batch.fleet.coordinator import exchange
+from gpt4batch.batch.download_folder import MIXED, download_folder, downloads_are_mixed
+from gpt4batch.batch.refusals import (
+    lines_at_once,
+    nearest,
+    publisher_for,
+    refuse_bad_results,
+    refuse_other_files,
+    refuse_output,
+    refuse_shared_files,
+    tasks_for,
+    too_few_descriptors,
+    writable,
+)
+from gpt4batch.errors import AttachmentError, Gpt4BatchError, UsageError
 from gpt4batch.journal.journal import Journal
-from gpt4batch.journal.source import STDIN, Source
+from gpt4batch.journal.source import Source
 from gpt4batch.lines import rawjson
 from gpt4batch.lines.record import State
-from gpt4batch.nsq.link import Access
 from gpt4batch.nsq.publisher import Publisher
-from gpt4batch.nsq.spool import Backlog
 from gpt4batch.service import credentials
 from gpt4batch.service.attachments import measure, picture_format
 from gpt4batch.service.certificates import certificates
@@ -46,7 +54,6 @@ ASSUMED_BYTES = 4000
 SAMPLE = 2000
 """Lines of an earlier run that are looked at for the length of its calls."""
 
-MIXED = "downloads go to %s, the input's folder; -d DIR keeps them apart"
 
 LINE_KEYS = {"id", "asks", "answers", "iErr", "extra", "meta", "model", "gizmo_id"}
 ASK_KEYS = {"id", "content", "images", "image", "files", "file"}
@@ -101,116 +108,6 @@ class Report:
             self.exit_code = error.exit_code
 
 
-# -- shared with the run ---------------------------------------------------------------------
-
-
-def refuse_bad_lines(source: Source, *, skip: bool) -> None:
-    """Refuse an input with bad lines, or log them where they are to be skipped.
-
-    Raises:
-        UsageError: There are some, each with its place and reason.
-    """
-    if not source.bad:
-        return
-    if skip:
-        for error in source.bad:
-            log.warning("skipped: %s", error)
-        return
-    listed = "\n".join(f"  {error}" for error in source.bad)
-    raise UsageError(
-        f"{len(source.bad)} bad line(s) in the input; nothing was called:\n{listed}\n"
-        "mend them, or run the good ones with --skip-bad-lines"
-    )
-
-
-def refuse_bad_results(journal: Journal, *, skip: bool) -> None:
-    """Refuse an output that cannot be read, unless what can be read of it is to be taken.
-
-    Raises:
-        UsageError: More of it is damaged than a crash leaves.
-    """
-    if journal.findings.is_refused and not skip:
-        raise UsageError(journal.findings.refusal())
-
-
-def tasks_for(settings: Settings, _: Journal) -> Publisher:
-    """Return a publisher of a coordinator's tasks.
-
-    Raises:
-        UsageError: The library is missing, or the topic or an address is none.
-    """
-    place = exchange(settings)
-    return Publisher(place.addresses, place.tasks, Backlog(), access=place.access)
-
-
-def publisher_for(settings: Settings, journal: Journal) -> Publisher:
-    """Return the publisher of a run with `-n`.
-
-    Raises:
-        UsageError: The library is missing, or the topic or an address is none.
-    """
-    beside = Path("gpt4batch") if journal.streaming else journal.out
-    return Publisher(
-        settings.nsqd_tcp_address.split(","),
-        settings.nsq_topic,
-        beside.with_name(f"{beside.name}.nsq-spool"),
-        access=Access(settings.nsq_tls, settings.nsq_ca, settings.nsq_auth_secret),
-    )
-
-
-BESIDE = (
-    "{}.lock",
-    "{}.inflight",
-    "{}.fleet",
-    "{}.fleet.new",
-    "{}.nsq-spool",
-    "{}.nsq-spool.new",
-    "{}.nsq-spool-too-big",
-    "{}.nsq-spool-too-big.new",
-    ".{}.tmp",
-    ".{}.snapshot.tmp",
-)
-"""The files that a run keeps beside its output."""
-
-
-def refuse_shared_files(settings: Settings) -> None:
-    """Refuse flags that name one file, where the one would destroy what the other holds.
-
-    Devices and pipes can be shared, and the output may be the input.
-
-    Raises:
-        UsageError: Two name the same file.
-    """
-    pairs = combinations(_files(settings), 2)
-    for (first, one), (second, other) in islice(pairs, 1, None):  # after input and output
-        if _same_file(one, other):
-            raise UsageError(
-                f"{first} and {second} are the same file, {os.path.realpath(other)}: "
-                "nothing was called; give each a file of its own"
-            )
-
-
-def _files(settings: Settings) -> Iterator[tuple[str, Path]]:
-    """Yield every file of a run with what it is: the input, the output, then the others."""
-    out = Path("/dev/stdout" if settings.out == STDIN else settings.out)
-    yield f"-i {settings.input}", Path("/dev/stdin" if settings.input == STDIN else settings.input)
-    yield f"-o {settings.out}", out
-    for flag, name in (("--summary", settings.summary), ("--log-file", settings.log_file)):
-        if name:
-            yield f"{flag} {name}", Path(name)
-    streaming = settings.out == STDIN or (out.exists() and not out.is_file())
-    out = Path("gpt4batch") if streaming else Path(os.path.realpath(out))
-    for name in BESIDE:
-        yield f"{name.format(out.name)} of the run itself", out.with_name(name.format(out.name))
-
-
-def _same_file(one: Path, other: Path) -> bool:
-    try:
-        return one.samefile(other) and one.is_file()
-    except OSError:
-        return os.path.realpath(one) == os.path.realpath(other)
-
-
 # -- the check -------------------------------------------------------------------------------
 
 
@@ -227,8 +124,7 @@ class _Check:
         self._settings = settings
         self._stack = stack
         self._found = Report()
-        out = None if settings.out == STDIN else Path(settings.out).resolve()
-        self._journal = Journal(out, fsync=settings.fsync)
+        self._journal = Journal.of(settings.out, fsync=settings.fsync)
         stack.callback(self._journal.close)
 
     async def report(self) -> Report:
@@ -237,8 +133,11 @@ class _Check:
             self._try("token", self._token)
             self._try("network", self._network)
         self._try("files", lambda: refuse_shared_files(settings))
+        self._try("output", lambda: refuse_output(settings, journal))
         self._try("output", journal.look_at_lock)
-        self._try("output", self._output)
+        self._try("output", lambda: refuse_other_files(settings))
+        if not settings.fleet:
+            self._try("descriptors", self._descriptors)
         self._try("input", self._input)
         if self._calls:
             self._addresses()
@@ -306,18 +205,10 @@ class _Check:
 
     # -- files -------------------------------------------------------------------------------
 
-    def _output(self) -> None:
-        settings, out = self._settings, self._journal.out
-        if not self._journal.streaming:
-            names_fit(out, moved=not settings.fix)
-        if settings.out != STDIN:
-            writable(out, "output")
-        for path, what in ((settings.summary, "--summary"), (settings.log_file, "--log-file")):
-            if path:
-                try:
-                    writable(Path(path).resolve(), what, folder_too=False)
-                except OutputError as error:
-                    raise UsageError(str(error)) from None
+    def _descriptors(self) -> None:
+        most = lines_at_once(self._settings, reachable=True)
+        if most < self._settings.goroutine:
+            self._note("note", "descriptors", too_few_descriptors(self._settings, most))
 
     def _downloads(self, folder: Path) -> None:
         if self._settings.enable_download:
@@ -387,9 +278,10 @@ class _Check:
         at_once = min(settings.goroutine, max(plan.to_run, 1))
         held = calls * plan.call_seconds / at_once
         plan.seconds = max(paced + plan.call_seconds, held) if calls else 0.0
-        if settings.out != STDIN:
+        if not self._journal.streaming:
             where = nearest(self._journal.out.parent)
-            plan.free_bytes = shutil.disk_usage(where).free
+            with suppress(OSError):
+                plan.free_bytes = shutil.disk_usage(where).free
             if plan.free_bytes < 2 * plan.output_bytes:
                 text = f"{where} has {plan.free_bytes:,} bytes free; the output is expected to need"
                 more = f"{2 * plan.output_bytes:,}, as it is written once more at the end"
@@ -510,76 +402,6 @@ def _why_none(plan: Plan) -> str:
 def _seconds(ask: object) -> float:
     value = ask.get("seconds") if isinstance(ask, dict) else None
     return float(value) if isinstance(value, int | float) else 0.0
-
-
-def downloads_are_mixed(settings: Settings) -> bool:
-    """Tell whether downloads go among the files of the input's folder, as nobody said where."""
-    return settings.enable_download and not (
-        settings.download_dir or settings.mock or settings.fleet
-    )
-
-
-def download_folder(settings: Settings, source: Source) -> Path:
-    """Return where downloads go; those of a rehearsal stay apart from the user's own files."""
-    if settings.download_dir:
-        return Path(settings.download_dir)
-    if not settings.mock:
-        return source.folder
-    out = Path(settings.out).absolute()
-    if settings.out == STDIN or (out.exists() and not out.is_file()):
-        out = source.folder / source.stem  # the output is no file that a folder could lie beside
-    return out.with_name(f"{out.stem}.rehearsal")
-
-
-def nearest(folder: Path) -> Path:
-    """Return the folder, or the nearest one above it that is there."""
-    return next((path for path in (folder, *folder.parents) if path.exists()), Path("/"))
-
-
-def names_fit(out: Path, *, moved: bool) -> None:
-    """Refuse an output whose name leaves no room for those of the files beside it.
-
-    Args:
-        out: The output.
-        moved: It is to be moved aside if it is there.
-
-    Raises:
-        OutputError: There is no room.
-    """
-    longest = f".{out.name}.snapshot.tmp"
-    if moved and out.exists() and out.stat().st_size:
-        longest = max(longest, f"{out.name}.20260101-000000", key=len)
-    most = os.pathconf(nearest(out.parent), "PC_NAME_MAX")
-    if (size := len(os.fsencode(longest))) > most:
-        own = len(os.fsencode(out.name))
-        raise OutputError(
-            f"cannot write beside {out}: its name has {own} bytes, which makes {size} with what is "
-            f"added for a moment, and {most} fit; choose a shorter one with -o"
-        )
-
-
-def writable(path: Path, what: str, *, folder_too: bool = True) -> None:
-    """Refuse a file that cannot be written, without writing it.
-
-    Args:
-        path: The file.
-        what: What it is.
-        folder_too: A folder that is not there would be made.
-
-    Raises:
-        OutputError: It is a folder, or it or its folder may not be written.
-    """
-    if path.is_dir():
-        raise OutputError(f"cannot write {what} to {path}: it is a folder")
-    if path.exists():
-        if not os.access(path, os.W_OK):
-            raise OutputError(f"cannot write {what} to {path}: permission denied")
-        return
-    folder = nearest(path.parent) if folder_too else path.parent
-    if not folder.is_dir():
-        raise OutputError(f"cannot write {what} to {path}: {folder} is no folder")
-    if not os.access(folder, os.W_OK | os.X_OK):
-        raise OutputError(f"cannot write {what} to {path}: {folder} may not be written")
 
 
 def _host(url: str) -> str:

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import asyncio
-import contextvars
 import logging
-import shutil
 import signal
 import sys
-from contextlib import AsyncExitStack, contextmanager, nullcontext, suppress
+from contextlib import AsyncExitStack, nullcontext, suppress
 from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
@@ -17,17 +14,20 @@ from typing import TYPE_CHECKING, Any, Protocol
 import anyio
 import anyio.to_thread
 
+from gpt4batch.batch.download_folder import MIXED, download_folder, downloads_are_mixed
 from gpt4batch.batch.pool import Pool
-from gpt4batch.batch.preflight import (
-    MIXED,
-    download_folder,
-    downloads_are_mixed,
+from gpt4batch.batch.progress import Progress
+from gpt4batch.batch.refusals import (
+    lines_at_once,
     publisher_for,
     refuse_bad_lines,
     refuse_bad_results,
+    refuse_other_files,
+    refuse_output,
     refuse_shared_files,
+    too_few_descriptors,
 )
-from gpt4batch.batch.progress import Progress
+from gpt4batch.batch.snapshots import Snapshots
 from gpt4batch.batch.summary import Summary
 from gpt4batch.control import Control, Stopped
 from gpt4batch.errors import (
@@ -43,7 +43,7 @@ from gpt4batch.fleet.coordinator import MOST_OUT, Fleet, Plan, exchange
 from gpt4batch.fleet.epoch import Book
 from gpt4batch.journal.in_flight import InFlight
 from gpt4batch.journal.journal import Journal
-from gpt4batch.journal.source import STDIN, Source
+from gpt4batch.journal.source import Source
 from gpt4batch.lines import rawjson
 from gpt4batch.lines.record import State
 from gpt4batch.nsq.publisher import Publisher, message
@@ -53,6 +53,7 @@ from gpt4batch.service.conversation import Conversation, Manner, Outcome
 from gpt4batch.service.pacing import Pacer
 from gpt4batch.service.probing import Probing
 from gpt4batch.settings import KIB, Settings, endpoints
+from gpt4batch.signals import listening
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Iterator
@@ -62,7 +63,6 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-SIGNALS = (signal.SIGINT, signal.SIGTERM)
 SYNC_INTERVAL = 1.0
 MOST_FETCHING = 128
 """How many lines may wait for their files beside the `-g` that ask; a file host may be down."""
@@ -82,7 +82,7 @@ async def run(
     Args:
         settings: What to run.
         show: A task that displays the progress until it is cancelled.
-        signals: Handle SIGINT and SIGTERM, as the command line does, until the run is over.
+        signals: Obey SIGINT, SIGTERM and SIGHUP, as the command line does, until the run is over.
 
     Raises:
         UsageError: Something is refused; nothing was called.
@@ -109,8 +109,9 @@ class Batch:
         self.progress = Progress()
         self.pool = Pool(MOST_FETCHING)
         self.signal = 0
+        self._at_once = settings.goroutine
+        self._defects = 0
         self._stack = stack
-        self.snapshot: Path | None = None
         self._failed: set[int] = set()
         self._in_hand: dict[int, Line] = {}
         self.publisher: Publisher | None = None
@@ -118,8 +119,8 @@ class Batch:
         self.fleet: Fleet | None = None
         self.executor: Executor
         self.client: Client | Fleet
-        out = None if settings.out == STDIN else Path(settings.out).resolve()
-        self.journal = Journal(out, fsync=settings.fsync)
+        self.journal = Journal.of(settings.out, fsync=settings.fsync)
+        self._snapshots = Snapshots(self.journal.out)
         log_file = None if self.journal.streaming else self.journal.out
         self.in_flight = InFlight(log_file and log_file.with_name(f"{log_file.name}.inflight"))
         self.pacer = Pacer(settings.qps, self.control)
@@ -141,19 +142,14 @@ class Batch:
                 "origin and token, as examples/python_api.py does"
             )
         refuse_shared_files(settings)
+        refuse_output(settings, self.journal)
+        refuse_other_files(settings)
+        if not settings.fleet:
+            self._at_once = lines_at_once(settings)
         # The workers of a fleet have tokens of their own.
         read = credentials.read_token
         token = "" if settings.fleet else read(settings.token, settings.token_file)
-        self.journal.lock()
-        self._stack.callback(self.journal.close)
-        spool = None if self.journal.streaming else self.journal.out.parent
-        self.source = Source(settings.input, spool=spool)
-        self._stack.callback(self.source.close)
-        if downloads_are_mixed(settings):
-            log.info(MIXED, self.source.folder)
-        self.journal.open(self.source, fix=settings.fix)
-        refuse_bad_lines(self.source, skip=settings.skip_bad_lines)
-        refuse_bad_results(self.journal, skip=settings.skip_bad_results)
+        self._read()
         if settings.fleet:
             await self._gather_fleet()
         else:
@@ -168,6 +164,21 @@ class Batch:
         self.in_flight.open()
         self._stack.callback(self.in_flight.close)
         self._count()
+
+    def _read(self) -> None:
+        """Take the lock, read the input and find what is done."""
+        settings = self.settings
+        self.journal.lock()
+        self._stack.callback(self.journal.close)
+        spool = None if self.journal.streaming else self.journal.out.parent
+        self.source = Source(settings.input, spool=spool)
+        self._stack.callback(self.source.close)
+        if downloads_are_mixed(settings):
+            log.info(MIXED, self.source.folder)
+
+        self.journal.open(self.source, fix=settings.fix)
+        refuse_bad_lines(self.source, skip=settings.skip_bad_lines)
+        refuse_bad_results(self.journal, skip=settings.skip_bad_results)
 
     def _connect(self, token: str) -> None:
         settings = self.settings
@@ -240,6 +251,8 @@ class Batch:
         progress.to_run = progress.total - progress.done_before - self.source.bad_count
         if self.settings.limit:
             progress.to_run = min(progress.to_run, self.settings.limit)
+        if self._at_once < min(self.settings.goroutine, progress.to_run):
+            log.warning("%s", too_few_descriptors(self.settings, self._at_once))
 
     # -- the run -----------------------------------------------------------------------------
 
@@ -247,7 +260,7 @@ class Batch:
         self, show: Callable[[Progress, Batch], Coroutine[Any, Any, None]] | None, *, signals: bool
     ) -> Summary:
         """Run the lines, then write the output in order."""
-        with self._signals() if signals else nullcontext():
+        with listening(self._obey) if signals else nullcontext():
             await self._run(show)
             if self.publisher is not None:
                 await self.publisher.aclose(0)
@@ -280,7 +293,7 @@ class Batch:
             aside.cancel_scope.cancel()
 
     def _workers(self) -> int:
-        most = self.settings.goroutine if self.fleet is None else MOST_OUT
+        most = self._at_once if self.fleet is None else MOST_OUT
         return max(1, min(most, self.progress.to_run))
 
     def _lines(self) -> Iterator[int]:
@@ -313,9 +326,12 @@ class Batch:
             pass
         except FatalError as error:
             self._stop(error)
-        except Exception:
+        except Exception as error:
             # A defect of ours must not take the answers in flight of other lines with it.
-            log.exception("%s: line %d is left: unexpected error", self.source.path, index + 1)
+            self._defects += 1
+            where = f"{self.source.path}:{self.source.number(index)}"
+            log.error("%s: left as it is: unexpected error: %r", where, error)  # noqa: TRY400
+            log.debug("%s: unexpected error", where, exc_info=True)
         finally:
             self._in_hand.pop(index, None)
             self.progress.running -= 1
@@ -394,25 +410,9 @@ class Batch:
 
     # -- aside -------------------------------------------------------------------------------
 
-    @contextmanager
-    def _signals(self) -> Iterator[None]:
-        """Obey SIGINT and SIGTERM.
-
-        Not by the loop's own means: between those and what was there before, a signal would kill.
-        """
-        loop, context = asyncio.get_running_loop(), contextvars.copy_context()
-
-        def take(number: int, _frame: object) -> None:
-            loop.call_soon_threadsafe(self._obey, number, context=context)
-
-        before = {number: signal.signal(number, take) for number in SIGNALS}
-        try:
-            yield
-        finally:
-            for number, handler in before.items():
-                signal.signal(number, handler or signal.SIG_DFL)
-
     def _obey(self, number: int) -> None:
+        if self.signal and number == signal.SIGHUP:
+            return  # kernel and shell each send one when a terminal closes, systemd after SIGTERM
         if self.signal or self.progress.finishing:
             log.warning("stopping at once")
             self.control.cancel()
@@ -441,35 +441,22 @@ class Batch:
             await self._write_snapshot()
 
     async def _write_snapshot(self) -> None:
-        moment = datetime.now().astimezone()
-        name = f".{moment:%Y%m%d-%H%M}-{self.source.stem}.jsonl"
-        path = self.journal.out.with_name(name)
-        self._make_room()
+        path = self._snapshots.name(self.source.stem)
+        self._snapshots.make_room()
         try:
             await self.journal.snapshot(path)
         except OSError as error:
             log.warning("no snapshot: cannot write %s: %s", path, error.strerror)
-            return
         except FatalError as error:
             self._stop(error)
-            return
-        if self.snapshot not in (None, path):
-            self._remove_snapshot()
-        self.snapshot = path
-        log.info("snapshot: %s", path)
+        else:
+            self._snapshots.written(path)
+            log.info("snapshot: %s", path)
 
-    def _make_room(self) -> None:
-        """Drop the last snapshot where the disk has no room for one more copy of the log."""
-        if self.snapshot is None:
-            return
-        with suppress(OSError):
-            if shutil.disk_usage(self.journal.out.parent).free < self.journal.out.stat().st_size:
-                self._remove_snapshot()
-
-    def _remove_snapshot(self) -> None:
-        if self.snapshot is not None:
-            with suppress(OSError):
-                self.snapshot.unlink()
+    @property
+    def snapshot(self) -> Path | None:
+        """Return the newest snapshot of this run."""
+        return self._snapshots.newest
 
     # -- the end -----------------------------------------------------------------------------
 
@@ -477,7 +464,7 @@ class Batch:
         """Write the output in order; what cannot be written goes to standard error."""
         self.progress.finishing = True
         with anyio.CancelScope(shield=True):
-            self._make_room()
+            self._snapshots.make_room()
             try:
                 await anyio.to_thread.run_sync(self.journal.finish)
             except FatalError as error:
@@ -488,7 +475,7 @@ class Batch:
                         sys.stderr.buffer.write(rawjson.escaped_controls(record))
                     sys.stderr.buffer.flush()
             else:
-                self._remove_snapshot()
+                self._snapshots.remove()
 
     def _summary(self) -> Summary:
         self.in_flight.forget()
@@ -543,5 +530,7 @@ class Batch:
             return self.control.error.exit_code
         if self.signal and left:
             return 128 + self.signal
+        if self._defects:
+            return OutputError.exit_code
         unfinished = self.progress.done + self.progress.failed < self.progress.to_run
         return 1 if failed or unfinished else 0

@@ -6,12 +6,14 @@ import errno
 import os
 import resource
 import sys
+import traceback
 from typing import TYPE_CHECKING, Any, NoReturn
 
 import typer
 
 from gpt4batch import __version__
 from gpt4batch.cli import authsvc, batchsvc, check, mocksvc, viewsvc, worksvc
+from gpt4batch.cli.defects import unexpected
 from gpt4batch.cli.flags import Command, Group, command_of, rewrite, say
 from gpt4batch.cli.logs import printable
 from gpt4batch.cli.streams import tell
@@ -85,16 +87,21 @@ def main(argv: list[str] | None = None) -> NoReturn:
         sys.exit(error.exit_code)
     except KeyboardInterrupt:
         sys.exit(130)
-    except OSError as error:
-        refusal = explained(error)
-        if refusal is None:
-            raise
-        tell(f"gpt4batch: {refusal}")
+    except Exception as error:  # noqa: BLE001 - whatever it is, it is told in words
+        refusal = explained(error) or UsageError(unexpected(error, begun=False))
+        if "debug" in (*words, os.environ.get("GPT4BATCH_LOG_LEVEL")):
+            tell(printable("".join(traceback.format_exception(error))))
+        tell(printable(f"gpt4batch: {refusal}"))
         sys.exit(refusal.exit_code)
 
 
-def explained(error: OSError) -> Gpt4BatchError | None:
+def explained(error: Exception) -> Gpt4BatchError | None:
     """Return what an error of the system means that any command can meet; None is a defect."""
+    if isinstance(error, UnicodeEncodeError):
+        name = error.object[error.start : error.end]
+        return UsageError(f"the locale's encoding, {error.encoding}, lacks {name!r}: set LC_ALL")
+    if not isinstance(error, OSError):
+        return None
     if isinstance(error, FileNotFoundError) and not has_working_folder():
         return UsageError("the working folder is gone: go to one that is there and run this again")
     if error.errno in UNWRITABLE and error.filename is None:

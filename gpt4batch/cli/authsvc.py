@@ -28,8 +28,11 @@ def action(settings: AuthSettings) -> None:
     """Fetch a token with email and password, and store it."""
     import anyio
 
+    from gpt4batch.service.credentials import stored_path
+
     if not settings.email:
         raise UsageError("-e EMAIL is missing: the address of the account")
+    stored_path()  # refused before a token is made that nobody could keep
     verify = _network(settings)
     password = _text(_password(settings), "password")
     found = anyio.run(_fetch, settings, _text(settings.email, "email address"), password, verify)

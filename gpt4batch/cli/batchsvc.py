@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import logging
 import signal
 import sys
 from contextlib import ExitStack
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+from gpt4batch.cli.defects import unexpected
 from gpt4batch.cli.streams import can_be_read, can_be_written, tell
-from gpt4batch.errors import OutputError, UsageError
+from gpt4batch.errors import DefectError, Gpt4BatchError, OutputError, UsageError
 from gpt4batch.settings import Settings
 
 if TYPE_CHECKING:
@@ -25,25 +27,31 @@ if TYPE_CHECKING:
 
     Show = Callable[[Progress, Batch], Coroutine[Any, Any, None]]
 
+log = logging.getLogger(__name__)
+
 SETTINGS = Settings
-SIGNALS = (signal.SIGINT, signal.SIGTERM)
 HELP = (
     "Run a batch: ask what each line of the input asks and append the answers to the output.",
     "批量调用脚本:逐行提问,并将应答写入输出文件.",
 )
 
 
+STREAMS = {0: "standard input", 1: "standard output", 2: "standard error"}
+
+
 def action(settings: Settings) -> None:
     """Run the batch, say what came of it and exit with its code."""
     import anyio
 
-    from gpt4batch.batch.preflight import refuse_shared_files
+    from gpt4batch.batch import descriptors
+    from gpt4batch.batch.refusals import refuse_shared_files
     from gpt4batch.cli import display, logs
     from gpt4batch.cli.farewell import farewell
+    from gpt4batch.signals import obeyed
 
     signal.signal(signal.SIGINT, signal.SIG_DFL)  # until the run listens: nothing is begun yet
     leave = _Leave()
-    for number in SIGNALS:  # the run itself takes them over
+    for number in obeyed():  # the run itself takes them over
         signal.signal(number, leave)
     _refuse_closed(settings)
     refuse_shared_files(settings)
@@ -51,9 +59,16 @@ def action(settings: Settings) -> None:
         console = None if settings.quiet else display.terminal()
         handler = logs.set_up(settings.log_level, settings.log_format, settings.log_file, console)
         stack.callback(logs.tear_down, handler)
+        descriptors.raise_limit(settings.goroutine)
         loop = {"use_uvloop": _has_uvloop()}
-        summary = anyio.run(_run, settings, console, leave, backend_options=loop)
-        for number in SIGNALS:  # what is left to do takes no time, and the exit code is earned
+        try:
+            summary = anyio.run(_run, settings, console, leave, backend_options=loop)
+        except Exception as error:
+            if not leave.begun or isinstance(error, Gpt4BatchError):
+                raise
+            log.debug("unexpected error", exc_info=True)
+            raise DefectError(unexpected(error, begun=True)) from None
+        for number in obeyed():  # what is left to do takes no time, and the exit code is earned
             signal.signal(number, signal.SIG_IGN)
         if not settings.quiet:
             tell(farewell(summary))
@@ -67,6 +82,7 @@ async def _run(settings: Settings, console: Console | None, leave: _Leave) -> Su
     from gpt4batch.batch.summary import check_path, save
     from gpt4batch.cli.display import Display
     from gpt4batch.cli.next_command import next_command
+    from gpt4batch.disk import descriptor_of
     from gpt4batch.journal.source import STDIN
 
     given = settings
@@ -86,7 +102,11 @@ async def _run(settings: Settings, console: Console | None, leave: _Leave) -> Su
             metrics = stack.enter_context(served(settings.metrics_port, settings.metrics_address))
             show = _watched(metrics, show)
         summary = await run(settings, show=_beginning(leave, show), signals=True)
-    if summary.done < summary.lines and settings.out != STDIN:
+    if (
+        summary.done < summary.lines
+        and settings.out != STDIN
+        and descriptor_of(settings.out) is None
+    ):
         summary = replace(summary, next=next_command(given))
     if settings.summary:
         save(summary, settings.summary)
@@ -94,11 +114,17 @@ async def _run(settings: Settings, console: Console | None, leave: _Leave) -> Su
 
 
 def _refuse_closed(settings: Settings) -> None:
-    """Refuse a standard stream that the run needs and does not have."""
-    if settings.input == "-" and not can_be_read(0):
-        raise UsageError("-i -: standard input is closed: nothing was called")
-    if settings.out == "-" and not can_be_written(1):
-        raise OutputError("-o -: standard output is closed: nothing was called")
+    """Refuse a stream that the run needs and does not have."""
+    from gpt4batch.disk import descriptor_of
+
+    number = 0 if settings.input == "-" else descriptor_of(settings.input)
+    if number is not None and not can_be_read(number):
+        what = STREAMS.get(number, f"descriptor {number}")
+        raise UsageError(f"-i {settings.input}: {what} is closed: nothing was called")
+    number = 1 if settings.out == "-" else descriptor_of(settings.out)
+    if number is not None and not can_be_written(number):
+        what = STREAMS.get(number, f"descriptor {number}")
+        raise OutputError(f"-o {settings.out}: {what} is closed: nothing was called")
 
 
 def _beginning(leave: _Leave, show: Show | None) -> Show:

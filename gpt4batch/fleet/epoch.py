@@ -11,6 +11,7 @@ from collections import Counter
 from secrets import token_hex
 from typing import TYPE_CHECKING, Any
 
+from gpt4batch import disk
 from gpt4batch.errors import OutputError, UsageError
 from gpt4batch.lines import rawjson
 
@@ -78,11 +79,8 @@ class Book:
         doc: dict[str, Any] = {"batch": self.batch, "epoch": self.epoch}
         doc |= {"begun": sorted(self.begun), "counts": dict(self.counts)}
         beside = path.with_name(path.name + ".new")
-        with beside.open("wb") as file:
+        with disk.replacing(path, beside) as file:
             file.write(rawjson.dumps(doc) + b"\n")
-            file.flush()
-            os.fsync(file.fileno())
-        beside.replace(path)
         self._fd = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC)
 
     def begin(self, lines: Iterable[int]) -> None:

@@ -7,6 +7,8 @@ from base64 import b64decode, b64encode
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from gpt4batch import disk
+
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
@@ -46,9 +48,10 @@ def unpacked(folder: Path, parcels: Iterable[list[Any]]) -> None:
         file = inside(folder, path)
         file.parent.mkdir(parents=True, exist_ok=True)
         beside = file.with_name(f"{file.name}.new")
-        beside.write_bytes(b64decode(content, validate=True))
-        os.utime(beside, ns=(changed, changed))  # by size and time an upload is known again
-        beside.replace(file)
+        data = b64decode(content, validate=True)
+        with disk.replacing(file, beside, synced=False) as new:
+            new.write(data)
+        os.utime(file, ns=(changed, changed))  # by size and time an upload is known again
 
 
 def inside(folder: Path, path: str) -> Path:

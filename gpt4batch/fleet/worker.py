@@ -35,6 +35,7 @@ from gpt4batch.service.conversation import Conversation, Manner, Outcome
 from gpt4batch.service.pacing import Pacer
 from gpt4batch.service.probing import Probing
 from gpt4batch.settings import WorkerSettings, endpoints
+from gpt4batch.signals import obeyed
 
 if TYPE_CHECKING:
     from gpt4batch.lines.parse import Line
@@ -486,8 +487,10 @@ class Worker:
             aside.cancel_scope.cancel()
 
     async def _obey_signals(self) -> None:
-        with anyio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as received:
+        with anyio.open_signal_receiver(*obeyed()) as received:
             async for number in received:
+                if self._stopping.is_set() and number == signal.SIGHUP:
+                    continue  # a terminal that closes may send several
                 if self._stopping.is_set():
                     self.control.cancel()
                 log.warning(
@@ -502,7 +505,8 @@ class Worker:
         tasks.make_room(0)
         for desk in self._desks.values():
             desk.control.drain(self.settings.grace)
-        with self.control.working(), anyio.move_on_after(self.settings.grace):
+        with self.control.working():
+            self.control.drain(self.settings.grace)
             # A few looks, at the end only.
             while any(desk.goes for desk in self._desks.values()):  # noqa: ASYNC110
                 await anyio.sleep(LEAST_GAP)

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import contextlib
-import fcntl
+import errno
 import logging
 import os
+import stat
 from dataclasses import dataclass
 from datetime import datetime
 from filecmp import cmp
@@ -15,8 +16,8 @@ from typing import TYPE_CHECKING
 
 import anyio
 import anyio.to_thread
-from filelock import FileLock, Timeout
 
+from gpt4batch import disk
 from gpt4batch.errors import InputChanged, OutputError, UsageError
 from gpt4batch.journal.findings import Findings
 from gpt4batch.journal.ledger import Ledger
@@ -41,7 +42,9 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-BUFFER = 1 << 20
+SPARE = 4
+"""Descriptors that are kept back, so that the output can be put in order when there are no more."""
+
 ORDERED, SNAPSHOT = TEMPORARY = ("", ".snapshot")
 
 
@@ -54,18 +57,36 @@ class _Go:
     steps: int = 0
 
 
+STDOUT = 1
+NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+MAKE_ROOM = "make room"
+
+
+def is_stream(out: Path) -> bool:
+    """Tell whether an output is a device or a pipe, which keeps nothing that could be read back."""
+    try:
+        mode = out.stat().st_mode
+    except OSError:
+        return False
+    return not (stat.S_ISREG(mode) or stat.S_ISDIR(mode))
+
+
 class Journal:
     """The results of one batch on disk, and what is known of every line.
 
     Args:
-        out: The output file, its lock beside it; None is standard output, to which each line is
-            written as it is done.
+        out: The output file, its lock beside it; None is a stream, to which each line is written
+            as it is done.
         fsync: `always`, `interval` (whoever runs the journal calls `sync` each second) or `never`.
+        descriptor: The stream's number, where there is no file.
     """
 
-    def __init__(self, out: Path | None, *, fsync: str = "interval") -> None:
-        self.streaming = out is None or (out.exists() and not out.is_file())
-        self.out = Path("<stdout>") if out is None else out
+    def __init__(
+        self, out: Path | None, *, fsync: str = "interval", descriptor: int = STDOUT
+    ) -> None:
+        self.streaming = out is None or is_stream(out)
+        named = "<stdout>" if descriptor == STDOUT else f"<descriptor {descriptor}>"
+        self.out = Path(named) if out is None else out
         self.ledger = Ledger()
         self.moved_to: Path | None = None
         self.calls: int | None = None
@@ -80,12 +101,23 @@ class Journal:
         self._in_order = False
         self._source: Source | None = None
         self._is_output = False
-        self._lock = FileLock(f"{out}.lock", timeout=0)
+        self._descriptor = descriptor if out is None else None
+        self._lock = Path(f"{out}.lock")
+        self._lock_fd = -1
+        self._spare: list[int] = []
         self._fd = -1
         self._end = self._run_start = self._synced = 0
         self._foreign: list[tuple[int, int]] = []
         self._disk_failed = False
         self._syncing = anyio.Lock()
+
+    @classmethod
+    def of(cls, out: str, *, fsync: str = "interval") -> Journal:
+        """Return the journal of what `-o` names: a file, a device, `-` or a descriptor."""
+        descriptor = STDOUT if out == "-" else disk.descriptor_of(out)
+        if descriptor is not None:
+            return cls(None, fsync=fsync, descriptor=descriptor)
+        return cls(Path(os.path.realpath(out)), fsync=fsync)
 
     # -- opening -----------------------------------------------------------------------------
 
@@ -100,36 +132,50 @@ class Journal:
             return
         try:
             self.out.parent.mkdir(parents=True, exist_ok=True)
-            self._lock.acquire()
-        except Timeout:
-            raise self._taken() from None
+            self._lock_fd = disk.open_lock(self._lock)
+            locked = disk.lock(self._lock_fd)
+            if locked is False:
+                raise self._taken()
+            if locked is None:
+                log.warning("%s cannot be locked: run nothing else with this output", self._lock)
+            disk.put_back(self.out)  # a killed run's
         except OSError as error:
-            raise OutputError(f"cannot write beside {self.out}: {error.strerror}") from None
+            raise self._unlockable(error) from None
 
     def look_at_lock(self) -> None:
         """Refuse what `lock` would refuse, without making a file.
 
         Raises:
             UsageError: Another run writes this output.
+            OutputError: The lock cannot be opened.
         """
-        if self.streaming:
+        if self.streaming or not os.path.lexists(self._lock):
             return
         try:
-            descriptor = os.open(self._lock.lock_file, os.O_RDONLY)
-        except OSError:
-            return
+            descriptor = os.open(self._lock, os.O_RDONLY | os.O_NOFOLLOW)
+        except OSError as error:
+            raise self._unlockable(error) from None
         try:
-            fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
-        except OSError:
-            raise self._taken() from None
+            if disk.lock(descriptor, shared=True) is False:
+                raise self._taken()
+        except OSError as error:
+            raise self._unlockable(error) from None
         finally:
             os.close(descriptor)
 
     def _taken(self) -> UsageError:
         return UsageError(
-            f"another run is writing {self.out} (it holds {self._lock.lock_file}); "
+            f"another run is writing {self.out} (it holds {self._lock}); "
             "wait for it to end, or choose another output with -o"
         )
+
+    def _unlockable(self, error: OSError) -> OutputError:
+        if os.path.lexists(self._lock):
+            return OutputError(
+                f"cannot use the lock {self._lock}: {error.strerror}; if no run is on, remove it "
+                "(or have its owner do so), or choose another output with -o"
+            )
+        return OutputError(f"cannot write beside {self.out}: {error.strerror}")
 
     def open(self, source: Source, *, fix: bool, repair: bool = True) -> None:
         """Read the input, and find what is done already if `fix`.
@@ -177,13 +223,13 @@ class Journal:
         """
         try:
             if self.streaming:
-                is_stdout = self.out == Path("<stdout>")
-                self._fd = os.dup(1) if is_stdout else os.open(self.out, os.O_WRONLY)
+                number = self._descriptor
+                self._fd = os.open(self.out, os.O_WRONLY) if number is None else os.dup(number)
                 self._pass_on_done()
                 return
             if not fix:
                 self._move_aside()
-            self._fd = os.open(self.out, os.O_RDWR | os.O_APPEND | os.O_CREAT, 0o666)
+            self._fd = disk.open_to_append(self.out)
             if self.findings.is_refused and self.torn:
                 self.findings.keep(self._run_start, self.torn)
             if len(self.findings):
@@ -193,6 +239,9 @@ class Journal:
             self._end_last_line()
             for kind in TEMPORARY:
                 self._temporary(kind).unlink(missing_ok=True)  # a killed run's
+            self._temporary(ORDERED).touch()  # refused now, not when everything is paid for
+            self._temporary(ORDERED).unlink()
+            self._spare = [os.open(os.devnull, os.O_RDONLY) for _ in range(SPARE)]
         except OSError as error:
             raise OutputError(f"cannot write {self.out}: {error.strerror}") from None
 
@@ -214,7 +263,14 @@ class Journal:
         if self._fd >= 0:
             os.close(self._fd)
             self._fd = -1
-        self._lock.release()
+        if self._lock_fd >= 0:
+            os.close(self._lock_fd)
+            self._lock_fd = -1
+        self._free_spare()
+
+    def _free_spare(self) -> None:
+        while self._spare:
+            os.close(self._spare.pop())
 
     def _same(self, source: Source) -> bool:
         try:
@@ -227,7 +283,7 @@ class Journal:
         if not self.out.exists() or not self.out.stat().st_size:
             return
         self.moved_to = self._free_name()
-        self.out.rename(self.moved_to)
+        disk.move_aside(self.out, self.moved_to)
         log.info("%s was there: moved to %s", self.out, self.moved_to)
 
     def _free_name(self) -> Path:
@@ -428,7 +484,7 @@ class Journal:
                     return
                 end = self._end
                 try:
-                    await anyio.to_thread.run_sync(os.fdatasync, self._fd)
+                    await anyio.to_thread.run_sync(disk.sync, self._fd)
                 except OSError as error:
                     self._disk_failed = True
                     raise OutputError(f"cannot write {self.out}: {error.strerror}") from error
@@ -457,6 +513,7 @@ class Journal:
             OutputError: There was no room; the log stays as it is and `-f` goes on from it.
             InputChanged: The input was edited in place; the log stays as it is too.
         """
+        self._free_spare()
         if self.streaming:
             self._finish_stream()
             return
@@ -481,9 +538,15 @@ class Journal:
                 f"{self.out} was removed while the run was on: the answers of this run were "
                 f"written to standard error; put them into {self.out} before you run again with -f"
             )
+        advice = MAKE_ROOM if error.errno in NO_ROOM else "see to it"
+        if (whole := disk.whole_of(self.out)).exists():
+            return OutputError(
+                f"cannot write {self.out}: {error.strerror}; what belongs into it lies in {whole}: "
+                f"{advice} and run again with -f, which puts it there"
+            )
         return OutputError(
             f"cannot write {self.out}: {error.strerror}; the answers so far are in it, "
-            "in the order they came: make room and run again with -f"
+            f"in the order they came: {advice} and run again with -f"
         )
 
     def _finish_stream(self) -> None:
@@ -509,7 +572,7 @@ class Journal:
             for start, length in places:
                 size += file.write(os.pread(self._fd, length, start).strip() + b"\n")
             file.flush()
-            os.fsync(file.fileno())
+            disk.sync(file.fileno())
         for other in moved_aside(self.out):
             if other != path and other.stat().st_size == size and cmp(other, path, shallow=False):
                 path.unlink()
@@ -523,27 +586,11 @@ class Journal:
     def _write_ordered(self, path: Path, ledger: Ledger, kind: str = ORDERED) -> int:
         """Write every line to a file, atomically; return the chat calls that they tell of."""
         calls = 0
-        temporary = self._temporary(kind)
-        try:
-            with temporary.open("wb", buffering=BUFFER) as file:
-                for index in range(len(ledger)):
-                    text = self._ordered_line(index, ledger)
-                    calls += calls_noted(text)
-                    file.write(text)
-                file.flush()
-                os.fsync(file.fileno())
-            if path.exists():
-                temporary.chmod(path.stat().st_mode & 0o7777)
-            temporary.replace(path)
-        except BaseException:
-            with contextlib.suppress(OSError):
-                temporary.unlink()
-            raise
-        folder = os.open(path.parent, os.O_RDONLY)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)
+        with disk.replacing(path, self._temporary(kind)) as file:
+            for index in range(len(ledger)):
+                text = self._ordered_line(index, ledger)
+                calls += calls_noted(text)
+                file.write(text)
         return calls
 
     def _ordered_line(self, index: int, ledger: Ledger) -> bytes:

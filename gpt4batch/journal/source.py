@@ -7,6 +7,7 @@ import io
 import logging
 import os
 import shutil
+import stat
 import sys
 import tempfile
 import time
@@ -14,6 +15,7 @@ from array import array
 from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
+from gpt4batch import disk
 from gpt4batch.errors import InputError, UsageError
 from gpt4batch.journal.watched import Watched
 from gpt4batch.lines.parse import BOM, BadLine, Line, parse_line
@@ -40,16 +42,19 @@ class Source:
     was edited in place.
 
     Args:
-        path: The file, or `-` for standard input, which is spooled to a temporary file.
+        path: The file, or `-` for standard input, which is spooled to a temporary file. So is any
+            other descriptor or pipe, and paths are relative to the working folder then.
         spool: The folder for that temporary file.
         end: Read only so many bytes, where the file will grow because it is the output as well.
     """
 
     def __init__(self, path: str, *, spool: Path | None = None) -> None:
-        self.path = "<stdin>" if path == STDIN else path
-        self.folder = Path.cwd() if path == STDIN else Path(path).resolve().parent
-        self.stem = "stdin" if path == STDIN else Path(path).stem
-        self._file = _spooled(spool) if path == STDIN else _opened(path)
+        number = 0 if path == STDIN else disk.descriptor_of(path)
+        self.path = "<stdin>" if number == 0 else path
+        self.stem = "stdin" if number == 0 else Path(path).stem
+        self._file = _opened(path, spool) if number is None else _spooled(number, spool)
+        has_folder = number is None and isinstance(getattr(self._file, "raw", None), Watched)
+        self.folder = Path(os.path.realpath(path)).parent if has_folder else Path.cwd()
         self.size = os.fstat(self._file.fileno()).st_size
         self._window = (0, b"")
         self._unseen, self._seen_at = False, 0.0
@@ -200,30 +205,46 @@ class Source:
         return self._numbers[index]
 
 
-def _opened(path: str) -> IO[bytes]:
+def _opened(path: str, spool: Path | None) -> IO[bytes]:
     try:
         file = io.BufferedReader(Watched(path), BUFFER)  # open as long as the run
     except OSError as error:
         hint = " (name the input with -i FILE)" if path == "example.jsonl" else ""
         raise UsageError(f"cannot read the input {path}: {error.strerror}{hint}") from None
-    if not file.seekable():
+    if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
         with file:
-            return _copied(file, None)
+            return _copied(file, spool)
     return file
 
 
-def _spooled(folder: Path | None) -> IO[bytes]:
-    return _copied(sys.stdin.buffer, folder)
+def _spooled(number: int, folder: Path | None) -> IO[bytes]:
+    if number == 0:
+        return _copied(sys.stdin.buffer, folder)
+    try:
+        file = os.fdopen(number, "rb", closefd=False)
+    except OSError as error:
+        raise UsageError(f"cannot read the input, descriptor {number}: {error.strerror}") from None
+    with file:
+        return _copied(file, folder)
 
 
 def _copied(stream: IO[bytes], folder: Path | None) -> IO[bytes]:
-    where = folder if folder is not None and folder.is_dir() else None
-    spool = tempfile.TemporaryFile(dir=where, buffering=BUFFER)  # noqa: SIM115
+    spool: IO[bytes] | None = None
     try:
+        spool = _temporary(folder)
         shutil.copyfileobj(stream, spool)
         spool.flush()
     except OSError as error:
-        with contextlib.suppress(OSError):
-            spool.close()
+        if spool is not None:
+            with contextlib.suppress(OSError):
+                spool.close()
         raise UsageError(f"cannot spool standard input: {error.strerror}") from None
     return spool
+
+
+def _temporary(folder: Path | None) -> IO[bytes]:
+    """Return a file without a name in the folder, or where temporary files are kept."""
+    if folder is not None and folder.is_dir():
+        with contextlib.suppress(OSError):
+            return tempfile.TemporaryFile(dir=folder, buffering=BUFFER)
+    return tempfile.TemporaryFile(buffering=BUFFER)

@@ -9,6 +9,7 @@ import zlib
 from collections import deque
 from typing import TYPE_CHECKING
 
+from gpt4batch import disk
 from gpt4batch.errors import UsageError
 
 if TYPE_CHECKING:
@@ -189,11 +190,10 @@ class Spool:
     def _compact(self) -> None:
         gone = self._first - HEADER.size
         beside = self.path.with_name(self.path.name + ".new")
-        with self.path.open("rb") as old, beside.open("wb") as new:
+        with self.path.open("rb") as old, disk.replacing(self.path, beside, synced=False) as new:
             new.write(HEADER.pack(MAGIC, HEADER.size))
             old.seek(self._first)
             shutil.copyfileobj(old, new, MIB)
-        beside.replace(self.path)
         os.close(self._file)
         self._file = os.open(self.path, os.O_RDWR | os.O_CLOEXEC)
         self._first -= gone

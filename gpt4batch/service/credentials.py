@@ -11,6 +11,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from gpt4batch import disk
 from gpt4batch.errors import UsageError
 from gpt4batch.lines import rawjson
 from gpt4batch.settings import DEFAULT_TOKEN_URL, DEFAULT_TTL, address
@@ -27,8 +28,18 @@ LAST_SECOND = 253402300799
 
 
 def stored_path() -> Path:
-    """Return where credentials are kept: the original's file, which either tool reads."""
-    return Path.home() / ".gpt4api-sk.pub"
+    """Return where credentials are kept: the original's file, which either tool reads.
+
+    Raises:
+        UsageError: This user has no home folder.
+    """
+    try:
+        return Path.home() / ".gpt4api-sk.pub"
+    except RuntimeError:
+        raise UsageError(
+            "there is no home folder, where the token is kept: set HOME, or give the token by "
+            "--token-file or GPT4BATCH_TOKEN"
+        ) from None
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,17 +147,10 @@ def store(credentials: Credentials, path: Path | None = None) -> Path:
         "expired_at": credentials.expired_at,
         "username": credentials.username,
     }
-    # mkstemp makes the file with mode 0600: the token is never readable by others.
     descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(rawjson.dumps(document))
-            file.flush()
-            os.fsync(file.fileno())
-        Path(temporary).replace(path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
+    os.close(descriptor)  # mkstemp made it with mode 0600: the token is never readable by others
+    with disk.replacing(path, Path(temporary), mode=0o600) as file:
+        file.write(rawjson.dumps(document))
     return path
 
 

@@ -12,6 +12,8 @@ from urllib.parse import parse_qs, quote, unquote_to_bytes, urlsplit
 
 from pathvalidate import sanitize_filename
 
+from gpt4batch import disk
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
@@ -129,7 +131,7 @@ def local_name(prefix: str, line_id: str, ask_id: str, suggested: str) -> str:
     head = "_".join([word for word in words if word] + [str(time.time_ns())])
     room = LONGEST_NAME - len(PART) - len(head.encode()) - 1
     name = _legal(suggested.replace("\\", "/").rpartition("/")[2], room, keep_ending=True)
-    return f"{head}_{name or 'file'}".lstrip(".-")
+    return disk.encodable(f"{head}_{name or 'file'}".lstrip(".-"))
 
 
 def _legal(text: str, room: int, *, keep_ending: bool = False) -> str:

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import errno
-import fcntl
 import re
 import time
 from contextlib import suppress
 from dataclasses import dataclass, field
 from email.utils import parsedate_to_datetime
 from typing import IO, TYPE_CHECKING
+
+from gpt4batch import disk
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -18,7 +18,6 @@ if TYPE_CHECKING:
 OURS = re.compile(r"(.*_)?\d{19}_file\.part", re.DOTALL)
 """The names of parts: those of others in the folder, a browser's say, are left alone."""
 
-HELD = (errno.EWOULDBLOCK, errno.EACCES)
 OLD = 3600.0
 """Seconds after which a part is abandoned where no lock can tell."""
 
@@ -135,8 +134,8 @@ def _made(path: Path) -> IO[bytes]:
     Where the file system has no locks, its age has to tell.
     """
     file = path.open("xb")
-    with suppress(OSError):
-        fcntl.flock(file, fcntl.LOCK_EX)
+    with suppress(OSError):  # a lock that cannot be had must not cost an answer
+        disk.lock(file.fileno())
     return file
 
 
@@ -148,10 +147,11 @@ def remove_abandoned(folder: Path) -> None:
 
 
 def _remove_if_abandoned(path: Path) -> None:
-    with path.open("rb") as file:
+    with path.open("r+b") as file:
         try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            if error.errno in HELD or time.time() - path.stat().st_mtime < OLD:
-                return
-        path.unlink(missing_ok=True)
+            locked = disk.lock(file.fileno())
+        except OSError:
+            locked = None
+        old = time.time() - path.stat().st_mtime > OLD
+        if locked or (locked is None and old):
+            path.unlink(missing_ok=True)

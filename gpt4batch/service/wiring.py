@@ -82,7 +82,7 @@ def _keep(found: credentials.Credentials) -> None:
     """Store a new token; where that is not possible, this run has it all the same."""
     try:
         credentials.store(found)
-    except (OSError, RuntimeError) as error:  # the latter: there is no home
+    except (OSError, UsageError) as error:  # the latter: there is no home
         why = error.strerror if isinstance(error, OSError) else error
         log.warning("the new token could not be stored, only this run has it: %s", why)
 

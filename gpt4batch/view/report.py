@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from gpt4batch import disk
 from gpt4batch.errors import OutputError, UsageError
 from gpt4batch.lines import rawjson
 from gpt4batch.view import detail
@@ -277,16 +278,9 @@ def write(path: Path, data: bytes) -> None:
         if path.exists() and not path.is_file():
             path.write_bytes(data)  # a device or pipe takes it, and stays what it is
         else:
-            _replace(path.resolve(), data)
+            path = Path(os.path.realpath(path))
+            part = path.with_name(f".{path.name}.{os.getpid()}.part")
+            with disk.replacing(path, part, synced=False) as file:
+                file.write(data)
     except OSError as error:
         raise OutputError(f"{path}: cannot be written: {error.strerror}") from None
-
-
-def _replace(path: Path, data: bytes) -> None:
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        part.write_bytes(data)
-        part.replace(path)
-    except OSError:
-        part.unlink(missing_ok=True)
-        raise

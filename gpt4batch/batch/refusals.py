@@ -1,0 +1,269 @@
+"""What a run refuses before its first call, and `check` by the same code."""
+
+from __future__ import annotations
+
+import logging
+import os
+import stat
+from itertools import combinations, islice
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from gpt4batch import disk
+from gpt4batch.batch import descriptors
+from gpt4batch.errors import OutputError, UsageError
+from gpt4batch.fleet.coordinator import exchange
+from gpt4batch.journal.journal import Journal, is_stream
+from gpt4batch.journal.source import STDIN, Source
+from gpt4batch.nsq.link import Access
+from gpt4batch.nsq.publisher import Publisher
+from gpt4batch.nsq.spool import Backlog
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from gpt4batch.settings import Settings
+
+log = logging.getLogger(__name__)
+
+
+def refuse_bad_lines(source: Source, *, skip: bool) -> None:
+    """Refuse an input with bad lines, or log them where they are to be skipped.
+
+    Raises:
+        UsageError: There are some, each with its place and reason.
+    """
+    if not source.bad:
+        return
+    if skip:
+        for error in source.bad:
+            log.warning("skipped: %s", error)
+        return
+    listed = "\n".join(f"  {error}" for error in source.bad)
+    raise UsageError(
+        f"{len(source.bad)} bad line(s) in the input; nothing was called:\n{listed}\n"
+        "mend them, or run the good ones with --skip-bad-lines"
+    )
+
+
+def refuse_bad_results(journal: Journal, *, skip: bool) -> None:
+    """Refuse an output that cannot be read, unless what can be read of it is to be taken.
+
+    Raises:
+        UsageError: More of it is damaged than a crash leaves.
+    """
+    if journal.findings.is_refused and not skip:
+        raise UsageError(journal.findings.refusal())
+
+
+def tasks_for(settings: Settings, _: Journal) -> Publisher:
+    """Return a publisher of a coordinator's tasks.
+
+    Raises:
+        UsageError: The library is missing, or the topic or an address is none.
+    """
+    place = exchange(settings)
+    return Publisher(place.addresses, place.tasks, Backlog(), access=place.access)
+
+
+def publisher_for(settings: Settings, journal: Journal) -> Publisher:
+    """Return the publisher of a run with `-n`.
+
+    Raises:
+        UsageError: The library is missing, or the topic or an address is none.
+    """
+    beside = Path("gpt4batch") if journal.streaming else journal.out
+    return Publisher(
+        settings.nsqd_tcp_address.split(","),
+        settings.nsq_topic,
+        beside.with_name(f"{beside.name}.nsq-spool"),
+        access=Access(settings.nsq_tls, settings.nsq_ca, settings.nsq_auth_secret),
+    )
+
+
+BESIDE = (
+    "{}.lock",
+    ".{}.whole",
+    "{}.inflight",
+    "{}.fleet",
+    "{}.fleet.new",
+    "{}.nsq-spool",
+    "{}.nsq-spool.new",
+    "{}.nsq-spool-too-big",
+    "{}.nsq-spool-too-big.new",
+    ".{}.tmp",
+    ".{}.snapshot.tmp",
+)
+"""The files that a run keeps beside its output."""
+
+
+def refuse_shared_files(settings: Settings) -> None:
+    """Refuse flags that name one file, where the one would destroy what the other holds.
+
+    Devices and pipes can be shared, and the output may be the input.
+
+    Raises:
+        UsageError: Two name the same file.
+    """
+    pairs = combinations(_files(settings), 2)
+    for (first, one), (second, other) in islice(pairs, 1, None):  # after input and output
+        if _same_file(one, other):
+            raise UsageError(
+                f"{first} and {second} are the same file, {os.path.realpath(other)}: "
+                "nothing was called; give each a file of its own"
+            )
+
+
+def _files(settings: Settings) -> Iterator[tuple[str, Path]]:
+    """Yield every file of a run with what it is: the input, the output, then the others."""
+    out = Path("/dev/stdout" if settings.out == STDIN else settings.out)
+    number = disk.descriptor_of(str(out))
+    yield f"-i {settings.input}", Path("/dev/stdin" if settings.input == STDIN else settings.input)
+    yield f"-o {settings.out}", out
+    for flag, name in (("--summary", settings.summary), ("--log-file", settings.log_file)):
+        if name:
+            yield f"{flag} {name}", Path(name)
+    streaming = number is not None or is_stream(out)
+    out = Path("gpt4batch") if streaming else Path(os.path.realpath(out))
+    for name in BESIDE:
+        yield f"{name.format(out.name)} of the run itself", out.with_name(name.format(out.name))
+
+
+def _same_file(one: Path, other: Path) -> bool:
+    try:
+        return one.samefile(other) and one.is_file()
+    except OSError:
+        return os.path.realpath(one) == os.path.realpath(other)
+
+
+def lines_at_once(settings: Settings, *, reachable: bool = False) -> int:
+    """Return how many lines are held at once, which the descriptors may make fewer than `-g`.
+
+    Args:
+        settings: The settings of the run.
+        reachable: Count the descriptors that the run could be given, not those that there are.
+
+    Raises:
+        UsageError: There are too few for a single line.
+    """
+    wanted = settings.goroutine
+    most = descriptors.at_once(wanted, limit=descriptors.reachable() if reachable else None)
+    if most < 1:
+        raise UsageError(
+            f"a process may open too few files here to run a single line: {descriptors.needed(1)} "
+            "are needed (ulimit -n)"
+        )
+    return most
+
+
+def too_few_descriptors(settings: Settings, most: int) -> str:
+    """Return what is told where fewer lines are held at once than `-g` asks for."""
+    wanted = settings.goroutine
+    return (
+        f"{most} lines at once instead of -g {wanted}, which needs {descriptors.needed(wanted)} "
+        f"open files: raise the limit (ulimit -n), or choose -g {most}"
+    )
+
+
+NO_FILE = {stat.S_IFDIR: "it is a folder", stat.S_IFSOCK: "it is a socket"}
+"""What can be named as an output and takes no bytes."""
+
+
+# -- what cannot be written --------------------------------------------------------------------
+
+
+def refuse_output(settings: Settings, journal: Journal) -> None:
+    """Refuse an output that cannot be written, or not be put in order at the end.
+
+    Raises:
+        OutputError: It cannot.
+    """
+    if journal.streaming:
+        return
+    out = journal.out
+    writable(out, "output")
+    names_fit(out, moved=not settings.fix)
+    folder = nearest(out.parent)
+    if problem := _why_not(folder, os.W_OK | os.X_OK):
+        raise OutputError(
+            f"cannot write beside {out}, where the output is put in order: {folder}: {problem}"
+        )
+
+
+def refuse_other_files(settings: Settings) -> None:
+    """Refuse a summary or log file that cannot be written.
+
+    Raises:
+        UsageError: It cannot.
+    """
+    for path, what in ((settings.summary, "--summary"), (settings.log_file, "--log-file")):
+        if path:
+            try:
+                writable(Path(os.path.realpath(path)), what, folder_too=False)
+            except OutputError as error:
+                raise UsageError(str(error)) from None
+
+
+def writable(path: Path, what: str, *, folder_too: bool = True) -> None:
+    """Refuse a file that cannot be written, without writing it.
+
+    Args:
+        path: The file.
+        what: What it is.
+        folder_too: A folder that is not there would be made.
+
+    Raises:
+        OutputError: It is a folder, or it or its folder may not be written.
+    """
+    try:
+        mode = path.stat().st_mode
+        problem = NO_FILE.get(stat.S_IFMT(mode)) or _why_not(path, os.W_OK)
+    except FileNotFoundError:
+        folder = nearest(path.parent) if folder_too else path.parent
+        problem = "is no folder" if not folder.is_dir() else _why_not(folder, os.W_OK | os.X_OK)
+        problem = problem and f"{folder}: {problem}"
+    except OSError as error:
+        problem = error.strerror
+    if problem:
+        raise OutputError(f"cannot write {what} to {path}: {problem}")
+
+
+def _why_not(path: Path, access: int) -> str | None:
+    """Return why a file or folder may not be written, or None where it may."""
+    if os.access(path, access):
+        return None
+    try:
+        read_only = os.statvfs(path).f_flag & os.ST_RDONLY
+    except OSError as error:
+        return error.strerror
+    return "the file system is read-only" if read_only else "permission denied"
+
+
+def nearest(folder: Path) -> Path:
+    """Return the folder, or the nearest one above it that is there."""
+    return next((path for path in (folder, *folder.parents) if os.path.lexists(path)), Path("/"))
+
+
+def names_fit(out: Path, *, moved: bool) -> None:
+    """Refuse an output whose name leaves no room for those of the files beside it.
+
+    Args:
+        out: The output.
+        moved: It is to be moved aside if it is there.
+
+    Raises:
+        OutputError: There is no room.
+    """
+    longest = f".{out.name}.snapshot.tmp"
+    if moved and out.exists() and out.stat().st_size:
+        longest = max(longest, f"{out.name}.20260101-000000", key=len)
+    try:
+        most = os.pathconf(nearest(out.parent), "PC_NAME_MAX")
+    except OSError:
+        return  # a file system that does not tell
+    if (size := len(os.fsencode(longest))) > most:
+        own = len(os.fsencode(out.name))
+        raise OutputError(
+            f"cannot write beside {out}: its name has {own} bytes, which makes {size} with what is "
+            f"added for a moment, and {most} fit; choose a shorter one with -o"
+        )
