@@ -24,12 +24,13 @@ import pytest
 
 from gpt4batch.errors import UsageError
 from gpt4batch.lines import rawjson
+from gpt4batch.lines.reading import parse
 from gpt4batch.lines.records import LOG_MARK
 from gpt4batch.view import report
 from gpt4batch.view.figures import MOST_BUCKETS, Latency, Timeline
 from gpt4batch.view.files import Folders
 from gpt4batch.view.index import Index, Output, open_file
-from gpt4batch.view.record import State, examine, parse
+from gpt4batch.view.record import State, examine
 from gpt4batch.view.search import Filter, Question
 from gpt4batch.view.server import PAGE, Show, serve
 

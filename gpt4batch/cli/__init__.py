@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import typer
 
 from gpt4batch import __version__
-from gpt4batch.cli import authsvc, batchsvc, check, mocksvc, viewsvc, worksvc
+from gpt4batch.cli import authsvc, batchsvc, check, convert, mocksvc, results, viewsvc, worksvc
 from gpt4batch.cli.flags import Command, Group, command_of, rewrite, say
 from gpt4batch.cli.logs import printable
 from gpt4batch.cli.streams import tell
@@ -25,7 +25,9 @@ COMMANDS = {
     "authsvc": authsvc,
     "batchsvc": batchsvc,
     "check": check,
+    "convert": convert,
     "mocksvc": mocksvc,
+    "results": results,
     "viewsvc": viewsvc,
     "worksvc": worksvc,
 }

@@ -9,7 +9,15 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from gpt4batch.errors import NOT_READY
 from gpt4batch.lines import rawjson
-from gpt4batch.lines.records import BOM
+from gpt4batch.lines.reading import (
+    answer_text,
+    attached,
+    listed,
+    mapped,
+    messages,
+    parse,
+    text_of,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -17,10 +25,6 @@ if TYPE_CHECKING:
 PICTURE_NAMES = (".png", ".jpg", ".jpeg", ".gif", ".webp")
 MOST_PICTURES = 255
 UNREADABLE = "unreadable"
-_LONE_SURROGATE = re.compile(
-    rb"(?<!\\)((?:\\\\)*)\\u(?:d[89ab]..(?!\\ud[c-f]..)|(?<!\\ud[89ab]..\\u)d[c-f]..)",
-    re.IGNORECASE,
-)
 _VARYING = re.compile(r"[0-9a-fA-F-]{12,}|\d{4,}")
 _KEY_BITS = (1 << 64) - 1
 
@@ -61,18 +65,6 @@ class Facts(NamedTuple):
     calls: list[Call]
 
 
-def parse(line: bytes) -> dict[str, Any] | None:
-    """Return the line's object, or None where it is none."""
-    line = line.removeprefix(BOM)
-    if b"\\ud" in line or b"\\uD" in line:
-        line = _LONE_SURROGATE.sub(rb"\1\\ufffd", line)
-    try:
-        value = rawjson.loads(line)
-    except rawjson.JSONError:
-        return None
-    return value if isinstance(value, dict) else None
-
-
 def examine(line: bytes) -> Facts:
     """Return what the index keeps of a line; one that is no JSON object counts as failed."""
     record = parse(line)
@@ -92,41 +84,12 @@ def examine(line: bytes) -> Facts:
     )
 
 
-def listed(value: Any) -> list[Any]:
-    """Return the value if it is a list, else an empty one."""
-    return value if isinstance(value, list) else []
-
-
-def mapped(value: Any) -> dict[str, Any]:
-    """Return the value if it is an object, else an empty one."""
-    return value if isinstance(value, dict) else {}
-
-
-def text_of(value: Any) -> str:
-    """Return a text as it is, anything else as JSON, nothing for null."""
-    if isinstance(value, str):
-        return value
-    return "" if value is None else rawjson.dumps(value).decode()
-
-
 def key_of(name: Any, asks: list[Any]) -> int:
     """Return the number by which equal lines are recognised: same id, same asks."""
     parts = [
         [mapped(ask).get("id"), mapped(ask).get("content"), *attached(mapped(ask))] for ask in asks
     ]
     return hash(rawjson.dumps([name, parts])) & _KEY_BITS
-
-
-def attached(ask: dict[str, Any]) -> tuple[list[Any], list[Any]]:
-    """Return the pictures and the files of an ask, whichever way they are written."""
-    return (
-        _either(ask.get("images"), ask.get("image")),
-        _either(ask.get("files"), ask.get("file")),
-    )
-
-
-def _either(many: Any, one: Any) -> list[Any]:
-    return [*listed(many), one] if one else listed(many)
 
 
 def state_of(asks: list[Any], replies: list[Any], error: Any) -> State:
@@ -199,56 +162,6 @@ def picture_names(asks: list[Any], replies: list[Any]) -> Iterator[tuple[str, in
             name = mapped(item).get("local")
             if isinstance(name, str) and name.lower().endswith(PICTURE_NAMES):
                 yield "answer", turn, name
-
-
-class Message(NamedTuple):
-    """One message of a reply: who says it to whom, as what, and its text."""
-
-    role: str
-    name: str
-    recipient: str
-    kind: str
-    language: str
-    text: str
-
-
-def messages(reply: Any) -> Iterator[Message]:
-    """Yield the messages of a reply that a person wants to see."""
-    for item in listed(mapped(reply).get("contents")):
-        message = mapped(mapped(item).get("message"))
-        author = mapped(message.get("author"))
-        metadata = mapped(message.get("metadata"))
-        role = text_of(author.get("role")) or "assistant"
-        if role == "user" or metadata.get("is_visually_hidden_from_conversation"):
-            continue
-        content = mapped(message.get("content"))
-        text = content_text(content)
-        if text.strip():
-            yield Message(
-                role,
-                text_of(author.get("name")),
-                text_of(message.get("recipient")) or "all",
-                text_of(content.get("content_type")) or "text",
-                text_of(content.get("language")),
-                text,
-            )
-
-
-def content_text(content: dict[str, Any]) -> str:
-    """Return the text of a message's content, whatever its type."""
-    parts = content.get("parts")
-    if isinstance(parts, list):
-        return "\n\n".join(text_of(part) for part in parts)
-    for field in ("text", "result", "summary"):
-        if content.get(field):
-            return text_of(content[field])
-    return ""
-
-
-def answer_text(reply: Any) -> str:
-    """Return what a reply says to the user, without tool calls and their results."""
-    shown = (item for item in messages(reply) if item.role == "assistant")
-    return "\n\n".join(item.text for item in shown if item.recipient == "all")
 
 
 def shown_text(record: dict[str, Any]) -> str:
