@@ -131,8 +131,9 @@ def _tell_of(results: Results, path: str) -> None:
             )
         )
     if results.damaged:
+        count = len(results.damaged)
         left_out = say(
-            f"gpt4batch: {len(results.damaged):,} lines cannot be read and are left out:",
-            f"gpt4batch: {len(results.damaged):,} 行无法读取, 已略去:",
+            f"gpt4batch: left out, as it cannot be read: {counted(count, 'line', 'lines')}",
+            f"gpt4batch: {count:,} 行无法读取, 已略去:",
         )
         tell(printable(f"{left_out}\n{first_of(results.damaged)}"))

@@ -29,6 +29,8 @@ COLUMNS = (
 ALIASES = {"question": "ask", "downloads": "files"}
 EXTRA = "extra."
 SEPARATOR = ";"
+LARGEST = 1e15
+"""A spreadsheet keeps 15 digits."""
 
 
 def columns_of(text: str) -> list[str]:
@@ -72,8 +74,8 @@ class Result(NamedTuple):
                 **self._own(ask),
                 **_answered(reply),
                 "model": _model_of(reply) or text_of(self.record.get("model")),
-                "seconds": call.get("seconds"),
-                "attempts": call.get("attempts"),
+                "seconds": _number(call.get("seconds")),
+                "attempts": _number(call.get("attempts")),
                 **_failure(self.error if turn in failed else {}),
             }
 
@@ -118,9 +120,15 @@ def _answered(reply: dict[str, Any]) -> dict[str, Any]:
 def _failure(error: dict[str, Any]) -> dict[str, Any]:
     return {
         "stage": text_of(error.get("stage")),
-        "code": error.get("code"),
+        "code": _number(error.get("code")),
         "error": text_of(error.get("message")),
     }
+
+
+def _number(value: Any) -> Any:
+    """Return a number that any table can hold, and anything else as text."""
+    is_plain = isinstance(value, int | float) and abs(value) < LARGEST
+    return value if is_plain and not isinstance(value, bool) else text_of(value)
 
 
 def _model_of(reply: dict[str, Any]) -> str:
