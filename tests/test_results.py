@@ -93,7 +93,7 @@ def test_columns_that_are_none_are_refused(results: Callable[..., Said]) -> None
         assert "ask_id" in said.err
 
 
-@pytest.mark.parametrize("name", [LONG, -LONG, 7, "7", "-x", "@user", "+8613900000000", "你 好"])
+@pytest.mark.parametrize("name", [LONG, -LONG, 7, "007", "-x", "@user", "+8613900000000", "你 好"])
 def test_ids_are_as_they_went_in(results: Callable[..., Said], name: Any) -> None:
     write(line(name, "one", answers=[reply("yes")]))
     (row,) = rows(results("out.jsonl"))

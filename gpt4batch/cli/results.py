@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import logging
 import sys
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from typing import IO, TYPE_CHECKING, Any
 
 from gpt4batch.cli.flags import say
@@ -37,24 +37,18 @@ def action(settings: ResultsSettings) -> None:
     columns = columns_of(settings.columns)
     if settings.out != STREAM:
         refuse_taken(settings.out, [settings.output], force=settings.force)
-    results = Results(settings.output)
-    opened = _standard_output(settings) if settings.out == STREAM else whole_file(settings.out)
-    with opened as file:
-        if settings.failed:
-            count = _list_failed(file, settings.output, results)
-        else:
-            count = _write(file, columns, results, settings)
-    if settings.out != STREAM:
-        tell(
-            printable(
-                say(
-                    f"{settings.out}: {counted(count, 'row', 'rows')}",
-                    f"{settings.out}: {count:,} 行",
-                )
-            )
-        )
-    _tell_of(results, settings.output)
-    sys.exit(DAMAGED if results.damaged else 0)
+    with closing(Results(settings.output)) as results:
+        to_file = settings.out != STREAM
+        with whole_file(settings.out) if to_file else _standard_output(settings) as file:
+            if settings.failed:
+                count = _list_failed(file, settings.output, results)
+            else:
+                count = _write(file, columns, results, settings)
+        if to_file:
+            told = say(counted(count, "row", "rows"), f"{count:,} 行")
+            tell(printable(f"{settings.out}: {told}"))
+        _tell_of(results, settings.output)
+        sys.exit(DAMAGED if results.damaged else 0)
 
 
 def _write(file: IO[bytes], columns: list[str], results: Results, settings: ResultsSettings) -> int:

@@ -155,6 +155,7 @@ class Results:
         self.is_log = self._source.is_log
         self.damaged: list[InputError] = self._source.bad
         if self.damaged and len(self.damaged) == len(self._source):
+            self.close()
             raise UsageError(f"this is no output of a run: {self.damaged[0]}")
 
     def close(self) -> None:
