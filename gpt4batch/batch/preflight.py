@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import os
+import shlex
 import shutil
 from contextlib import ExitStack
 from dataclasses import dataclass, field
@@ -17,7 +18,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 from urllib.parse import urlsplit
 
-from gpt4batch.errors import AttachmentError, Gpt4BatchError, OutputError, UsageError
+from gpt4batch.errors import (
+    SHOWN,
+    AttachmentError,
+    Gpt4BatchError,
+    OutputError,
+    UsageError,
+    first_of,
+)
 from gpt4batch.fleet.coordinator import exchange
 from gpt4batch.journal.journal import Journal
 from gpt4batch.journal.ledger import State
@@ -39,6 +47,8 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 VERSION = 1
+FEWEST = 3
+"""So many lines that are no JSON, and no good one, are no JSONL."""
 ASSUMED_SECONDS = 30.0
 """How long an answer is taken to need where no earlier run tells."""
 ASSUMED_BYTES = 4000
@@ -113,11 +123,25 @@ def refuse_bad_lines(source: Source, *, skip: bool) -> None:
         for error in source.bad:
             log.warning("skipped: %s", error)
         return
-    listed = "\n".join(f"  {error}" for error in source.bad)
     raise UsageError(
-        f"{len(source.bad)} bad line(s) in the input; nothing was called:\n{listed}\n"
-        "mend them, or run the good ones with --skip-bad-lines"
+        f"{len(source.bad)} bad line(s) in the input; nothing was called:\n"
+        f"{first_of(source.bad)}\n{what_to_do(source)}"
     )
+
+
+def what_to_do(source: Source) -> str:
+    """Return what helps against the bad lines of an input."""
+    if len(source) == source.bad_count >= FEWEST and all(
+        error.reason.startswith("not ") for error in source.bad[:FEWEST]
+    ):
+        return (
+            f"{source.path} is no JSONL: each line must be a JSON object such as "
+            '{"id": "q-1", "asks": [{"content": "…"}]}; of a table it is made by: '
+            f"gpt4batch convert {shlex.quote(source.path)}"
+        )
+    all_of = f"; all of them: gpt4batch check --json -i {shlex.quote(source.path)}"
+    more = all_of if len(source.bad) > SHOWN else ""
+    return f"mend them, or run the good ones with --skip-bad-lines{more}"
 
 
 def tasks_for(settings: Settings, _: Journal) -> Publisher:
@@ -316,10 +340,10 @@ class _Check:
         self._stack.callback(source.close)
         self._journal.open(source, fix=settings.fix, repair=False)
         self._try("downloads", lambda: self._downloads(_download_folder(settings, source)))
+        self._try("input", lambda: _refuse_quietly(source, skip=settings.skip_bad_lines))
         for error in source.bad:
             level: Level = "fails" if settings.skip_bad_lines else "refused"
             self._note(level, "input", str(error))
-        self._try("input", lambda: _refuse_quietly(source, skip=settings.skip_bad_lines))
         self._found.plan = self._plan(source)
 
     # -- the plan ----------------------------------------------------------------------------
@@ -474,8 +498,7 @@ class _Survey:
 def _refuse_quietly(source: Source, *, skip: bool) -> None:
     """Refuse bad lines as a run does; each of them is a finding of its own already."""
     if source.bad and not skip:
-        number = len(source.bad)
-        raise UsageError(f"{number} bad line(s): mend them, or use --skip-bad-lines")
+        raise UsageError(f"{len(source.bad)} bad line(s): {what_to_do(source)}")
 
 
 def _why_none(plan: Plan) -> str:

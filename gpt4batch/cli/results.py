@@ -13,7 +13,7 @@ from gpt4batch.cli.logs import printable
 from gpt4batch.cli.streams import tell
 from gpt4batch.cli.units import counted
 from gpt4batch.convert.settings import STREAM, ResultsSettings
-from gpt4batch.errors import UsageError
+from gpt4batch.errors import UsageError, first_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -112,8 +112,6 @@ def _standard_output(settings: ResultsSettings) -> Iterator[IO[bytes]]:
 
 def _tell_of(results: Results, path: str) -> None:
     """Say what the table does not hold."""
-    from gpt4batch.convert.problems import first_of
-
     if results.is_log:
         tell(
             printable(

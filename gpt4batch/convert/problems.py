@@ -2,22 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
-from gpt4batch.errors import InputError, UsageError
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-SHOWN = 10
-
-
-def first_of(problems: Sequence[object]) -> str:
-    """Return the first ten of a list of problems, a line each, and how many more there are."""
-    rows = [f"  {problem}" for problem in problems[:SHOWN]]
-    if more := len(problems) - SHOWN:
-        rows += [f"  and {more:,} more"] if more > 0 else []
-    return "\n".join(rows)
+from gpt4batch.errors import InputError, UsageError, first_of
 
 
 class Problems:
