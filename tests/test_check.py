@@ -153,6 +153,13 @@ async def test_bad_lines_are_listed_and_many_are_counted(bench: Bench) -> None:
     result = await bench.call("check", "--mock", "--json", "-i", "in.jsonl")
     for number in (1, *range(2, 42), 43):
         assert f"in.jsonl:{number}: " in result.out
+    run = await bench.call("batchsvc", "--mock", "-i", "in.jsonl")
+    assert run.code == 2
+    skipping = await bench.call("check", "--mock", "-i", "in.jsonl", "--skip-bad-lines", "--json")
+    report = rawjson.loads(skipping.out.encode())
+    assert skipping.code == report["exit_code"] == 1
+    assert len(report["findings"]) == 42
+    assert (report["plan"]["to_run"], report["plan"]["bad_lines"]) == (1, 42)
 
 
 @pytest.mark.parametrize(
