@@ -94,7 +94,7 @@ packages: single-file
 
 # One file that needs nothing but a Python of this version and system.
 single-file: $(TOOLS)
-	$(BIN)/pex '.[nsq]' --constraints constraints.txt --console-script gpt4batch --venv \
+	$(BIN)/pex '.[nsq,tables]' --constraints constraints.txt --console-script gpt4batch --venv \
 		--python-shebang '/usr/bin/env python3' --output-file dist/gpt4batch.pyz
 
 # The fuzzer, where it runs.

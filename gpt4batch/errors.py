@@ -26,7 +26,10 @@ Gpt4BatchError
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 NO_STATUS = 501
 """The code of a failure that had no HTTP status, as the original writes it."""
@@ -174,3 +177,15 @@ class Crowded(ServerError):
 
 class NetworkError(RetryableError):
     """No whole reply came back: connect, reset, timeout, or a body that is cut short or no JSON."""
+
+
+SHOWN = 10
+"""So many of a list of problems are shown: what follows is seldom another kind of mistake."""
+
+
+def first_of(problems: Sequence[object]) -> str:
+    """Return the first ten of a list of problems, a line each, and how many more there are."""
+    rows = [f"  {problem}" for problem in problems[:SHOWN]]
+    if len(problems) > SHOWN:
+        rows.append(f"  and {len(problems) - SHOWN:,} more")
+    return "\n".join(rows)

@@ -48,7 +48,7 @@ def text_of(default: Any, spec: Flag) -> str:
         return f"`{str(default).lower()}`"
     if isinstance(default, float):
         return f"`{default:g}`"
-    return f"`{default}`" if default != "" and not spec.argument else ""
+    return f"`{default}`" if default not in ("", ()) and not spec.argument else ""
 
 
 def names_of(spec: Flag) -> str:
@@ -77,7 +77,8 @@ def table(settings: type, language: int, panel: str | None = None, *, full: bool
             continue
         row = [names_of(spec), text_of(default, spec), meaning_of(spec, language)]
         if full:
-            row.insert(1, "" if spec.argument else f"`{environment_name(spec)}`")
+            name = "" if spec.argument else environment_name(spec)
+            row.insert(1, name and f"`{name}`")
         rows.append(row)
     return "\n".join(f"| {' | '.join(row)} |" for row in rows) + "\n"
 

@@ -143,10 +143,14 @@ async def test_torn_line_counts_as_not_done(bench: Bench, service: MockService) 
 # What a run refuses
 
 
-async def test_every_bad_line_is_listed(bench: Bench) -> None:
+async def test_bad_lines_are_listed_and_many_are_counted(bench: Bench) -> None:
     bench.write(b"{", *[b"[]"] * 40, bench.line(1, "a"), b'{"asks":[]}')
     result = await bench.call("check", "--mock", "-i", "in.jsonl")
     assert result.code == 2
+    assert "42 bad line(s)" in result.out
+    assert "in.jsonl:1: " in result.out
+    assert "and 23 more; --json has them all" in result.out
+    result = await bench.call("check", "--mock", "--json", "-i", "in.jsonl")
     for number in (1, *range(2, 42), 43):
         assert f"in.jsonl:{number}: " in result.out
     run = await bench.call("batchsvc", "--mock", "-i", "in.jsonl")

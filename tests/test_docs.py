@@ -104,7 +104,7 @@ def test_readme_and_help_tell_the_same_flags(command: str, language: str, tmp_pa
 @pytest.mark.parametrize("language", LANGUAGES)
 def test_every_command_has_its_section(language: str, tmp_path: Path) -> None:
     text = help_of(lang=LANGUAGES[language][1], home=tmp_path)
-    shown = set(re.findall(r"│ (\w+svc|check)\b", text))
+    shown = set(re.findall(r"│ (\w+svc|check|convert|results)\b", text))
     sections = set(re.findall(r"^### (\w+)$", readme(language), re.MULTILINE))
     assert shown == set(COMMANDS)
     assert sections == shown

@@ -116,9 +116,10 @@ def test_csv_becomes_a_batch_with_conversations_and_extras(tmp_path: Path) -> No
 
 
 def test_csv_without_questions_is_refused_in_words(tmp_path: Path) -> None:
-    (tmp_path / "q.csv").write_text("question\nhi\n")
-    said = script("csv_to_jsonl.py", "q.csv", "in.jsonl", home=tmp_path, code=1)
-    assert said == "q.csv: there is no column named content\n"
+    (tmp_path / "q.csv").write_text("topic\nhi\n")
+    said = script("csv_to_jsonl.py", "q.csv", "in.jsonl", home=tmp_path, code=2)
+    assert said.startswith("gpt4batch: q.csv: no column is named content, ")
+    assert not (tmp_path / "in.jsonl").exists()
 
 
 def test_results_become_a_csv_with_answers_files_and_errors(tmp_path: Path) -> None:

@@ -101,12 +101,27 @@ async def test_bad_lines_leave_an_earlier_output_untouched(
     assert bench.names("*.jsonl") == ["in.jsonl", "out.jsonl"]
 
 
-async def test_many_bad_lines_are_all_listed(bench: Bench, service: MockService) -> None:
-    bench.write(*[b"bad"] * 250)
+async def test_many_bad_lines_do_not_flood_the_terminal(bench: Bench, service: MockService) -> None:
+    bench.write(GOOD % 1, *[b"bad"] * 250)
     result = await bench.call(*bench.batchsvc(service.origin))
     assert result.code == 2
-    for number in range(1, 251):
+    for number in range(2, 12):
         assert f"in.jsonl:{number}: " in result.err
+    assert result.err.count("in.jsonl:") == 10
+    assert "and 240 more" in result.err
+    assert "gpt4batch check --json -i in.jsonl" in result.last
+    result = await bench.call("check", "--mock", "--json", "-i", "in.jsonl")
+    assert result.out.count("in.jsonl:") == 250
+
+
+@pytest.mark.parametrize("command", ["batchsvc", "check"])
+async def test_file_that_is_no_jsonl_is_told_as_such(bench: Bench, command: str) -> None:
+    bench.write(*[b"id,content"] * 30, name="q.csv")
+    result = await bench.call(command, "--mock", "-i", "q.csv")
+    assert result.code == 2
+    assert "q.csv is no JSONL" in result.out + result.err
+    assert "gpt4batch convert q.csv" in result.out + result.err
+    assert (result.out + result.err).count("q.csv:") <= 20
 
 
 async def test_bad_lines_are_skipped_and_kept_verbatim_in_their_places(

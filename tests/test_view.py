@@ -24,12 +24,13 @@ import pytest
 
 from gpt4batch.errors import UsageError
 from gpt4batch.lines import rawjson
+from gpt4batch.lines.reading import parse
 from gpt4batch.lines.record import LOG_MARK
 from gpt4batch.view import report
 from gpt4batch.view.figures import MOST_BUCKETS, Latency, Timeline
 from gpt4batch.view.files import Folders
 from gpt4batch.view.index import Index, Output, open_file
-from gpt4batch.view.record import State, examine, parse
+from gpt4batch.view.record import State, examine
 from gpt4batch.view.search import Filter, Question
 from gpt4batch.view.server import PAGE, Show, serve
 
@@ -682,6 +683,23 @@ async def test_results_are_saved_as_csv_with_formulas_disarmed(tmp_path: Path) -
         ]
         assert [row["state"] for row in rows] == ["done", "done", "done", "failed"]
         assert (rows[2]["seconds"], rows[3]["code"], rows[3]["stage"]) == ("1.5", "429", "chat")
+
+
+async def test_long_ids_keep_their_digits_on_the_page_and_in_csv(tmp_path: Path) -> None:
+    records = []
+    for number in (12345678901234567890123, 12345678901234567890124):
+        record = line("x", "yes")
+        record["id"], record["asks"][0]["id"], record["extra"] = number, -number, {"n": number}
+        records.append(record)
+    async with site(written(tmp_path / "out.jsonl", records)) as page:
+        answer = await page.get("api/save", run=0, **{"as": "csv"})
+        rows = list(csv.DictReader(io.StringIO(answer.content.decode("utf-8-sig"))))
+        wanted = ["12345678901234567890123", "12345678901234567890124"]
+        assert [row["id"] for row in rows] == wanted
+        assert [row["ask_id"] for row in rows] == [f"-{text}" for text in wanted]
+        shown = await page.json("rows", run=0, count=2)
+        assert [item["id"] for item in shown["rows"]] == wanted
+        assert shown["rows"][0]["key"] != shown["rows"][1]["key"]
 
 
 # Pictures and comparison

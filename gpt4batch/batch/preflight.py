@@ -26,6 +26,7 @@ from gpt4batch.batch.refusals import (
     refuse_shared_files,
     tasks_for,
     too_few_descriptors,
+    what_to_do,
     writable,
 )
 from gpt4batch.errors import AttachmentError, Gpt4BatchError, UsageError
@@ -227,10 +228,10 @@ class _Check:
             for words in self._journal.findings.words(source.path, None):
                 self._note("note", "output", words)
         self._try("downloads", lambda: self._downloads(download_folder(settings, source).resolve()))
+        self._try("input", lambda: _refuse_quietly(source, skip=settings.skip_bad_lines))
         for error in source.bad:
             level: Level = "fails" if settings.skip_bad_lines else "refused"
             self._note(level, "input", str(error))
-        self._try("input", lambda: _refuse_quietly(source, skip=settings.skip_bad_lines))
         self._found.plan = self._plan(source)
 
     # -- the plan ----------------------------------------------------------------------------
@@ -386,8 +387,7 @@ class _Survey:
 def _refuse_quietly(source: Source, *, skip: bool) -> None:
     """Refuse bad lines as a run does; each of them is a finding of its own already."""
     if source.bad and not skip:
-        number = len(source.bad)
-        raise UsageError(f"{number} bad line(s): mend them, or use --skip-bad-lines")
+        raise UsageError(f"{len(source.bad)} bad line(s): {what_to_do(source)}")
 
 
 def _why_none(plan: Plan) -> str:

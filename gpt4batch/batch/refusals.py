@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import shlex
 import stat
 from itertools import combinations, islice
 from pathlib import Path
@@ -11,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from gpt4batch import disk
 from gpt4batch.batch import descriptors
-from gpt4batch.errors import OutputError, UsageError
+from gpt4batch.errors import SHOWN, OutputError, UsageError, first_of
 from gpt4batch.fleet.coordinator import exchange
 from gpt4batch.journal.journal import Journal, is_stream
 from gpt4batch.journal.source import STDIN, Source
@@ -26,6 +27,9 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+FEWEST = 3
+"""So many lines that are no JSON, and no good one, are no JSONL."""
+
 
 def refuse_bad_lines(source: Source, *, skip: bool) -> None:
     """Refuse an input with bad lines, or log them where they are to be skipped.
@@ -39,11 +43,25 @@ def refuse_bad_lines(source: Source, *, skip: bool) -> None:
         for error in source.bad:
             log.warning("skipped: %s", error)
         return
-    listed = "\n".join(f"  {error}" for error in source.bad)
     raise UsageError(
-        f"{len(source.bad)} bad line(s) in the input; nothing was called:\n{listed}\n"
-        "mend them, or run the good ones with --skip-bad-lines"
+        f"{len(source.bad)} bad line(s) in the input; nothing was called:\n"
+        f"{first_of(source.bad)}\n{what_to_do(source)}"
     )
+
+
+def what_to_do(source: Source) -> str:
+    """Return what helps against the bad lines of an input."""
+    if len(source) == source.bad_count >= FEWEST and all(
+        error.reason.startswith("not ") for error in source.bad[:FEWEST]
+    ):
+        return (
+            f"{source.path} is no JSONL: each line must be a JSON object such as "
+            '{"id": "q-1", "asks": [{"content": "…"}]}; of a table it is made by: '
+            f"gpt4batch convert {shlex.quote(source.path)}"
+        )
+    all_of = f"; all of them: gpt4batch check --json -i {shlex.quote(source.path)}"
+    more = all_of if len(source.bad) > SHOWN else ""
+    return f"mend them, or run the good ones with --skip-bad-lines{more}"
 
 
 def refuse_bad_results(journal: Journal, *, skip: bool) -> None:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import typer
 
 from gpt4batch import __version__
-from gpt4batch.cli import authsvc, batchsvc, check, mocksvc, viewsvc, worksvc
+from gpt4batch.cli import authsvc, batchsvc, check, convert, mocksvc, results, viewsvc, worksvc
 from gpt4batch.cli.defects import unexpected
 from gpt4batch.cli.flags import Command, Group, command_of, rewrite, say
 from gpt4batch.cli.logs import printable
@@ -27,7 +27,9 @@ COMMANDS = {
     "authsvc": authsvc,
     "batchsvc": batchsvc,
     "check": check,
+    "convert": convert,
     "mocksvc": mocksvc,
+    "results": results,
     "viewsvc": viewsvc,
     "worksvc": worksvc,
 }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections import Counter
 from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -93,7 +94,7 @@ def words(report: Report, settings: Settings) -> list[str]:
     ):
         found = [finding for finding in report.findings if finding.level == level]
         if found:
-            rows += [title, *_listed(found, all_of=level == "refused")]
+            rows += [title, *_listed(found)]
     verdicts = {
         0: say("ready to run", "可以运行"),
         1: say("can run; some lines would fail", "可以运行,但部分行会失败"),
@@ -101,8 +102,14 @@ def words(report: Report, settings: Settings) -> list[str]:
     return [*rows, verdicts.get(report.exit_code, say("would not run", "无法运行"))]
 
 
-def _listed(found: list[Finding], *, all_of: bool) -> list[str]:
-    shown = found if all_of else found[:SHOWN]
+def _listed(found: list[Finding]) -> list[str]:
+    """Return the first findings about each thing, so that many of one kind hide no other."""
+    about: Counter[str] = Counter()
+    shown = []
+    for finding in found:
+        about[finding.about] += 1
+        if about[finding.about] <= SHOWN:
+            shown.append(finding)
     rows = [f"  {finding.about}: {finding.message}" for finding in shown]
     if more := len(found) - len(shown):
         rows.append(say(f"  and {more:,} more; --json has them all", f"  另有{more:,}条,见 --json"))

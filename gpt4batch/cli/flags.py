@@ -254,7 +254,9 @@ def command_of(settings: type, action: Callable[[Any], None]) -> Callable[..., N
 
 
 def environment_name(spec: Flag) -> str:
-    """Return the environment variable that sets a flag."""
+    """Return the environment variable that sets a flag; a flag that is a list has none."""
+    if spec.kind is tuple:
+        return ""
     return spec.env or "GPT4BATCH_" + spec.long.upper().replace("-", "_")
 
 
@@ -276,7 +278,7 @@ def _annotation(spec: Flag) -> Any:
     panel = PANELS.get(spec.panel)
     shown: dict[str, Any] = {
         "help": text,
-        "envvar": environment_name(spec),
+        "envvar": environment_name(spec) or None,
         "show_envvar": False,
         "rich_help_panel": say(*panel) if panel else None,
     }
@@ -289,6 +291,8 @@ def _annotation(spec: Flag) -> Any:
     elif spec.choices:
         shown["metavar"] = "|".join(spec.choices)
     kind = Parsed if spec.kind in (bool, float, int) else spec.kind
+    if spec.kind is tuple:
+        kind, shown["show_default"] = list[str], False
     return Annotated[kind, typer.Option(*names, **shown)]
 
 

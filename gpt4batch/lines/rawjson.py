@@ -144,7 +144,7 @@ def pretty(value: Any) -> bytes:
     try:
         return orjson.dumps(value, option=option)
     except TypeError:
-        return json.dumps(loads(dumps(value)), indent=2).encode() + b"\n"
+        return json.dumps(exact(dumps(value)), indent=2).encode() + b"\n"
 
 
 def escaped_controls(raw: bytes) -> bytes:

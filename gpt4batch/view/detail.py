@@ -6,17 +6,16 @@ import re
 from typing import TYPE_CHECKING, Any
 
 from gpt4batch.lines import rawjson
-from gpt4batch.view.record import (
+from gpt4batch.lines.reading import (
     answer_text,
     attached,
     listed,
     mapped,
     messages,
-    number,
     parse,
-    picture_names,
     text_of,
 )
+from gpt4batch.view.record import number, picture_names
 
 if TYPE_CHECKING:
     from gpt4batch.view.files import Folders

@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
-import re
 from datetime import datetime
 from enum import IntEnum
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from gpt4batch.lines import causes, rawjson
+from gpt4batch.lines import causes
 from gpt4batch.lines.parse import BOM, BadLine, LongNumber, line_of, parse_line
+from gpt4batch.lines.reading import (
+    answer_text,
+    attached,
+    listed,
+    mapped,
+    messages,
+    parse,
+    text_of,
+)
 from gpt4batch.lines.record import State as Progress
 from gpt4batch.lines.record import is_bad_record, state_of
 from gpt4batch.lines.steps import is_step
@@ -19,10 +27,6 @@ if TYPE_CHECKING:
 PICTURE_NAMES = (".png", ".jpg", ".jpeg", ".gif", ".webp")
 MOST_PICTURES = 255
 UNREADABLE = "unreadable"
-_LONE_SURROGATE = re.compile(
-    rb"(?<!\\)((?:\\\\)*)\\u(?:d[89ab]..(?!\\ud[c-f]..)|(?<!\\ud[89ab]..\\u)d[c-f]..)",
-    re.IGNORECASE,
-)
 _KEY_BITS = (1 << 64) - 1
 
 
@@ -76,18 +80,6 @@ class Facts(NamedTuple):
     calls: list[Call]
 
 
-def parse(line: bytes) -> dict[str, Any] | None:
-    """Return the line's object, or None where it is none."""
-    line = line.removeprefix(BOM)
-    if b"\\ud" in line or b"\\uD" in line:
-        line = _LONE_SURROGATE.sub(rb"\1\\ufffd", line)
-    try:
-        value = rawjson.loads(line)
-    except rawjson.JSONError:
-        return None
-    return value if isinstance(value, dict) else None
-
-
 def examine(line: bytes) -> Facts:
     """Return what the index keeps of a line; what a run cannot read counts as failed."""
     record = parse(line)
@@ -129,35 +121,6 @@ def go_of_whole(line: bytes) -> str:
     """Return the name by which steps go on from a whole record of the log, if any do."""
     meta = mapped((parse(line) or {}).get("meta")) if b'"go":' in line else {}
     return text_of(meta.get("go"))
-
-
-def listed(value: Any) -> list[Any]:
-    """Return the value if it is a list, else an empty one."""
-    return value if isinstance(value, list) else []
-
-
-def mapped(value: Any) -> dict[str, Any]:
-    """Return the value if it is an object, else an empty one."""
-    return value if isinstance(value, dict) else {}
-
-
-def text_of(value: Any) -> str:
-    """Return a text as it is, anything else as JSON, nothing for null."""
-    if isinstance(value, str):
-        return value
-    return "" if value is None else rawjson.dumps(value).decode()
-
-
-def attached(ask: dict[str, Any]) -> tuple[list[Any], list[Any]]:
-    """Return the pictures and the files of an ask, whichever way they are written."""
-    return (
-        _either(ask.get("images"), ask.get("image")),
-        _either(ask.get("files"), ask.get("file")),
-    )
-
-
-def _either(many: Any, one: Any) -> list[Any]:
-    return [*listed(many), one] if one else listed(many)
 
 
 def cause_of(error: Any) -> Cause:
@@ -215,56 +178,6 @@ def picture_names(asks: list[Any], replies: list[Any]) -> Iterator[tuple[str, in
             name = mapped(item).get("local")
             if isinstance(name, str) and name.lower().endswith(PICTURE_NAMES):
                 yield "answer", turn, name
-
-
-class Message(NamedTuple):
-    """One message of a reply: who says it to whom, as what, and its text."""
-
-    role: str
-    name: str
-    recipient: str
-    kind: str
-    language: str
-    text: str
-
-
-def messages(reply: Any) -> Iterator[Message]:
-    """Yield the messages of a reply that a person wants to see."""
-    for item in listed(mapped(reply).get("contents")):
-        message = mapped(mapped(item).get("message"))
-        author = mapped(message.get("author"))
-        metadata = mapped(message.get("metadata"))
-        role = text_of(author.get("role")) or "assistant"
-        if role == "user" or metadata.get("is_visually_hidden_from_conversation"):
-            continue
-        content = mapped(message.get("content"))
-        text = content_text(content)
-        if text.strip():
-            yield Message(
-                role,
-                text_of(author.get("name")),
-                text_of(message.get("recipient")) or "all",
-                text_of(content.get("content_type")) or "text",
-                text_of(content.get("language")),
-                text,
-            )
-
-
-def content_text(content: dict[str, Any]) -> str:
-    """Return the text of a message's content, whatever its type."""
-    parts = content.get("parts")
-    if isinstance(parts, list):
-        return "\n\n".join(text_of(part) for part in parts)
-    for field in ("text", "result", "summary"):
-        if content.get(field):
-            return text_of(content[field])
-    return ""
-
-
-def answer_text(reply: Any) -> str:
-    """Return what a reply says to the user, without tool calls and their results."""
-    shown = (item for item in messages(reply) if item.role == "assistant")
-    return "\n\n".join(item.text for item in shown if item.recipient == "all")
 
 
 def shown_text(record: dict[str, Any]) -> str:

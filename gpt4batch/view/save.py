@@ -6,8 +6,8 @@ import csv
 import io
 from typing import TYPE_CHECKING, Any
 
-from gpt4batch.view.record import (
-    State,
+from gpt4batch.convert.cells import harmless
+from gpt4batch.lines.reading import (
     answer_text,
     attached,
     listed,
@@ -15,6 +15,7 @@ from gpt4batch.view.record import (
     parse,
     text_of,
 )
+from gpt4batch.view.record import State
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -25,7 +26,6 @@ COLUMNS = (
     "line", "id", "state", "ask_id", "ask", "attachments", "answer", "downloads",
     "seconds", "attempts", "code", "stage", "message",
 )  # fmt: skip
-_FORMULA = ("=", "+", "-", "@", "\t", "\r")
 
 
 def jsonl(index: Index, rows: Iterable[int]) -> Iterator[bytes]:
@@ -49,17 +49,6 @@ def record_bytes(cells: Iterable[Any]) -> bytes:
     text = io.StringIO()
     csv.writer(text).writerow([harmless(cell) for cell in cells])
     return text.getvalue().encode()
-
-
-def harmless(cell: Any) -> Any:
-    """Return the cell, with a quote before what a spreadsheet would take for a formula."""
-    if not isinstance(cell, str) or not cell.startswith(_FORMULA):
-        return cell
-    try:
-        float(cell)
-    except ValueError:
-        return "'" + cell
-    return cell
 
 
 def asks_of(record: dict[str, Any]) -> Iterator[list[Any]]:

@@ -9,7 +9,8 @@ from collections import OrderedDict
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
-from gpt4batch.view.record import parse, shown_text
+from gpt4batch.lines.reading import parse
+from gpt4batch.view.record import shown_text
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -1,0 +1,101 @@
+"""A batch of tables and pictures: all its lines, each one as a run reads it, or a refusal."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from gpt4batch.convert import pictures, tables
+from gpt4batch.convert.problems import Problems
+from gpt4batch.convert.settings import STREAM
+from gpt4batch.errors import InputError, UsageError
+from gpt4batch.lines import rawjson
+from gpt4batch.lines.parse import BadLine, parse_line
+
+if TYPE_CHECKING:
+    from gpt4batch.convert.settings import ConvertSettings
+
+
+class Batch(NamedTuple):
+    """The text of each line, the number of questions in them, and what is worth knowing."""
+
+    lines: list[bytes]
+    questions: int
+    notes: list[str]
+
+
+class _Writer:
+    """Takes in lines; no two may have the same id, which their results go by."""
+
+    def __init__(self, problems: Problems) -> None:
+        self.lines: list[bytes] = []
+        self.questions = 0
+        self._problems = problems
+        self._places: dict[str, str] = {}
+
+    def add(self, place: str, line: dict[str, Any]) -> None:
+        """Take in the line that was made of a place."""
+        raw = rawjson.dumps(line)
+        try:
+            self.questions += len(parse_line(raw).asks)
+        except BadLine as error:
+            self._problems.found.append(f"{place}: {error}")
+        first = self._places.setdefault(line["id"], place)
+        if first != place:
+            self._problems.found.append(
+                f"{place}: the id {line['id']!r} is that of {first}, too: give each its own; rows "
+                "of one conversation stand together, or are named by a column (--conversation)"
+            )
+        self.lines.append(raw)
+
+
+def batch_of(settings: ConvertSettings, question: str) -> Batch:
+    """Return the batch that the settings ask for; `question` is asked about pictures by default.
+
+    Raises:
+        UsageError: Something cannot be read, each with its place and reason.
+    """
+    problems = Problems()
+    writer = _Writer(problems)
+    folder = Path() if settings.out == STREAM else Path(settings.out).parent
+    asks = settings.ask or (question,)
+    for path in settings.files:
+        if path != STREAM and (Path(path).is_dir() or _is_picture(path)):
+            for place, line in pictures.lines_of([path], folder, asks, problems):
+                writer.add(pictures.readable(place), line)
+        else:
+            for row, line in _table(path, folder, settings, problems):
+                writer.add(f"{path}:{row}", line)
+    problems.refuse()
+    return Batch(writer.lines, writer.questions, problems.notes)
+
+
+def _is_picture(path: str) -> bool:
+    try:
+        return pictures.is_picture(Path(path))
+    except OSError as error:
+        raise UsageError(f"{path}: cannot be read: {error.strerror}") from None
+
+
+def _table(
+    path: str, folder: Path, settings: ConvertSettings, problems: Problems
+) -> list[tuple[int, dict[str, Any]]]:
+    try:
+        raw = sys.stdin.buffer.read() if path == STREAM else Path(path).read_bytes()
+    except (OSError, ValueError) as error:
+        reason = error.strerror if isinstance(error, OSError) else error
+        raise UsageError(f"{path}: cannot be read: {reason}") from None
+    try:
+        table = tables.opened(
+            path,
+            raw,
+            problems,
+            sheet=settings.sheet,
+            encoding=settings.encoding,
+            delimiter=settings.delimiter,
+        )
+    except InputError as error:
+        problems.found.append(error)
+        return []
+    return tables.Reader(path, folder, settings.columns(), problems).lines(table)

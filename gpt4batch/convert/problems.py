@@ -1,0 +1,28 @@
+"""What keeps a conversion from being made: all of it is found, then told at once."""
+
+from __future__ import annotations
+
+from gpt4batch.errors import InputError, UsageError, first_of
+
+
+class Problems:
+    """A list of problems that is told in one refusal; `notes` are told and refuse nothing."""
+
+    def __init__(self) -> None:
+        self.found: list[object] = []
+        self.notes: list[str] = []
+
+    def add(self, path: str, row: int, reason: str) -> None:
+        """Take in what is wrong in a row of a file."""
+        self.found.append(InputError(path, row, reason))
+
+    def refuse(self) -> None:
+        """Refuse the conversion if there is any problem.
+
+        Raises:
+            UsageError: There is, with the place and the reason of each.
+        """
+        if self.found:
+            count = len(self.found)
+            head = "1 problem" if count == 1 else f"{count:,} problems"
+            raise UsageError(f"{head}; nothing was written:\n{first_of(self.found)}")

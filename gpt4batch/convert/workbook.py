@@ -1,0 +1,185 @@
+"""The rows of an XLSX workbook, each cell as the sheet shows it."""
+
+from __future__ import annotations
+
+import io
+import re
+import warnings
+import zipfile
+import zlib
+from datetime import date, datetime, time, timedelta
+from decimal import Decimal
+from typing import TYPE_CHECKING, Any
+
+from gpt4batch.errors import InputError, UsageError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from gpt4batch.convert.problems import Problems
+
+MOST_COLUMNS = 1000
+EXACT_DIGITS = 10**15
+"""A spreadsheet keeps 15 digits of a number; the others are zeros by then."""
+
+BROKEN = (
+    OSError, EOFError, KeyError, ValueError, TypeError, IndexError, AttributeError, SyntaxError,
+    zipfile.BadZipFile, zlib.error, NotImplementedError,
+)  # fmt: skip
+"""What the library raises at a damaged file, by the place of the damage."""
+
+DECIMALS = re.compile(r"0(?:\.(0+))?(%?)")
+FORMULA = re.compile(rb"<(?:\w+:)?f[ />]")
+
+
+class Workbook:
+    """One sheet of a workbook."""
+
+    def __init__(self, path: str, raw: bytes, problems: Problems, *, sheet: str) -> None:
+        self._path = path
+        self._raw = raw
+        self._problems = problems
+        self._long = 0
+        try:
+            xml = _sheets_text(raw)
+            merged = any(b"<mergeCell " in text or b":mergeCell " in text for text in xml)
+            # Merged cells are only known where the whole sheet is loaded.
+            self._book = self._load(values=True, whole=merged)
+            self._sheet = self._chosen(sheet)
+            self._merged = self._first_cells() if merged else {}
+            formulas = any(FORMULA.search(text) for text in xml)
+            self._uncalculated = self._formulas() if formulas else set()
+        except BROKEN as error:
+            raise UsageError(f"{path} is no XLSX workbook that can be read: {error}") from None
+
+    def _load(self, *, values: bool, whole: bool = False) -> Any:
+        try:
+            import openpyxl
+        except ImportError:
+            raise UsageError(
+                f"{self._path} is a workbook: to read it, pip install 'gpt4batch[tables]', or save "
+                "it as CSV"
+            ) from None
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # about styles and rules that are not needed
+            return openpyxl.load_workbook(
+                io.BytesIO(self._raw), read_only=not whole, data_only=values
+            )
+
+    def _chosen(self, name: str) -> Any:
+        sheets = self._book.worksheets
+        if name:
+            found = [sheet for sheet in sheets if sheet.title == name]
+            if not found:
+                titles = ", ".join(sheet.title for sheet in sheets)
+                raise UsageError(f"--sheet {name!r}: {self._path} has only: {titles}")
+            return found[0]
+        shown = [sheet for sheet in sheets if sheet.sheet_state == "visible"] or sheets
+        if not shown:
+            raise UsageError(f"{self._path} has no sheet with cells")
+        if len(sheets) > 1:
+            text = f"{self._path}: the sheet {shown[0].title!r} of {len(sheets)} is read"
+            self._problems.notes.append(f"{text}; --sheet NAME takes another")
+        return shown[0]
+
+    def _first_cells(self) -> dict[tuple[int, int], tuple[int, int]]:
+        """Return, for the cells below the first one of a merged range, where that one is."""
+        first = {}
+        for area in self._sheet.merged_cells.ranges:
+            for row in range(area.min_row + 1, area.max_row + 1):
+                first[row, area.min_col] = (area.min_row, area.min_col)
+        return first
+
+    def _formulas(self) -> set[tuple[int, int]]:
+        """Return where the sheet has a formula."""
+        sheet = self._load(values=False)[self._sheet.title]
+        sheet.reset_dimensions()
+        return {
+            (cell.row, cell.column)
+            for row in sheet.iter_rows(max_col=MOST_COLUMNS)
+            for cell in row
+            if cell.value is not None and cell.data_type == "f"
+        }
+
+    def rows(self) -> Iterator[tuple[int, list[str]]]:
+        """Yield the rows with their numbers, from 1.
+
+        Raises:
+            InputError: The file is damaged behind the row before.
+        """
+        sheet, number = self._sheet, 0
+        if hasattr(sheet, "reset_dimensions"):
+            sheet.reset_dimensions()  # other programs write wrong ones
+        last: dict[tuple[int, int], str] = {}
+        rows = sheet.iter_rows(max_col=min(sheet.max_column or MOST_COLUMNS, MOST_COLUMNS))
+        while True:
+            number += 1
+            try:
+                cells = next(rows, None)
+            except BROKEN as error:
+                raise InputError(self._path, number, f"cannot be read: {error}") from None
+            if cells is None:
+                break
+            texts = [
+                self._shown(cell, number, column, last) for column, cell in enumerate(cells, 1)
+            ]
+            while texts and not texts[-1]:
+                texts.pop()
+            yield number, texts
+        self._tell()
+
+    def _shown(self, cell: Any, row: int, column: int, last: dict[tuple[int, int], str]) -> str:
+        first = self._merged.get((row, column))
+        if first is not None:
+            return last.get(first, "")
+        if cell.value is None and (row, column) in self._uncalculated:
+            reason = f"the formula in {cell.coordinate} has no value yet"
+            self._problems.add(self._path, row, f"{reason}: open the file and save it again")
+        if cell.data_type == "e":
+            self._problems.add(self._path, row, f"{cell.coordinate} shows the error {cell.value}")
+        if isinstance(cell.value, int | float) and abs(cell.value) >= EXACT_DIGITS:
+            self._long += 1
+        text = shown(cell.value, getattr(cell, "number_format", "") or "")
+        if self._merged:
+            last[row, column] = text
+        return text
+
+    def _tell(self) -> None:
+        if self._merged:
+            text = f"{self._path}: merged cells: every row has the value of its first one"
+            self._problems.notes.append(text)
+        if self._long:
+            text = f"{self._path}: {self._long:,} number(s) with more than 15 digits, of which"
+            self._problems.notes.append(f"{text} a spreadsheet keeps 15: format ids as text")
+
+
+def _sheets_text(raw: bytes) -> list[bytes]:
+    with zipfile.ZipFile(io.BytesIO(raw)) as file:
+        names = [name for name in file.namelist() if name.startswith("xl/worksheets/")]
+        return [file.read(name) for name in names if name.endswith(".xml")]
+
+
+def shown(value: Any, number_format: str = "General") -> str:
+    """Return a cell's value as the sheet shows it, as far as that loses nothing."""
+    if value is None:
+        return ""
+    if isinstance(value, bool):
+        return str(value).upper()
+    if isinstance(value, datetime):
+        return value.isoformat(" ").removesuffix(" 00:00:00")
+    if isinstance(value, date | time):
+        return value.isoformat()
+    if isinstance(value, timedelta):
+        return str(value)
+    return _number(value, number_format) if isinstance(value, int | float) else str(value)
+
+
+def _number(value: float, number_format: str) -> str:
+    whole = float(value).is_integer()  # as ids are, which would else become 1.0 or 1.2e+18
+    if number_format.strip("0") == "" and number_format and whole and value >= 0:
+        return str(int(value)).zfill(len(number_format))
+    if found := DECIMALS.fullmatch(number_format):
+        return f"{value:.{len(found[1] or '')}{'%' if found[2] else 'f'}}"
+    if not whole:
+        return f"{value:.15g}"
+    return str(value) if isinstance(value, int) else f"{Decimal(repr(value)):.0f}"
