@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from chaos import disks, files, hostile, kills, networks
+from chaos import disks, files, hostile, kills, networks, thousand
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -26,6 +26,7 @@ class Cell:
 
 CELLS = (
     Cell("sigkill", "SIGKILL at random moments", kills.sigkill),
+    Cell("thousand", "SIGKILL of small batches, a thousand times", thousand.sigkill),
     Cell("write-points", "SIGKILL at every write", kills.write_points),
     Cell("signals", "SIGINT, SIGTERM, once and twice", kills.signals),
     Cell("overlapping", "two runs on one output", kills.overlapping),

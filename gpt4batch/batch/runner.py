@@ -49,6 +49,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Iterator
 
     from gpt4batch.lines.records import Line
+    from gpt4batch.service.counters import CallStats
     from gpt4batch.service.downloads import Downloads
 
 log = logging.getLogger(__name__)
@@ -87,6 +88,9 @@ class Executor(Protocol):
     async def hold(self, line: Line) -> Outcome:
         """Return what came of a line; `Stopped` is raised where it is left as it is."""
 
+    def stats(self) -> CallStats:
+        """Return what was done so far for all lines."""
+
 
 class Batch:
     """The parts of one run and their lives."""
@@ -104,7 +108,6 @@ class Batch:
         self.downloads: Downloads | None = None
         self.fleet: Fleet | None = None
         self.executor: Executor
-        self.client: Client | Fleet
         out = None if settings.out == STDIN else Path(settings.out).resolve()
         self.journal = Journal(out, fsync=settings.fsync)
         log_file = None if self.journal.streaming else self.journal.out
@@ -155,7 +158,7 @@ class Batch:
         addresses = endpoints(settings)
         transport = wiring.sockets(addresses, settings.proxy)
         self._stack.push_async_callback(transport.aclose)
-        self.client = Client(
+        client = Client(
             transport,
             addresses,
             wiring.tokens(token, transport, settings.origin),
@@ -169,9 +172,7 @@ class Batch:
         )
         if settings.enable_download:
             folder = Path(settings.download_dir) if settings.download_dir else self.source.folder
-            self.downloads = wiring.downloads(
-                folder, settings, addresses, self.client, self.control
-            )
+            self.downloads = wiring.downloads(folder, settings, addresses, client, self.control)
         manner = Manner(
             self.source.folder,
             settings.model,
@@ -179,7 +180,7 @@ class Batch:
             settings.history_and_training_disabled,
             self.source.path,
         )
-        self.executor = Conversation(self.client, self.downloads, manner, self.keep)
+        self.executor = Conversation(client, self.downloads, manner, self.keep)
 
     async def _gather_fleet(self) -> None:
         settings, streaming = self.settings, self.journal.streaming
@@ -207,7 +208,7 @@ class Batch:
             self.control,
             self.progress,
         )
-        self.client = self.executor = self.fleet = await self._stack.enter_async_context(fleet)
+        self.executor = self.fleet = await self._stack.enter_async_context(fleet)
 
     async def _connect_nsq(self) -> None:
         publisher = publisher_for(self.settings, self.journal)
@@ -475,7 +476,7 @@ class Batch:
         ledger, progress = self.journal.ledger, self.progress
         done, failed = ledger.count(State.DONE), ledger.count(State.FAILED)
         failed += self.source.bad_count
-        files, nsq = self.downloads, self.publisher
+        files, nsq, calls = self.downloads, self.publisher, self.executor.stats()
         return Summary(
             started=progress.started.isoformat(timespec="seconds"),
             finished=datetime.now(UTC).isoformat(timespec="seconds"),
@@ -487,11 +488,11 @@ class Batch:
             chats=progress.chats,
             chats_in_all=self._chats_in_all(),
             retries=progress.retries,
-            unanswered=self.client.unanswered,
+            unanswered=calls.unanswered,
             killed_in_flight=self.in_flight.left,
-            uploads=self.client.calls - progress.chats,
-            downloads=files.count if files else 0,
-            download_bytes=files.bytes if files else 0,
+            uploads=calls.uploads,
+            downloads=calls.downloads,
+            download_bytes=calls.download_bytes,
             seconds=round(progress.elapsed, 3),
             latency=progress.percentiles(),
             failures=[asdict(group) for group in progress.failures.values()],

@@ -29,6 +29,7 @@ from gpt4batch.lines.records import (
 )
 from gpt4batch.service.attachments import measure
 from gpt4batch.service.client import Where
+from gpt4batch.service.counters import CallStats
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -180,6 +181,19 @@ class Conversation:
         self._downloads = downloads
         self._manner = manner
         self._keep = keep
+
+    def stats(self) -> CallStats:
+        """Return what was done so far for all lines."""
+        client, downloads = self._client, self._downloads
+        return CallStats(
+            calls=client.calls,
+            uploads=client.uploads,
+            unanswered=client.unanswered,
+            in_flight=client.in_flight,
+            longest=client.longest,
+            downloads=downloads.count if downloads else 0,
+            download_bytes=downloads.bytes if downloads else 0,
+        )
 
     async def hold(self, line: Line) -> Outcome:
         """Ask what is not answered yet and fetch what is missing.
