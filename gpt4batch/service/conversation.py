@@ -17,6 +17,7 @@ from gpt4batch.errors import (
     RejectedError,
 )
 from gpt4batch.lines import rawjson
+from gpt4batch.lines.blank import blank_ask
 from gpt4batch.lines.causes import cause_of
 from gpt4batch.lines.records import (
     NOT_DOWNLOADED,
@@ -205,6 +206,9 @@ class Conversation:
         try:
             for place in range(len(outcome.answers)):
                 await self._download(outcome, place)
+            if reason := blank_ask(line):  # before anything more of the line is paid for
+                outcome.error = CallError(f"{reason}; nothing was sent", code=400, stage="input")
+                return outcome
             while len(outcome.answers) < len(line.asks):
                 await self._ask(outcome)
             outcome.error = outcome.lost
