@@ -176,6 +176,46 @@ def _stopped(  # type: ignore[no-untyped-def]
     lab.counts.note(signals=1 + twice, asked_twice=paid)
 
 
+def closed_terminal(lab: Lab) -> None:
+    """Close the terminal of a run (SIGHUP): what is in flight is paid for, and is kept."""
+    service = lab.service("--latency=0.4", "--jitter=0.9")
+    for number in range(lab.size(12, 2)):
+        bench = lab.bench(f"hangup{number}", service, "--grace=5")
+        lines = lines_of(bench.folder, 30, lab.rand, attach=0.0)
+        save_lines(bench.input, lines)
+        before = service.stats()
+        process = bench.start("-f")
+        demand(bench.began(process), "the run ended too soon")
+        time.sleep(lab.rand.uniform(0, 0.5))
+        kill(process, signal.SIGHUP)
+        run = bench.end(process).expect(128 + signal.SIGHUP)
+        answered = service.stats()["chats_answered"] - before["chats_answered"]
+        kept = answers_in(read_lines(bench.out))
+        demand(kept == answered, f"{answered} asks answered, {kept} kept", run.errors)
+        bench.run("-f").expect(0)
+        verify(bench, lines, lab.counts)
+        lab.counts.note(signals=1)
+    _nothing_paid_twice(lab, service, 0)
+
+
+def stopped(lab: Lab) -> None:
+    """Stop a run for longer than a call may take, and let it go on (Ctrl-Z, a suspended VM)."""
+    service = lab.service("--latency=0.5", "--jitter=0.5")
+    for number in range(lab.size(6, 1)):
+        bench = lab.bench(f"stopped{number}", service, "--timeout=2")
+        lines = lines_of(bench.folder, 24, lab.rand, asks=2, attach=0.0)
+        save_lines(bench.input, lines)
+        process = bench.start("-f")
+        demand(bench.began(process), "the run ended too soon")
+        kill(process, signal.SIGSTOP)
+        time.sleep(4)
+        kill(process, signal.SIGCONT)
+        bench.end(process).expect(0)
+        verify(bench, lines, lab.counts)
+        lab.counts.note(stops=1)
+    _nothing_paid_twice(lab, service, 0)
+
+
 def overlapping(lab: Lab) -> None:
     """Start two runs on one output, as an impatient cron does."""
     service = lab.service("--latency=0.05", "--asset-rate=0.2")

@@ -196,6 +196,8 @@ class Bench:
     out: Path = field(init=False)
     downloads: Path = field(init=False)
     flags: list[str] = field(default_factory=list)
+    used: set[str] = field(default_factory=set)
+    """Every flag that a run was given beyond those of all runs."""
 
     def __post_init__(self) -> None:
         self.folder.mkdir(parents=True, exist_ok=True)
@@ -208,6 +210,7 @@ class Bench:
         words = ["-u", f"{self.origin}/standard/all-tools", "-i", str(self.input)]
         words += ["-o", str(self.out), "-d", str(self.downloads), "-q=0", "-g=8"]
         words += ["--progress-interval=3600", *self.flags, *flags]
+        self.used.update(self.flags, flags)
         number = time.monotonic_ns()
         with (
             (self.folder.parent / f"{self.folder.name}-{number}.err").open("wb") as errors,
@@ -394,6 +397,7 @@ class Lab:
     seed: int
     short: bool
     counts: Counts = field(default_factory=Counts)
+    used: set[str] = field(default_factory=set)
     stack: ExitStack = field(default_factory=ExitStack)
 
     def __post_init__(self) -> None:
@@ -413,7 +417,7 @@ class Lab:
         """Make a place for runs."""
         rand = random.Random(self.rand.random())
         origin = origin or service.origin
-        return Bench(self.folder / name, origin, rand, service.seed, flags=list(flags))
+        return Bench(self.folder / name, origin, rand, service.seed, list(flags), self.used)
 
 
 @contextmanager

@@ -43,8 +43,35 @@ def mixed(lab: Lab) -> None:
     lab.counts.note(faults=sum(service.stats()["faults"].values()))
 
 
+def down_with_defaults(lab: Lab) -> None:
+    """Take the service away for half a minute, and the run has nothing but the defaults.
+
+    Lines may fail then; none is lost, and one more run does what is left.
+    """
+    service = lab.service("--latency=0.1", "--jitter=0.5")
+    gate = Gate(service.origin)
+    lab.stack.callback(gate.shut)
+    bench = lab.bench("defaults", service)
+    bench.origin = gate.origin
+    lines = lines_of(bench.folder, lab.size(150, 40), lab.rand, attach=0.0)
+    save_lines(bench.input, lines)
+    process = bench.start("-f")
+    demand(bench.began(process), "the run ended too soon")
+    seconds = lab.size(30, 4)
+    gate.shut()
+    time.sleep(seconds)
+    gate.open()
+    run = bench.end(process, 300).expect(0, 1, 3)
+    failed = sum("iErr" in line for line in read_lines(bench.out))
+    demand((run.code == 0) == (failed == 0), f"exit code {run.code} with {failed} lines failed")
+    bench.run("-f").expect(0)
+    verify(bench, lines, lab.counts)
+    _paid_once(lab, service, 8)  # those whose replies were on their way
+    lab.counts.note(seconds_down=seconds, left_for_another_run=failed)
+
+
 def down(lab: Lab) -> None:
-    """Take the service away for half a minute."""
+    """Take the service away for half a minute; with tries enough, no line fails."""
     service = lab.service("--latency=0.1", "--jitter=0.5", "--asset-rate=0.2")
     gate = Gate(service.origin)
     lab.stack.callback(gate.shut)

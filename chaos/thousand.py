@@ -47,7 +47,7 @@ def _one_batch(lab: Lab, service: Service, bench: Bench) -> None:
     rand = lab.rand
     lines = lines_of(bench.folder, rand.randint(5, 20), rand, attach=0.05)
     save_lines(bench.input, lines)
-    words = _words(bench, goroutine=rand.choice((1, 3, 8)))
+    words = _words(bench, rand.choice(("-g=1", "-g=3", "-g=8")))
     before = service.stats()
     told = Told()
     for _ in range(rand.randint(1, 8)):
@@ -60,9 +60,10 @@ def _one_batch(lab: Lab, service: Service, bench: Bench) -> None:
     _judge(lab, before, service.stats(), lines, told, summary)
 
 
-def _words(bench: Bench, goroutine: int) -> list[str]:
+def _words(bench: Bench, *flags: str) -> list[str]:
+    bench.used.update(flags, ["-f"])
     words = ["batchsvc", "-u", f"{bench.origin}/standard/all-tools", "-i", str(bench.input)]
-    words += ["-o", str(bench.out), "-d", str(bench.downloads), "-q=0", f"-g={goroutine}", "-f"]
+    words += ["-o", str(bench.out), "-d", str(bench.downloads), "-q=0", *flags, "-f"]
     return [*words, "--progress-interval=3600"]
 
 
