@@ -82,7 +82,7 @@ def forgotten_words(lab: Lab) -> None:
     for _ in range(2):
         batch.bench.run("-f").expect(1)
         for line in read_lines(batch.bench.out):
-            demand(len(line["answers"]) == 1, "an answer was given away:", line)
+            demand(len(line["answers"]) == 1, "an answered ask was asked again:", line)
             demand(line["iErr"]["code"] == 400, "not told:", line["iErr"])
         batch.paid_once()
     batch.bench.run("-f").expect(0)

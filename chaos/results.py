@@ -26,8 +26,8 @@ def damaged(lab: Lab) -> None:
         "quotes": lambda last: last.replace(b'"contents":', b'"con"tents":'),
         "number": lambda last: last.replace(b'"answers":[', b'"answers":[NaN,', 1),
     }
+    bench, lines = _finished(lab, service, "damaged")
     for name, harm in harms.items():
-        bench, lines = _finished(lab, service, name)
         whole = bench.out.read_bytes()
         *kept, last = whole.splitlines(keepends=True)
         bench.out.write_bytes(b"".join(kept) + harm(last))
@@ -49,9 +49,10 @@ def unreadable(lab: Lab) -> None:
             rawjson.pretty(rawjson.loads(line)) + b"\n" for line in text.splitlines()
         ),
     }
+    bench, _ = _finished(lab, service, "unreadable")
+    whole = bench.out.read_bytes()
     for name, form in forms.items():
-        bench, _ = _finished(lab, service, name)
-        changed = form(bench.out.read_bytes())
+        changed = form(whole)
         bench.out.write_bytes(changed)
         before = service.stats()["arrivals"]
         run = bench.run("-f").expect(2)
