@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import socket
+import threading
 import time
+from contextlib import suppress
+from urllib.parse import urlsplit
 
 from chaos.lab import (
-    Gate,
     Lab,
     Service,
     answers_in,
@@ -29,6 +32,58 @@ MIXED = (
     "--asset-error-rate=0.1",
     "--asset-cut-rate=0.1",
 )
+
+
+class Gate:
+    """A door in front of a service, which can be shut: connections are then refused."""
+
+    def __init__(self, origin: str) -> None:
+        parts = urlsplit(origin)
+        self._target = (parts.hostname or "", parts.port or 0)
+        self._port = 0
+        self._pairs: set[socket.socket] = set()
+        self.open()
+
+    @property
+    def origin(self) -> str:
+        """Return the address of the door."""
+        return f"http://127.0.0.1:{self._port}"
+
+    def open(self) -> None:
+        """Let connections through."""
+        self._listener = socket.create_server(("127.0.0.1", self._port), reuse_port=False)
+        self._port = self._listener.getsockname()[1]
+        threading.Thread(target=self._serve, args=(self._listener,), daemon=True).start()
+
+    def shut(self) -> None:
+        """Refuse connections and break those that are open."""
+        with suppress(OSError):
+            self._listener.shutdown(socket.SHUT_RDWR)
+        self._listener.close()
+        for end in list(self._pairs):
+            with suppress(OSError):
+                end.shutdown(socket.SHUT_RDWR)
+
+    def _serve(self, listener: socket.socket) -> None:
+        while True:
+            try:
+                near, _ = listener.accept()
+                far = socket.create_connection(self._target)
+            except OSError:
+                return
+            self._pairs |= {near, far}
+            for ends in ((near, far), (far, near)):
+                threading.Thread(target=self._carry, args=ends, daemon=True).start()
+
+    def _carry(self, source: socket.socket, sink: socket.socket) -> None:
+        with suppress(OSError):
+            while data := source.recv(1 << 16):
+                sink.sendall(data)
+        for end in (source, sink):
+            with suppress(OSError):
+                end.shutdown(socket.SHUT_RDWR)
+            self._pairs.discard(end)
+            end.close() if end is source else None
 
 
 def mixed(lab: Lab) -> None:
