@@ -18,7 +18,7 @@ skip() {
 [ "$(id -u)" = 0 ] || skip "a root of its own needs the rights of root"
 command -v debootstrap >/dev/null || skip "there is no debootstrap here"
 root=$(mktemp -d)
-trap 'rm -rf --one-file-system "$root"' EXIT
+trap 'rm -rf --one-file-system "$root" "$root.log"' EXIT
 
 # Newer suites than debootstrap knows are made like sid.
 debootstrap --variant=minbase --include=python3.14,python3.14-venv,make,ca-certificates \
