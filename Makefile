@@ -10,7 +10,7 @@ MEASURED := .venv/measured
 BENCH_STAMP := $(BENCH)/.ready
 
 .PHONY: setup demo test nsqd chaos-fleet check format bench bench-short chaos chaos-short lock clean
-.PHONY: reference pictures docs packages single-file vendor test-browser
+.PHONY: reference pictures docs packages single-file vendor test-browser python314
 
 setup: $(STAMP)
 
@@ -109,6 +109,10 @@ chaos: $(FUZZ)
 
 chaos-short: $(FUZZ)
 	$(BIN)/python -m chaos --short $(if $(SEED),--seed $(SEED))
+
+# The demo and the quick tests with Python 3.14, in a root of its own where one can be made.
+python314:
+	scripts/python314.sh
 
 # The versions that are tested: what pip chose today, written down.
 lock: $(TOOLS) $(FUZZ)

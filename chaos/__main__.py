@@ -11,8 +11,8 @@ import traceback
 from pathlib import Path
 
 from chaos.cells import CELLS, Cell
-from chaos.lab import Counts, room
-from chaos.matrix import document, table
+from chaos.lab import room
+from chaos.matrix import Found, document, table
 
 
 def main() -> int:
@@ -23,8 +23,8 @@ def main() -> int:
     print(f"seed {seed} (again with: make chaos SEED={seed})", flush=True)
     began = time.monotonic()
     chosen = [cell for cell in CELLS if options.only in cell.name]
-    found = [(cell, *work(cell, seed, short=options.short)) for cell in chosen]
-    broken = sum(not held for _, held, _ in found)
+    found = [work(cell, seed, short=options.short) for cell in chosen]
+    broken = sum(not one.held for one in found)
     print(table(found))
     print(f"{broken} of {len(found)} broken, {time.monotonic() - began:.0f} s, seed {seed}")
     if options.write and not broken:
@@ -32,7 +32,7 @@ def main() -> int:
     return 1 if broken else 0
 
 
-def work(cell: Cell, seed: int, *, short: bool) -> tuple[bool, Counts]:
+def work(cell: Cell, seed: int, *, short: bool) -> Found:
     """Work one cell; say whether its promises held, and what was counted."""
     start = time.monotonic()
     with room(cell.name, seed, short=short) as lab:
@@ -45,7 +45,7 @@ def work(cell: Cell, seed: int, *, short: bool) -> tuple[bool, Counts]:
     verdict = "held  " if held else "BROKEN"
     counted = ", ".join(f"{name} {number:,}" for name, number in sorted(lab.counts.items()))
     print(f"{verdict} {cell.name:14} {time.monotonic() - start:6.1f} s  {counted}", flush=True)
-    return held, lab.counts
+    return Found(cell, held, lab.counts, lab.used)
 
 
 def arguments() -> argparse.Namespace:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from chaos import disks, files, hostile, kills, networks
+from chaos import disks, files, hostile, kills, networks, replies, results, thousand
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -26,10 +26,16 @@ class Cell:
 
 CELLS = (
     Cell("sigkill", "SIGKILL at random moments", kills.sigkill),
+    Cell("thousand", "SIGKILL of small batches, a thousand times", thousand.sigkill),
     Cell("write-points", "SIGKILL at every write", kills.write_points),
     Cell("signals", "SIGINT, SIGTERM, once and twice", kills.signals),
+    Cell("sighup", "SIGHUP: the terminal is closed", kills.closed_terminal),
+    Cell("sigstop", "SIGSTOP for longer than --timeout", kills.stopped),
     Cell("overlapping", "two runs on one output", kills.overlapping),
     Cell("log-cuts", "the log cut at every byte of its last three records", files.cuts),
+    Cell("damaged", "the last record of an output damaged in four ways", results.damaged),
+    Cell("unreadable", "an output saved as UTF-16, an array, pretty-printed", results.unreadable),
+    Cell("growth", "lines of many long answers, answers of many links", results.growth),
     Cell("edits", "the input edited between runs, equal lines in it", files.edits),
     Cell("full-log", "disk full during the log", disks.full_log),
     Cell("full-end", "disk full during ordered output and snapshot", disks.full_at_the_end),
@@ -37,9 +43,18 @@ CELLS = (
     Cell("folder-gone", "output folder removed", disks.folder_gone),
     Cell("read-only", "output or download folder read-only", disks.read_only),
     Cell("mixed", "10 % 429, 5 % 500, 3 % resets, 2 % cut, 2 % garbage, 1 % hangs", networks.mixed),
-    Cell("down", "service down for 30 s", networks.down),
+    Cell("down", "service down for 30 s, with tries enough", networks.down),
+    Cell("down-defaults", "the same with the defaults, and run again", networks.down_with_defaults),
     Cell("token", "401 half-way", networks.refused_token),
     Cell("slow", "service slower than the timeout", networks.slow),
+    Cell("strays", "a second reply 50 ms later, a late 200 after a 504", replies.strays),
+    Cell("labels", "a length told twice, gzip on a plain body", replies.mislabelled),
+    Cell("words", "400s that speak of conversations, on -f", replies.forgotten_words),
+    Cell("quota", "a minute's limit that reads like an empty account", replies.unclear_quota),
+    Cell("zero", "Retry-After: 0, or a date that has passed", replies.waits_of_nothing),
+    Cell("sticky", "a balancer with a cookie", replies.sticky),
+    Cell("renewal", "the service of tokens fails in passing", replies.token_service_down),
+    Cell("slow-files", "a file host at a byte in two seconds", replies.slow_files),
     Cell("giants", "lines of 50 MB, nesting of 10,000, NUL, BOM, CRLF", hostile.giants),
     Cell(
         "hostile",

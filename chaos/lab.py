@@ -8,12 +8,10 @@ import random
 import re
 import shutil
 import signal
-import socket
 import struct
 import subprocess
 import sys
 import tempfile
-import threading
 import time
 import urllib.request
 import zlib
@@ -196,6 +194,8 @@ class Bench:
     out: Path = field(init=False)
     downloads: Path = field(init=False)
     flags: list[str] = field(default_factory=list)
+    used: set[str] = field(default_factory=set)
+    """Every flag that a run was given beyond those of all runs."""
 
     def __post_init__(self) -> None:
         self.folder.mkdir(parents=True, exist_ok=True)
@@ -208,6 +208,7 @@ class Bench:
         words = ["-u", f"{self.origin}/standard/all-tools", "-i", str(self.input)]
         words += ["-o", str(self.out), "-d", str(self.downloads), "-q=0", "-g=8"]
         words += ["--progress-interval=3600", *self.flags, *flags]
+        self.used.update(self.flags, flags)
         number = time.monotonic_ns()
         with (
             (self.folder.parent / f"{self.folder.name}-{number}.err").open("wb") as errors,
@@ -257,58 +258,6 @@ def kill(process: subprocess.Popen[bytes], number: int = signal.SIGKILL) -> None
     """Send a signal to a run of ours that may be over already."""
     with suppress(ProcessLookupError):
         process.send_signal(number)
-
-
-class Gate:
-    """A door in front of a service, which can be shut: connections are then refused."""
-
-    def __init__(self, origin: str) -> None:
-        parts = urlsplit(origin)
-        self._target = (parts.hostname or "", parts.port or 0)
-        self._port = 0
-        self._pairs: set[socket.socket] = set()
-        self.open()
-
-    @property
-    def origin(self) -> str:
-        """Return the address of the door."""
-        return f"http://127.0.0.1:{self._port}"
-
-    def open(self) -> None:
-        """Let connections through."""
-        self._listener = socket.create_server(("127.0.0.1", self._port), reuse_port=False)
-        self._port = self._listener.getsockname()[1]
-        threading.Thread(target=self._serve, args=(self._listener,), daemon=True).start()
-
-    def shut(self) -> None:
-        """Refuse connections and break those that are open."""
-        with suppress(OSError):
-            self._listener.shutdown(socket.SHUT_RDWR)
-        self._listener.close()
-        for end in list(self._pairs):
-            with suppress(OSError):
-                end.shutdown(socket.SHUT_RDWR)
-
-    def _serve(self, listener: socket.socket) -> None:
-        while True:
-            try:
-                near, _ = listener.accept()
-                far = socket.create_connection(self._target)
-            except OSError:
-                return
-            self._pairs |= {near, far}
-            for ends in ((near, far), (far, near)):
-                threading.Thread(target=self._carry, args=ends, daemon=True).start()
-
-    def _carry(self, source: socket.socket, sink: socket.socket) -> None:
-        with suppress(OSError):
-            while data := source.recv(1 << 16):
-                sink.sendall(data)
-        for end in (source, sink):
-            with suppress(OSError):
-                end.shutdown(socket.SHUT_RDWR)
-            self._pairs.discard(end)
-            end.close() if end is source else None
 
 
 # -- verification ----------------------------------------------------------------------------
@@ -394,6 +343,7 @@ class Lab:
     seed: int
     short: bool
     counts: Counts = field(default_factory=Counts)
+    used: set[str] = field(default_factory=set)
     stack: ExitStack = field(default_factory=ExitStack)
 
     def __post_init__(self) -> None:
@@ -413,7 +363,7 @@ class Lab:
         """Make a place for runs."""
         rand = random.Random(self.rand.random())
         origin = origin or service.origin
-        return Bench(self.folder / name, origin, rand, service.seed, flags=list(flags))
+        return Bench(self.folder / name, origin, rand, service.seed, list(flags), self.used)
 
 
 @contextmanager

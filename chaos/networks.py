@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import socket
+import threading
 import time
+from contextlib import suppress
+from urllib.parse import urlsplit
 
 from chaos.lab import (
-    Gate,
     Lab,
     Service,
     answers_in,
@@ -31,6 +34,58 @@ MIXED = (
 )
 
 
+class Gate:
+    """A door in front of a service, which can be shut: connections are then refused."""
+
+    def __init__(self, origin: str) -> None:
+        parts = urlsplit(origin)
+        self._target = (parts.hostname or "", parts.port or 0)
+        self._port = 0
+        self._pairs: set[socket.socket] = set()
+        self.open()
+
+    @property
+    def origin(self) -> str:
+        """Return the address of the door."""
+        return f"http://127.0.0.1:{self._port}"
+
+    def open(self) -> None:
+        """Let connections through."""
+        self._listener = socket.create_server(("127.0.0.1", self._port), reuse_port=False)
+        self._port = self._listener.getsockname()[1]
+        threading.Thread(target=self._serve, args=(self._listener,), daemon=True).start()
+
+    def shut(self) -> None:
+        """Refuse connections and break those that are open."""
+        with suppress(OSError):
+            self._listener.shutdown(socket.SHUT_RDWR)
+        self._listener.close()
+        for end in list(self._pairs):
+            with suppress(OSError):
+                end.shutdown(socket.SHUT_RDWR)
+
+    def _serve(self, listener: socket.socket) -> None:
+        while True:
+            try:
+                near, _ = listener.accept()
+                far = socket.create_connection(self._target)
+            except OSError:
+                return
+            self._pairs |= {near, far}
+            for ends in ((near, far), (far, near)):
+                threading.Thread(target=self._carry, args=ends, daemon=True).start()
+
+    def _carry(self, source: socket.socket, sink: socket.socket) -> None:
+        with suppress(OSError):
+            while data := source.recv(1 << 16):
+                sink.sendall(data)
+        for end in (source, sink):
+            with suppress(OSError):
+                end.shutdown(socket.SHUT_RDWR)
+            self._pairs.discard(end)
+            end.close() if end is source else None
+
+
 def mixed(lab: Lab) -> None:
     """Fail calls in six ways together, and downloads in two."""
     service = lab.service(*MIXED, "--latency=0.02", "--jitter=0.9")
@@ -43,8 +98,35 @@ def mixed(lab: Lab) -> None:
     lab.counts.note(faults=sum(service.stats()["faults"].values()))
 
 
+def down_with_defaults(lab: Lab) -> None:
+    """Take the service away for half a minute, and the run has nothing but the defaults.
+
+    Lines may fail then; none is lost, and one more run does what is left.
+    """
+    service = lab.service("--latency=0.1", "--jitter=0.5")
+    gate = Gate(service.origin)
+    lab.stack.callback(gate.shut)
+    bench = lab.bench("defaults", service)
+    bench.origin = gate.origin
+    lines = lines_of(bench.folder, lab.size(150, 40), lab.rand, attach=0.0)
+    save_lines(bench.input, lines)
+    process = bench.start("-f")
+    demand(bench.began(process), "the run ended too soon")
+    seconds = lab.size(30, 4)
+    gate.shut()
+    time.sleep(seconds)
+    gate.open()
+    run = bench.end(process, 300).expect(0, 1, 3)
+    failed = sum("iErr" in line for line in read_lines(bench.out))
+    demand((run.code == 0) == (failed == 0), f"exit code {run.code} with {failed} lines failed")
+    bench.run("-f").expect(0)
+    verify(bench, lines, lab.counts)
+    _paid_once(lab, service, 8)  # those whose replies were on their way
+    lab.counts.note(seconds_down=seconds, left_for_another_run=failed)
+
+
 def down(lab: Lab) -> None:
-    """Take the service away for half a minute."""
+    """Take the service away for half a minute; with tries enough, no line fails."""
     service = lab.service("--latency=0.1", "--jitter=0.5", "--asset-rate=0.2")
     gate = Gate(service.origin)
     lab.stack.callback(gate.shut)

@@ -104,7 +104,8 @@ class CallError(Gpt4BatchError):
     Args:
         message: What happened, in the service's words where it had any.
         code: The HTTP status, or 501 where there was none.
-        stage: Where in the line it happened: `upload`, `chat`, `reply`, `attachment` or `download`.
+        stage: Where in the line it happened: `input`, `attachment`, `upload`, `chat`, `reply` or
+            `download`.
     """
 
     stage: str = "chat"

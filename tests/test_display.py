@@ -272,7 +272,7 @@ async def test_slow_run_tells_its_longest_call_and_no_time_left(
 
     async def look(progress: Progress, batch: Batch) -> None:
         view = View(progress, batch)
-        while batch.client.longest < 0.25:
+        while batch.executor.stats().longest < 0.25:
             await anyio.sleep(0.01)
         view.look()
         said.append(plain(view))

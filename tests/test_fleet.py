@@ -209,6 +209,25 @@ async def test_lines_go_to_the_workers_and_come_back_in_order(fleets: Any) -> No
     assert "workers" in fleet.said("coordinator")
 
 
+async def test_uploads_lost_replies_and_downloads_of_the_workers_are_in_the_summary(
+    fleets: Any,
+) -> None:
+    fleet = await fleets(asset_rate=1.0, asset_size=1000)
+    ask = {"id": 0, "files": ["there.txt"]}
+    lines: list[Any] = [{"id": n, "asks": [{**ask, "content": f"see {n}"}]} for n in range(5)]
+    lines += [{"id": 5, "asks": [{"id": 0, "content": "cut short [[mock:reset*2]]"}]}]
+    (fleet.folder / "in.jsonl").write_bytes(b"".join(orjson.dumps(line) + b"\n" for line in lines))
+    (fleet.folder / "there.txt").write_text("here")
+    for name in ("a", "b"):
+        fleet.worker(name, "--allow-private-downloads")
+    assert await fleet.end(fleet.coordinator("--inline-files", "1")) == 0
+    summary, seen = fleet.summary(), fleet.service.stats
+    assert summary["uploads"] == seen.uploads_answered == 5
+    assert (summary["unanswered"], summary["chats"]) == (2, 8)
+    assert (summary["downloads"], summary["download_bytes"]) == (seen.downloads, 6000) == (6, 6000)
+    assert "downloads: with the workers (6 files" in fleet.said("coordinator")
+
+
 async def test_failed_line_is_told_with_the_services_words_and_runs_again_with_fix(
     fleets: Any,
 ) -> None:

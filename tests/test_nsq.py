@@ -26,7 +26,6 @@ from gpt4batch.batch.runner import NSQ_PATIENCE
 from gpt4batch.errors import UsageError
 from gpt4batch.nsq.link import WINDOW, Access, parse_address
 from gpt4batch.nsq.publisher import Publisher, message
-from gpt4batch.nsq.spool import Spool
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterator
@@ -436,10 +435,10 @@ async def test_signal_ends_the_wait_for_nsqd_and_nothing_else(
 async def test_full_spool_drops_counts_and_says_so_once(nsqd: Nsqd, tmp_path: Path) -> None:
     told: list[str] = []
     spool = tmp_path / "spool"
-    async with Publisher([nsqd.address], TOPIC, spool, on_state=told.append) as publisher:
+    async with Publisher(
+        [nsqd.address], TOPIC, spool, on_state=told.append, room=1000
+    ) as publisher:
         nsqd.stop()
-        assert isinstance(publisher._spool, Spool)
-        publisher._spool._limit = 1000
         for _ in range(20):
             publisher.publish(b"x" * 100)
         assert (await publisher.aclose(0), publisher.dropped) == (9, 11)

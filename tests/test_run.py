@@ -7,7 +7,6 @@ import sys
 from functools import partial
 from hashlib import sha256
 from pathlib import Path
-from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import anyio
@@ -15,7 +14,6 @@ import pytest
 from aiohttp import web
 
 import gpt4batch
-from gpt4batch.journal.journal import Journal
 from gpt4batch.lines import rawjson
 from gpt4batch.mock.assets import asset_bytes
 from gpt4batch.mock.replies import answer_text
@@ -488,29 +486,31 @@ async def test_snapshot_is_whole_in_order_usable_and_removed_at_the_end(
     assert (summary.done, summary.done_before, summary.chats) == (3, 2, 1)
 
 
-async def test_last_snapshot_gives_way_where_the_disk_has_no_room_for_two(
-    bench: Bench, service: MockService, until: Until, monkeypatch: pytest.MonkeyPatch
+async def test_snapshots_go_on_where_the_disk_has_no_room_for_two(
+    bench: Bench, serving: Callable[..., MockService]
 ) -> None:
     """The log has all that a snapshot has: a disk with room for one more copy is enough."""
-    bench.write(bench.line(1, "one [[mock:hang*1]]"), bench.line(2, "two"))
-    written: list[list[str]] = []
-    snapshot = Journal.snapshot
-
-    async def noted(journal: Journal, path: Path) -> None:
-        written.append(bench.names(".2*-in.jsonl"))
-        await snapshot(journal, path)
-
-    monkeypatch.setattr(Journal, "snapshot", noted)
-    monkeypatch.setattr("shutil.disk_usage", lambda _: SimpleNamespace(free=1))
-    async with anyio.create_task_group() as group:
-
-        async def run() -> None:
-            await bench.run(service.origin, rdb_interval=0.005)
-
-        group.start_soon(run)
-        await until(lambda: len(written) == 3)
-        group.cancel_scope.cancel()
-    assert written == [[], [], []]
+    (bench.folder / "small").mkdir()
+    own = ["unshare", "--user", "--map-root-user", "--mount", "sh", "-c"]
+    small = "mount -t tmpfs -o size=2500k small small"
+    if subprocess.run([*own, small], cwd=bench.folder, capture_output=True).returncode:
+        pytest.skip("this system lets nobody mount a disk of his own")
+    bench.write(bench.line(1, "one [[mock:hang]]"), bench.line(2, "two"))
+    async with serving(answer_size=1_000_000) as service:
+        words = bench.batchsvc(service.origin, "-o", "small/out.jsonl", "-v", "0.003", "-q", "5")
+        command = [*own, f'{small} && exec "$@"', "sh", sys.executable, "-m", "gpt4batch", *words]
+        said = b""
+        async with await anyio.open_process(command, cwd=bench.folder) as process:
+            for number in (signal.SIGTERM, signal.SIGTERM):
+                while said.count(b"snapshot: ") < 4:
+                    said += await errors_of(process).receive()
+                process.send_signal(number)
+                async for chunk in errors_of(process):
+                    said += chunk
+                    if b"again to stop at once" in said:
+                        break
+    assert process.returncode == 143, said
+    assert b"no snapshot" not in said
 
 
 async def test_no_snapshot_is_made_without_rdb(

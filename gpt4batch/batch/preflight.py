@@ -33,10 +33,11 @@ from gpt4batch.errors import AttachmentError, Gpt4BatchError, UsageError
 from gpt4batch.journal.journal import Journal
 from gpt4batch.journal.source import Source
 from gpt4batch.lines import rawjson
+from gpt4batch.lines.blank import blank_ask
 from gpt4batch.lines.record import State
 from gpt4batch.nsq.publisher import Publisher
 from gpt4batch.service import credentials
-from gpt4batch.service.attachments import measure, picture_format
+from gpt4batch.service.attachments import measure, picture_format, shown
 from gpt4batch.service.certificates import certificates
 from gpt4batch.service.proxies import proxy_of
 from gpt4batch.settings import Settings, endpoints
@@ -326,6 +327,10 @@ class _Survey:
             first = self._ids.setdefault(hash(line.id), line.number)
             if first != line.number:
                 self._equal.append((line.number, first))
+        if reason := blank_ask(line):
+            self._note("fails", "input", f"{self._source.path}:{line.number}: {reason}")
+            plan.to_fail += 1
+            return
         for ask in line.asks[line.answered :]:
             sizes = [self._size(line, path, picture=True) for path in ask.images]
             sizes += [self._size(line, path, picture=False) for path in ask.files]
@@ -342,7 +347,7 @@ class _Survey:
         if path in self._sizes:
             size = self._sizes[path]
             if size < 0:
-                self._note("fails", "attachments", f"{where}: {path} cannot be sent either")
+                self._note("fails", "attachments", f"{where}: {shown(path)} cannot be sent either")
             return size
         try:
             size = measure(self._source.folder, path)[0]
@@ -356,9 +361,9 @@ class _Survey:
 
     def _look_at_content(self, where: str, path: str, size: int, *, picture: bool) -> None:
         if not size:
-            self._note("note", "attachments", f"{where}: {path} is empty")
+            self._note("note", "attachments", f"{where}: {shown(path)} is empty")
         elif picture and not picture_format(self._source.folder / path):
-            text = f"{where}: {path} is sent as a picture, but its first bytes are of none"
+            text = f"{where}: {shown(path)} is sent as a picture, but its first bytes are of none"
             self._note("note", "attachments", f"{text}; other files belong into files")
 
     def _look_at_keys(self, line: Line) -> None:

@@ -72,7 +72,11 @@ class Progress:
         """Count a line that failed, by its cause."""
         self.failed += 1
         self._remember(error)
-        if error.stage not in ("attachment", "download"):  # those say nothing of the service
+        if error.stage not in (
+            "attachment",
+            "download",
+            "input",
+        ):  # those say nothing of the service
             self.in_a_row += 1
         message = str(error)[:300]
         key = (error.stage, error.code, cause_of(message))

@@ -59,6 +59,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Iterator
 
     from gpt4batch.lines.parse import Line
+    from gpt4batch.service.counters import CallStats
     from gpt4batch.service.downloads import Downloads
 
 log = logging.getLogger(__name__)
@@ -99,6 +100,9 @@ class Executor(Protocol):
     async def hold(self, line: Line) -> Outcome:
         """Return what came of a line; `Stopped` is raised where it is left as it is."""
 
+    def stats(self) -> CallStats:
+        """Return what was done so far for all lines."""
+
 
 class Batch:
     """The parts of one run and their lives."""
@@ -118,7 +122,6 @@ class Batch:
         self.downloads: Downloads | None = None
         self.fleet: Fleet | None = None
         self.executor: Executor
-        self.client: Client | Fleet
         self.journal = Journal.of(settings.out, fsync=settings.fsync)
         self._snapshots = Snapshots(self.journal.out)
         log_file = None if self.journal.streaming else self.journal.out
@@ -185,7 +188,7 @@ class Batch:
         addresses = endpoints(settings)
         transport = wiring.sockets(addresses, settings.proxy)
         self._stack.push_async_callback(transport.aclose)
-        self.client = Client(
+        client = Client(
             transport,
             addresses,
             wiring.tokens(settings, token, transport, self.control),
@@ -208,9 +211,7 @@ class Batch:
             settings.history_and_training_disabled,
             self.source.path,
         )
-        self.executor = Conversation(
-            self.client, self.downloads, manner, self.keep, places=self.pool
-        )
+        self.executor = Conversation(client, self.downloads, manner, self.keep, places=self.pool)
 
     async def _gather_fleet(self) -> None:
         settings, streaming = self.settings, self.journal.streaming
@@ -238,7 +239,7 @@ class Batch:
             self.control,
             self.progress,
         )
-        self.client = self.executor = self.fleet = await self._stack.enter_async_context(fleet)
+        self.executor = self.fleet = await self._stack.enter_async_context(fleet)
 
     async def _connect_nsq(self) -> None:
         publisher = publisher_for(self.settings, self.journal)
@@ -482,7 +483,7 @@ class Batch:
         ledger, progress = self.journal.ledger, self.progress
         done, failed = ledger.count(State.DONE), ledger.count(State.FAILED)
         failed += self.source.bad_count
-        files, nsq = self.downloads, self.publisher
+        files, nsq, calls = self.downloads, self.publisher, self.executor.stats()
         return Summary(
             started=progress.started.isoformat(timespec="seconds"),
             finished=datetime.now(UTC).isoformat(timespec="seconds"),
@@ -494,11 +495,11 @@ class Batch:
             chats=progress.chats,
             chats_in_all=self._chats_in_all(),
             retries=progress.retries,
-            unanswered=self.client.unanswered,
+            unanswered=calls.unanswered,
             killed_in_flight=self.in_flight.left,
-            uploads=self.client.calls - progress.chats,
-            downloads=files.count if files else 0,
-            download_bytes=files.bytes if files else 0,
+            uploads=calls.uploads,
+            downloads=calls.downloads,
+            download_bytes=calls.download_bytes,
             seconds=round(progress.elapsed, 3),
             latency=progress.percentiles(),
             failures=[asdict(group) for group in progress.failures.values()],

@@ -52,7 +52,7 @@ class View:
         """Take note of how far the run is."""
         progress = self._progress
         finished = progress.done + progress.failed
-        self._meter.take(Sample(progress.elapsed, finished, self._batch.client.calls))
+        self._meter.take(Sample(progress.elapsed, finished, self._batch.executor.stats().calls))
 
     @property
     def left(self) -> int:
@@ -69,7 +69,7 @@ class View:
         facts.append((f"{self.left:,} " + say("left", "剩余"), ""))
         # Several asks of a line follow each other: a line has one call in flight at most.
         places = batch.settings.goroutine if batch.fleet is None else batch.fleet.places
-        running = f"{batch.client.in_flight:,}/{places:,}"
+        running = f"{batch.executor.stats().in_flight:,}/{places:,}"
         facts.append((running + say(" in flight", " 进行中"), ""))
         return facts
 
@@ -82,7 +82,7 @@ class View:
         if progress.seconds.count:
             middle = duration(progress.seconds.percentile(50))
             facts.append((say(f"half the answers within {middle}", f"半数应答在{middle}内"), ""))
-        longest = batch.client.longest
+        longest = batch.executor.stats().longest
         if longest >= LONG_CALL:
             waits = duration(longest)
             limit = duration(batch.settings.timeout)

@@ -105,7 +105,8 @@ def _failure(group: dict[str, Any]) -> str:
 def _files(summary: Summary) -> list[str]:
     found = counted(summary.downloads, "file", "files")
     files = say(found, f"{summary.downloads:,}个文件")
-    downloads = f"{summary.download_dir} ({files}, {size(summary.download_bytes)})"
+    where = summary.download_dir or say("with the workers", "在worker处")
+    downloads = f"{where} ({files}, {size(summary.download_bytes)})"
     return [
         f"{name}{value}"
         for name, value in (

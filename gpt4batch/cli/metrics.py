@@ -38,15 +38,15 @@ class Metrics:
             yield from self._figures(*self._run)
 
     def _figures(self, progress: Progress, batch: Batch) -> Iterator[Any]:
-        core = self._library
+        core, calls = self._library, batch.executor.stats()
         gauges = {
             "lines": ("Lines of the input.", progress.total),
             "lines_left": (
                 "Lines of this run that are not finished.",
                 progress.to_run - progress.done - progress.failed,
             ),
-            "calls_in_flight": ("Calls without a reply yet.", batch.client.in_flight),
-            "longest_call_seconds": ("Age of the oldest call in flight.", batch.client.longest),
+            "calls_in_flight": ("Calls without a reply yet.", calls.in_flight),
+            "longest_call_seconds": ("Age of the oldest call in flight.", calls.longest),
             "rate_limit": ("Calls a second that may leave now; 0: no limit.", batch.pacer.pace),
             "cooling_seconds": ("How long the service asked to wait.", batch.pacer.cooling),
         }
@@ -58,10 +58,10 @@ class Metrics:
             "lines_failed": ("Lines that failed.", progress.failed),
             "chats": ("Chat calls, tries again included.", progress.chats),
             "retries": ("Calls that were tried again.", progress.retries),
-            "calls": ("Calls to the service, uploads included.", batch.client.calls),
+            "calls": ("Calls to the service, uploads included.", calls.calls),
         }
-        if batch.downloads is not None:
-            counters["downloads"] = ("Files downloaded.", batch.downloads.count)
+        if batch.settings.enable_download:
+            counters["downloads"] = ("Files downloaded.", calls.downloads)
         if batch.publisher is not None:
             counters["nsq_published"] = ("Messages that nsqd took.", batch.publisher.sent)
             gauges["nsq_waiting"] = ("Messages that wait for nsqd.", batch.publisher.left)

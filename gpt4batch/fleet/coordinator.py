@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import math
 import time
+from collections import Counter
 from contextlib import AsyncExitStack
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Protocol, Self
@@ -21,6 +22,7 @@ from gpt4batch.errors import BudgetError, CallError, FatalError
 from gpt4batch.fleet.inline_files import packed
 from gpt4batch.fleet.messages import (
     COLLECT,
+    COUNTED,
     FINAL,
     OVER,
     PART,
@@ -40,6 +42,7 @@ from gpt4batch.nsq.consumer import Consumer
 from gpt4batch.nsq.link import Access
 from gpt4batch.nsq.publisher import Publisher
 from gpt4batch.nsq.spool import Backlog
+from gpt4batch.service.counters import CallStats
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -212,6 +215,7 @@ class Fleet:
         self._trouble: list[str] = []
         self._dry = 0
         self._granted = 0
+        self._counts: Counter[str] = Counter()
         self._seen: set[str] = set()
         self._foreign = 0
         self._stack = AsyncExitStack()
@@ -371,6 +375,10 @@ class Fleet:
     def _count(self, result: Result) -> None:
         self._progress.chats += result.chats
         self._progress.retries += result.retries
+        for name in COUNTED:
+            value = result.counts.get(name, 0)
+            if isinstance(value, int) and value > 0:
+                self._counts[name] += value
 
     def _end(self, lease: Lease, result: Result, delivery: Delivery) -> None:
         lease.result = result
@@ -617,27 +625,17 @@ class Fleet:
             now=time.monotonic(),
         )
 
-    # -- what is told: as a client tells it, where the calls are made here -------------------
+    # -- what is told ------------------------------------------------------------------------
 
-    @property
-    def in_flight(self) -> int:
-        """Return the lines that workers are at."""
-        return sum(member.report.places - member.report.free for member in self.members.values())
-
-    @property
-    def unanswered(self) -> int:
-        """Return 0: workers see to replies that never arrive, and do not report them."""
-        return 0
-
-    @property
-    def calls(self) -> int:
-        """Return the calls that are known of."""
-        return self._progress.chats
-
-    @property
-    def longest(self) -> float:
-        """Return 0: how long calls take elsewhere is not known."""
-        return 0.0
+    def stats(self) -> CallStats:
+        """Return what the results tell of calls and files, and the reports of calls in flight."""
+        reports = [member.report for member in self.members.values()]
+        return CallStats(
+            calls=self._progress.chats + self._counts["uploads"],
+            in_flight=sum(report.places - report.free for report in reports),
+            longest=max((report.longest for report in reports), default=0.0),
+            **{name: self._counts[name] for name in COUNTED},
+        )
 
     def totals(self) -> dict[str, int]:
         """Return what the summary says of the fleet."""

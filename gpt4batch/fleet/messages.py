@@ -94,6 +94,7 @@ class Report:
         succeeded: Calls that were answered in all.
         limited: 429s in all.
         errors: Failed attempts in all, by kind.
+        longest: Seconds that its oldest call in flight has been waiting.
         trouble: Why it takes no more lines: the kind of error, and its text.
         leaving: It is the last report.
         now: The clock of the worker.
@@ -109,6 +110,7 @@ class Report:
     succeeded: int
     limited: int
     errors: dict[str, int]
+    longest: float = 0.0
     trouble: list[str]
     leaving: bool
     now: float
@@ -154,6 +156,7 @@ class Result:
         kind: `part`, `final` or `back`.
         chats: Chats that this go has sent so far.
         retries: Its failed attempts that were tried again.
+        counts: What else the worker did for the batch since its last result, by `COUNTED`.
         outcome: How far the line came, for `packed` and `unpacked`.
         texts: Its answers and what was superseded, verbatim.
     """
@@ -166,11 +169,16 @@ class Result:
     kind: str
     chats: int
     retries: int
+    counts: dict[str, Any] = field(default_factory=dict)
     outcome: dict[str, Any]
     texts: list[bytes] = field(default_factory=list)
 
 
 VERBATIM = {"record", "texts"}
+ADDED = {"counts", "longest"}
+"""What workers and spools of earlier releases do not tell."""
+COUNTED = ("uploads", "unanswered", "downloads", "download_bytes")
+"""What a worker counts besides chats, named as in `CallStats`."""
 
 
 def written(message: Beacon | Report | Task | Result) -> bytes:
@@ -201,7 +209,8 @@ def read(kind: type[T], body: bytes) -> T:
         raise ForeignError(str(error)) from None
     if not isinstance(doc, dict) or (doc.get("v"), doc.get("is")) != (VERSION, kind.__name__):
         raise ForeignError(f"no {kind.__name__} of version {VERSION}")
-    values = {name: _value(doc, name, shape) for name, shape in SHAPES[kind].items()}
+    told = {name: shape for name, shape in SHAPES[kind].items() if name in doc or name not in ADDED}
+    values = {name: _value(doc, name, shape) for name, shape in told.items()}
     if kind is Task:
         values["record"] = texts[0] if texts else b""
     elif kind is Result:

@@ -10,7 +10,7 @@ import time
 from collections import Counter
 from contextlib import AsyncExitStack
 from contextvars import ContextVar
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from secrets import token_hex
 from typing import TYPE_CHECKING
@@ -70,6 +70,7 @@ class Go:
     run: str
     chats: int = 0
     retries: int = 0
+    counts: dict[str, int] = field(default_factory=dict)
 
 
 GO: ContextVar[Go] = ContextVar("GO")
@@ -156,6 +157,7 @@ class Desk:
         self.rate = 0.0
         self.chats = 0
         self.errors: Counter[str] = Counter()
+        self._told: Counter[str] = Counter()
         self._worker = worker
         self._reports = reports
         self._beacon: Beacon | None = None
@@ -217,6 +219,13 @@ class Desk:
         """Return the time by the coordinator's clock, where it is known."""
         ahead = self._clock.ahead
         return None if ahead is None else time.monotonic() + ahead
+
+    @property
+    def longest(self) -> float:
+        """Return how long the oldest call in flight has been waiting."""
+        if self._beacon is None:
+            return 0.0
+        return max(held.stats().longest for held in (self.conversation, self.with_parcels))
 
     @property
     def fresh(self) -> bool:
@@ -288,6 +297,7 @@ class Desk:
             pass
         finally:
             # Also when this is cancelled: the coordinator has to know.
+            self._count_up(go)
             if outcome is None:
                 self._hand_in(go, messages.BACK, None)
             del self.goes[go.line]
@@ -327,6 +337,20 @@ class Desk:
         )
         return Outcome(outcome.line, [], CallError(text, stage="fleet"))
 
+    def _count_up(self, go: Go) -> None:
+        """Let the end of this go tell what was done since the last one that told."""
+        done = self._done()
+        go.counts = dict(done - self._told)
+        self._told = done
+
+    def _done(self) -> Counter[str]:
+        """Return what was counted of the batch here, whichever folder its files came from."""
+        done: Counter[str] = Counter()
+        for conversation in (self.conversation, self.with_parcels):
+            stats = conversation.stats()
+            done.update({name: getattr(stats, name) for name in messages.COUNTED})
+        return done
+
     async def keep(self, outcome: Outcome) -> None:
         """Hand in a line that is half-way."""
         self._hand_in(self.goes[outcome.line.index], messages.PART, outcome)
@@ -346,6 +370,7 @@ class Desk:
                 kind=kind,
                 chats=go.chats,
                 retries=go.retries,
+                counts=go.counts,
                 outcome=doc,
                 texts=texts,
             )
@@ -385,6 +410,7 @@ class Desk:
             succeeded=self.turns.succeeded,
             limited=self.turns.limited,
             errors=dict(self.errors),
+            longest=self.longest,
             trouble=worker.trouble,
             leaving=leaving,
             now=time.monotonic(),

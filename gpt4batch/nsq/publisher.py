@@ -34,7 +34,7 @@ from gpt4batch.nsq.link import (
     quiet,
     shown,
 )
-from gpt4batch.nsq.spool import Backlog, Spool
+from gpt4batch.nsq.spool import ROOM, Backlog, Spool
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -76,6 +76,7 @@ class Publisher:
             backlog in memory, for what is worth nothing after this process.
         access: TLS and the secret.
         on_state: Told in a sentence when nsqd is lost or back, or a message cannot be taken.
+        room: Bytes of messages that may wait in the file.
 
     Raises:
         UsageError: On entering: no nsqd answers, one refuses us, or the library is missing.
@@ -89,6 +90,7 @@ class Publisher:
         *,
         access: Access | None = None,
         on_state: Callable[[str], None] | None = None,
+        room: int = ROOM,
     ) -> None:
         self._library = library()
         if not self._library.valid_topic_name(topic):
@@ -96,6 +98,7 @@ class Publisher:
         self._addresses = deque(parse_address(address) for address in addresses)
         self._topic = topic
         self._kept = spool
+        self._room = room
         self._access = access or Access()
         self._say = on_state or logger.warning
         self._wake = asyncio.Event()
@@ -142,7 +145,7 @@ class Publisher:
         if isinstance(self._kept, Backlog):
             self._spool, self._big = self._kept, Backlog()
         else:
-            self._spool = Spool(self._kept)
+            self._spool = Spool(self._kept, self._room)
             stack.callback(self._spool.close)
             self._big = Spool(self._kept.with_name(self._kept.name + "-too-big"))
             stack.callback(self._big.close)

@@ -22,6 +22,8 @@ HEAD = struct.Struct(">II")
 """The length and the CRC-32 of the message that follows."""
 
 MIB = 1024 * 1024
+ROOM = 1024 * MIB
+"""Bytes of messages that may wait in a file, unless told otherwise."""
 SHRINK = MIB
 COMPACT = 16 * MIB
 
@@ -86,7 +88,7 @@ class Spool:
         UsageError: The file cannot be opened, or is not a spool.
     """
 
-    def __init__(self, path: Path, limit: int = 1024 * MIB) -> None:
+    def __init__(self, path: Path, limit: int = ROOM) -> None:
         self.path = path
         self.waiting = 0
         """Messages that were not acknowledged yet."""

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 import stat
+import unicodedata
 from typing import TYPE_CHECKING
 
 from gpt4batch.errors import AttachmentError
@@ -26,6 +28,47 @@ SIGNATURES = (
 """Where a picture's first bytes stand, what they are, and its format."""
 
 
+LONGEST = 200
+"""Characters of a path that a message shows: some inputs hold whole pictures as `data:` there."""
+
+
+def shown(path: str) -> str:
+    """Return a path as messages show it."""
+    if len(path) <= LONGEST:
+        return path
+    return f"{path[: LONGEST // 2]}… ({len(path):,} characters)"
+
+
+HINTS = (
+    (r"data:", "attachments are files: save it as one and give its path"),
+    (r"file:", "give the path alone, without file://"),
+    (r"\w+://", "attachments are files: download it and give its path"),
+    (r"~", "~ is not expanded here: write the whole path"),
+    (r"[A-Za-z]:[\\/]", "that is a path of Windows: in WSL, drive C: is /mnt/c"),
+)
+"""How paths begin that are no paths here, and what to do."""
+
+
+def hint(folder: Path, path: str) -> str:
+    """Return what may be wrong with the path of an attachment that is not there."""
+    for beginning, advice in HINTS:
+        if re.match(beginning, path):
+            return f"; {advice}"
+    if "\\" in path and _is_file(folder / path.replace("\\", "/")):
+        return "; with / instead of \\ it is there"
+    for form in ("NFC", "NFD"):
+        if (other := unicodedata.normalize(form, path)) != path and _is_file(folder / other):
+            return f"; the same name is there, written in another Unicode form ({form})"
+    return ""
+
+
+def _is_file(path: Path) -> bool:
+    try:
+        return path.is_file()
+    except (OSError, ValueError):
+        return False
+
+
 def measure(folder: Path, path: str) -> list[int]:
     """Return size and time of change of an attachment that can be sent.
 
@@ -35,17 +78,16 @@ def measure(folder: Path, path: str) -> list[int]:
     try:
         found = (folder / path).stat()
         if not stat.S_ISREG(found.st_mode):
-            raise AttachmentError(f"the attachment {path} is no file")
+            raise AttachmentError(f"the attachment {shown(path)} is no file")
         with (folder / path).open("rb"):
             pass
     except (OSError, ValueError) as error:
         reason = error.strerror if isinstance(error, OSError) else error
-        raise AttachmentError(
-            f"cannot read the attachment {path}: {reason} (looked in {folder})"
-        ) from error
+        text = f"cannot read the attachment {shown(path)}: {reason} (looked in {folder})"
+        raise AttachmentError(text + hint(folder, path)) from error
     if found.st_size > MAX_ATTACHMENT_SIZE:
         raise AttachmentError(
-            f"the attachment {path} has {found.st_size} bytes, more than the 100 MiB "
+            f"the attachment {shown(path)} has {found.st_size} bytes, more than the 100 MiB "
             "that the service takes"
         )
     return [found.st_size, found.st_mtime_ns]

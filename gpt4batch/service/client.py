@@ -145,6 +145,7 @@ class Client:
         self._sent: dict[int, float] = {}
         self._warned = False
         self.calls = 0
+        self.uploads = 0
         self.unanswered = 0
 
     @property
@@ -296,6 +297,8 @@ class Client:
     async def _exchange(self, stage: str, request: httpx.Request) -> httpx.Response:
         """Send a request and read the whole reply."""
         self.calls += 1
+        if stage == "upload":
+            self.uploads += 1
         number = self.calls
         self._sent[number] = time.monotonic()
         request.extensions["timeout"] = self._timeout

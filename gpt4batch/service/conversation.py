@@ -13,12 +13,14 @@ from gpt4batch.dialects.base import NOWHERE, Turn
 from gpt4batch.dialects.gpt4api import FILE, PICTURE, Gpt4Api
 from gpt4batch.errors import CallError, DownloadError, FatalError, RejectedError
 from gpt4batch.lines import rawjson
+from gpt4batch.lines.blank import blank_ask
 from gpt4batch.lines.causes import cause_of
 from gpt4batch.lines.links import downloads_of, unread_downloads, with_downloads
 from gpt4batch.lines.record import NOT_DOWNLOADED, calls_before, error_record
 from gpt4batch.lines.steps import Standing
 from gpt4batch.service.attachments import measure
 from gpt4batch.service.client import Where
+from gpt4batch.service.counters import CallStats
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -167,6 +169,19 @@ class Conversation:
         self._dialect = dialect or Gpt4Api()
         self._places = places
 
+    def stats(self) -> CallStats:
+        """Return what was done so far for all lines."""
+        client, downloads = self._client, self._downloads
+        return CallStats(
+            calls=client.calls,
+            uploads=client.uploads,
+            unanswered=client.unanswered,
+            in_flight=client.in_flight,
+            longest=client.longest,
+            downloads=downloads.count if downloads else 0,
+            download_bytes=downloads.bytes if downloads else 0,
+        )
+
     async def hold(self, line: Line) -> Outcome:
         """Ask what is not answered yet and fetch what is missing.
 
@@ -177,6 +192,9 @@ class Conversation:
         try:
             for place in range(len(outcome.answers)):
                 await self._download(outcome, place)
+            if reason := blank_ask(line):  # before anything more of the line is paid for
+                outcome.error = CallError(f"{reason}; nothing was sent", code=400, stage="input")
+                return outcome
             while len(outcome.answers) < len(line.asks):
                 await self._ask(outcome)
             outcome.error = outcome.lost
