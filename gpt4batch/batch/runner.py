@@ -109,7 +109,7 @@ class Batch:
         self.journal = Journal(out, fsync=settings.fsync)
         log_file = None if self.journal.streaming else self.journal.out
         self.in_flight = InFlight(log_file and log_file.with_name(f"{log_file.name}.inflight"))
-        self.pacer = Pacer(settings.qps, self.control)
+        self.pacer = Pacer(settings.qps, self.control, settings.ramp)
 
     # -- before the first call ---------------------------------------------------------------
 

@@ -34,6 +34,7 @@ from gpt4batch.journal.in_flight import InFlight
 from gpt4batch.lines import rawjson
 from gpt4batch.lines.records import BOM
 from gpt4batch.service.credentials import Credentials
+from gpt4batch.service.limits import limits_of
 from gpt4batch.service.retry import LONGEST_AFTER, backoff, retry_after
 from gpt4batch.service.transport import body_of
 from gpt4batch.settings import VERSION
@@ -244,10 +245,13 @@ class Client:
             if self._control.halted:
                 with self._control.waiting():  # raises
                     pass
-            message = request({"authorization": f"Bearer {token}", "user-agent": USER_AGENT})
             attempt += 1
             try:
-                reply = await self._attempt(stage, message, attempt, where)
+                try:
+                    headers = {"authorization": f"Bearer {token}", "user-agent": USER_AGENT}
+                    reply = await self._attempt(stage, request(headers), attempt, where)
+                finally:
+                    self._pacer.done()
             except AuthError:
                 await self._tokens.renew(token)
                 attempt -= 1  # a refused token is no failure of the call
@@ -266,6 +270,8 @@ class Client:
         if isinstance(error, RateLimited):
             after = error.after if error.after and error.after <= LONGEST_AFTER else None
             self._pacer.slow_down(sent, after)
+        elif error.code == 503 and error.after is not None:
+            self._pacer.crowded(sent)
         if attempt > self._retries:
             raise error
         if error.after is not None and error.after > LONGEST_AFTER:
@@ -286,6 +292,8 @@ class Client:
         except NetworkError:
             _log_call(where, stage, None, time.monotonic() - began, attempt)
             raise
+        if limits := limits_of(response.headers):
+            self._pacer.limits(limits)
         body = body_of(response).removeprefix(BOM)
         seconds = time.monotonic() - began
         _log_call(where, stage, response.status_code, seconds, attempt)

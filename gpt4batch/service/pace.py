@@ -34,6 +34,10 @@ from bisect import bisect_right
 from collections import deque
 from dataclasses import dataclass
 from operator import attrgetter
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from gpt4batch.service.limits import Limits
 
 SPAN = 1.1
 """Seconds that are judged together, at least: services count by the second."""
@@ -100,10 +104,15 @@ class Rule:
 
     Args:
         most: Calls a second that are never exceeded; infinite where there is no limit.
+        ramp: Seconds in which the pace rises from a tenth of it at the beginning.
+        lag: Seconds after which a change of the pace comes into force.
     """
 
-    def __init__(self, most: float = math.inf) -> None:
+    def __init__(self, most: float = math.inf, *, ramp: float = 0.0, lag: float = 0.0) -> None:
         self.most = most
+        self._ramp = ramp
+        self._lag = lag
+        self._began: float | None = None
         self.pace = most
         self.room = math.inf
         self.held = 0.0
@@ -133,7 +142,20 @@ class Rule:
         self._tried: Call | None = None
         self._room_calls = 0
 
+    def retune(self, most: float) -> None:
+        """Set the rate anew; what was learned of the service, and a hold, stay."""
+        untouched = self.pace == self.most
+        self.most = most
+        self.pace = most if untouched else min(self.pace, most)
+
     # -- when a call may leave ---------------------------------------------------------------
+
+    def rate(self, now: float) -> float:
+        """Return the calls a second that may leave at a moment: the pace, less in the ramp."""
+        if not self._ramp or math.isinf(self.most):
+            return self.pace
+        since = 0.0 if self._began is None else now - self._began
+        return min(self.pace, self.most * min(1.0, 0.1 + 0.9 * since / self._ramp))
 
     def free(self, now: float) -> float:
         """Return the moment before which no call may leave, whatever the pace."""
@@ -142,14 +164,16 @@ class Rule:
         if self._starting:
             return self._first_calls(now)
         if self.live >= self.room and not self._try_room(now):
-            return now + 0.05
+            return now + 0.02
         return now
 
     def _first_calls(self, now: float) -> float:
         """Return when the next of the first calls may leave: every second not quite three times as many."""
-        if self._left < FIRST_CALLS + 2 * self._answered:
+        if self._left < FIRST_CALLS + 2 * self._answered and not self._ramp:
             return now
-        return max(now, self._calls[-1].sent + 2 * SOON / self._left)
+        if not self._calls:
+            return now
+        return max(now, self._calls[-1].sent + max(2 * SOON, self._ramp) / (1 + self._left))
 
     def _try_room(self, now: float) -> bool:
         """Tell whether one call more than there is room for may leave, to see what comes of it."""
@@ -160,6 +184,9 @@ class Rule:
 
     def leave(self, now: float) -> None:
         """Take note that a call leaves."""
+        if self._began is None:
+            self._began = self._cycle = now
+            self._judge_anew(now)
         call = Call(now, self.live)
         if self.live >= self.room:
             if self._tried is not None and not self._tried.refused:
@@ -172,7 +199,8 @@ class Rule:
         self._let_through += 1
         self._gap += 1
         if self._hold:
-            self._probe_left(call)
+            if now >= self.held:
+                self._probe_left(call)
         elif now >= self._look:
             self._judge(now)
 
@@ -181,15 +209,13 @@ class Rule:
     def answered(self) -> None:
         """Take note that a call was answered."""
         self._answered += 1
-        self.done()
 
     def done(self) -> None:
-        """Take note that a call has come to an end that says nothing of the pace."""
+        """Take note that a call has come to its end, whatever it was."""
         self.live = max(0, self.live - 1)
 
     def refused(self, sent: float, now: float, after: float | None = None) -> None:
         """Take note that the call that left at `sent` was refused and, perhaps, is to wait."""
-        self.done()
         place = self._place(sent)
         self._delay = min(1.0, max(0.05, 0.9 * self._delay, 1.5 * (now - sent)))
         if after:
@@ -229,6 +255,14 @@ class Rule:
             calls += call.sent <= until and not call.refused
         return calls / span
 
+    def heed(self, limits: Limits, now: float) -> None:
+        """Slow down to what the headers of a reply promise, where little is left to be used."""
+        for window in limits.requests:
+            if window.scarce and window.refill < self.pace:
+                self.pace = self._ceiling = max(SLOWEST, window.refill)
+                self._found = now
+                self._starting = False
+
     # -- limits that name a wait -------------------------------------------------------------
 
     def _meet_named(self, place: int, now: float, after: float) -> None:
@@ -242,6 +276,8 @@ class Rule:
             through = (self._let_through - unknown) / (spent + after)
             if after <= SHORT_WAIT:
                 through = min(0.85 * self.pace, max(0.25 * self.pace, through))
+        if self._gap < STREAK:  # so few calls are no measure
+            through = max(through, min(self.pace, ENOUGH) / 2)
         self._span = min(LONGEST_SPAN, max(SPAN, after / 6))
         if self._trial is None and not self._named:
             self._gaps.clear()
@@ -252,7 +288,8 @@ class Rule:
         self._begin_cycle(self.held)
 
     def _begin_cycle(self, moment: float) -> None:
-        self._cycle = self._since = self._look = moment
+        self._cycle = moment
+        self._judge_anew(moment)
         self._let_through = self._gap = 0
 
     # -- refusals one after the other --------------------------------------------------------
@@ -270,7 +307,7 @@ class Rule:
         self._hold = min(FIRST_HOLD[1], max(FIRST_HOLD[0], 2 / self.pace))
         self._last_no = now
         self._probe = None
-        self.held = max(self.held, now + self._hold)
+        self.held = max(self.held, now + self._lag + self._hold)
 
     def _hold_on(self, sent: float, now: float) -> None:
         """Hold longer: the call that was let through was refused as well."""
@@ -279,13 +316,13 @@ class Rule:
         self._probe = None
         self._last_no = now
         self._hold = min(LONGEST_HOLD, 2 * self._hold)
-        self.held = max(self.held, now + self._hold)
+        self.held = max(self.held, now + self._lag + self._hold)
 
     def _probe_left(self, call: Call) -> None:
         """Let one call through; where an earlier one was not refused the hold is over."""
         if self._probe is None:
             self._probe = call
-            self.held = max(self.held, call.sent + self._delay)
+            self.held = max(self.held, call.sent + self._lag + self._delay)
             return
         end = (self._last_no + self._probe.sent) / 2
         through = (self._let_through - 2) / max(SPAN, end - self._cycle)
@@ -296,6 +333,10 @@ class Rule:
         self._begin_cycle(call.sent)
 
     # -- judging -----------------------------------------------------------------------------
+
+    def _judge_anew(self, now: float) -> None:
+        """Judge only the calls that leave from now on, when a new pace has come into force."""
+        self._since = self._look = now + self._lag
 
     def _judge(self, now: float) -> None:
         """Judge the calls since the last change, where they are enough to tell."""
@@ -345,11 +386,11 @@ class Rule:
         else:
             self._patience = PATIENCE[0]
         if self._trial is not None and self._ended_as_weather(share, named):
-            self._since = self._look = now
+            self._judge_anew(now)
             return
         self._ceiling, self._found, self._clean, self._step = ceiling, now, 0.0, PROBING
         self.pace = min(self.most, max(SLOWEST, MARGIN * ceiling))
-        self._since = self._look = now
+        self._judge_anew(now)
 
     def _ended_as_weather(self, share: float, named: float) -> bool:
         """Give a trial up that cured nothing, and tell whether it was so."""
@@ -377,7 +418,7 @@ class Rule:
         if abs(self._ceiling / trial.ceiling - 1) > 0.15:
             self._patience = PATIENCE[0]
         self._trial = None
-        self._since = self._look = now
+        self._judge_anew(now)
 
     def _go_up(self, now: float, used: float) -> None:
         """Let the pace grow, unless it is not what holds the run back."""
@@ -394,7 +435,7 @@ class Rule:
             most = GROWTH if self._span == SPAN else SLOW_GROWTH
             self._step = min(most, 2 * self._step - 1) if near else most
             self.pace = min(self.most, self.pace * self._step)
-        self._since = self._look = now
+        self._judge_anew(now)
 
     # -- so many at a time -------------------------------------------------------------------
 
@@ -413,5 +454,5 @@ class Rule:
         self.room = room
         self._starting = False
         self._tried, self._room_calls = Call(now, room, refused=True), 0
-        self._since = self._look = now
+        self._judge_anew(now)
         return True
