@@ -277,7 +277,7 @@ class Rule:
             if after <= SHORT_WAIT:
                 through = min(0.85 * self.pace, max(0.25 * self.pace, through))
         if self._gap < STREAK:  # so few calls are no measure
-            through = max(through, min(self.pace, ENOUGH) / 2)
+            through = max(through, (ENOUGH if math.isinf(self.pace) else self.pace) / 2)
         self._span = min(LONGEST_SPAN, max(SPAN, after / 6))
         if self._trial is None and not self._named:
             self._gaps.clear()
