@@ -89,9 +89,7 @@ def test_time_is_read_in_every_form(text: str, expected: float | None) -> None:
     ],
     ids=["go", "epoch", "anthropic", "misspelt", "unknown", "part", "none"],
 )
-def test_limits_are_read_as_services_write_them(
-    headers: dict[str, str], expected: Limits
-) -> None:
+def test_limits_are_read_as_services_write_them(headers: dict[str, str], expected: Limits) -> None:
     assert limits_of(headers, NOW) == expected
 
 

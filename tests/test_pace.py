@@ -35,7 +35,19 @@ SEEDS = (1, 2, 3)
         (lambda: Minute(600), 0, 3000, 10),
         (lambda: Sliding(600, None, 60), 20, 4000, 10),
     ],
-    ids=str,
+    ids=(
+        "20, no rate",
+        "20, the same rate",
+        "20, rate 25",
+        "20 unnamed, rate 22",
+        "100, no rate",
+        "100 unnamed, rate 200",
+        "bucket of 50, no rate",
+        "bucket of 50 named, rate 100",
+        "small bucket, no rate",
+        "600 a minute, no rate",
+        "600 in any minute unnamed, rate 20",
+    ),
 )
 def test_steady_limit_is_used_and_seldom_exceeded(
     model: Callable[[], Model], rate: float, calls: int, allowed: float, seed: int

@@ -119,7 +119,8 @@ class View:
             facts.append((text, NOTE))
         if pacer.room:
             text = say(
-                f"the service takes {pacer.room} calls at a time", f"服务只接受{pacer.room}个并发调用"
+                f"the service takes {pacer.room} calls at a time",
+                f"服务只接受{pacer.room}个并发调用",
             )
             facts.append((text, NOTE))
         return facts

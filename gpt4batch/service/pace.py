@@ -56,7 +56,7 @@ PROBING = 1.015
 """How the pace grows where nothing is known to be in the way, and beyond the ceiling."""
 SLOW_GROWTH = 1.06
 """The same where the service counts over many seconds: what it takes now says little."""
-PATIENCE = (8.0, 16.0)
+PATIENCE = (8.0, 18.0)
 """Seconds for which a ceiling is believed: a new one, and one that was met again and again."""
 STEPS_DOWN = 3
 WORST_WEATHER = 0.3
@@ -110,8 +110,7 @@ class Rule:
 
     def __init__(self, most: float = math.inf, *, ramp: float = 0.0, lag: float = 0.0) -> None:
         self.most = most
-        self._ramp = ramp
-        self._lag = lag
+        self._ramp, self._lag = ramp, lag
         self._began: float | None = None
         self.pace = most
         self.room = math.inf
@@ -122,9 +121,7 @@ class Rule:
         self._ceiling = math.inf
         self._found = 0.0
         self._patience = PATIENCE[0]
-        self._step = PROBING
-        self._span = SPAN
-        self._clean = 0.0
+        self._step, self._span, self._clean = PROBING, SPAN, 0.0
         self._trial: Trial | None = None
         self._calls: deque[Call] = deque(maxlen=REMEMBERED)
         self._since = 0.0  # calls that left earlier are of another pace
@@ -168,7 +165,7 @@ class Rule:
         return now
 
     def _first_calls(self, now: float) -> float:
-        """Return when the next of the first calls may leave: every second not quite three times as many."""
+        """Return when the next of the first calls may leave: ever more of them a second."""
         if self._left < FIRST_CALLS + 2 * self._answered and not self._ramp:
             return now
         if not self._calls:
@@ -345,6 +342,27 @@ class Rule:
         self._look = max(now + 0.1, self._since + self._span + self._delay)
         if span < self._span:
             return
+        calls, refused = self._counted(known)
+        if calls < 5 or (calls < ENOUGH and span < LONGEST_SPAN):
+            return
+        share, through = refused / calls, (calls - refused) / span
+        excess, error = share - self.weather, self._error(calls)
+        # Where the pace feels its way up refusals are expected: fewer of them are enough.
+        sure = 2.0 if self.pace > 0.98 * self._ceiling else 3.5
+        good = max(TOLERATED, error) if self.weather else TOLERATED
+        if self._trial is not None:
+            self._judge_trial(now, calls, share, through)
+        elif excess > max(TOLERATED, sure * error):
+            if not self._crowded(now):
+                least = self._clean if self._span == SPAN else 0.9 * self.pace
+                self._meet(now, share, max(through, least))
+        elif excess <= good or calls >= PLENTY:
+            self._learn_weather(calls, excess)
+            self._clean = through
+            self._go_up(now, calls / span)
+
+    def _counted(self, known: float) -> tuple[int, int]:
+        """Return how many calls left at this pace, and how many of them were refused."""
         calls = refused = 0
         for call in reversed(self._calls):
             if call.sent < self._since:
@@ -352,25 +370,19 @@ class Rule:
             if call.sent <= known:
                 calls += 1
                 refused += call.refused
-        if calls < 5 or (calls < ENOUGH and span < LONGEST_SPAN):
-            return
-        share, through = refused / calls, (calls - refused) / span
-        if self._trial is not None:
-            self._judge_trial(now, calls, share, through)
-            return
+        return calls, refused
+
+    def _error(self, calls: int) -> float:
+        """Return the standard error of the share of refusals among so many calls."""
         spread = max(self.weather * (1 - self.weather), TOLERATED, 1 / calls)
-        error = math.sqrt(spread / calls)
-        excess = share - self.weather
-        if excess > max(TOLERATED, 3.5 * error):
-            if not self._crowded(now):
-                least = self._clean if self._span == SPAN else 0.9 * self.pace
-                self._meet(now, share, max(through, least))
-        elif excess <= (max(TOLERATED, error) if self.weather else TOLERATED) or calls >= PLENTY:
-            self.weather += min(0.3, calls / 500) * excess if self.weather else 0.0
-            self._clean = through
-            if self._gap * self._named > 6:
-                self._named = 0.0
-            self._go_up(now, calls / span)
+        return math.sqrt(spread / calls)
+
+    def _learn_weather(self, calls: int, excess: float) -> None:
+        """Follow a weather that changes."""
+        if self.weather:
+            self.weather += min(0.3, calls / 500) * excess
+        if self._gap * self._named > 6:
+            self._named = 0.0
 
     def _meet(self, now: float, share: float, through: float, named: float = 0.0) -> None:
         """Slow down to what was let through."""
@@ -382,7 +394,7 @@ class Rule:
             before = min(self.pace, max(ENOUGH, 2 * through))
             self._trial = Trial(before, max(share - self.weather, TOLERATED), self._ceiling)
         elif abs(ceiling / self._ceiling - 1) < 0.15:
-            self._patience = min(PATIENCE[1], 1.4 * self._patience)
+            self._patience = min(PATIENCE[1], 1.6 * self._patience)
         else:
             self._patience = PATIENCE[0]
         if self._trial is not None and self._ended_as_weather(share, named):

@@ -92,8 +92,7 @@ class Schedule:
 
 
 class Pacer:
-    """Let calls go at the pace that the rule of `pace.py` finds; no more than rate x 1.02 + 1 in
-    any second.
+    """Let calls go at the pace that the rule finds: no more than rate x 1.02 + 1 in any second.
 
     Args:
         rate: Calls a second; 0 is no limit.
