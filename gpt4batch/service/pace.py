@@ -266,7 +266,8 @@ class Rule:
         """Slow down to what is let through where a refusal names a wait."""
         sent = self._calls[place].sent
         spent = sent - self._cycle
-        if after <= SHORT_WAIT and self._trial is None:
+        first = after <= SHORT_WAIT and self._trial is None
+        if first:
             through = max(self._accepted(sent, 1.0), self._accepted(sent, 3.0))
         else:
             unknown = sum(not self._calls[k].refused for k in range(place, len(self._calls)))
@@ -282,6 +283,8 @@ class Rule:
         share = len(self._gaps) / sum(self._gaps)
         if share > 2 * self._named:
             self._meet(now, self.weather + LEAST_SHARE, through, named=share)
+            if after <= SHORT_WAIT and not first:
+                self._found = now - self._patience  # an estimate on the safe side: up soon
         self._begin_cycle(self.held)
 
     def _begin_cycle(self, moment: float) -> None:

@@ -1,3 +1,4 @@
+# ruff: noqa: ARG002 - each model looks at what it needs
 """Services in virtual time, and batches run against them: hours pass in milliseconds.
 
 A model answers `ask(now, live, chance)` with whether a call is accepted, and the seconds that a
