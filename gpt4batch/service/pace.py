@@ -266,14 +266,15 @@ class Rule:
         """Slow down to what is let through where a refusal names a wait."""
         sent = self._calls[place].sent
         spent = sent - self._cycle
-        first = after <= SHORT_WAIT and self._trial is None
-        if first:
-            through = max(self._accepted(sent, 1.0), self._accepted(sent, 3.0))
-        else:
-            unknown = sum(not self._calls[k].refused for k in range(place, len(self._calls)))
-            through = (self._let_through - unknown) / (spent + after)
-            if after <= SHORT_WAIT:
-                through = min(0.85 * self.pace, max(0.25 * self.pace, through))
+        unknown = sum(not self._calls[k].refused for k in range(place, len(self._calls)))
+        through = (self._let_through - unknown) / (spent + after)
+        told = after <= SHORT_WAIT and (self._trial is None or spent > 1 + 2 * after)
+        if told:
+            known = sent - 0.6 * (now - sent)  # of later ones the refusals may be on their way
+            through = max(through, self._accepted(known, 1.0), self._accepted(known, 3.0))
+            through = through if self._trial is None else min(through, 0.95 * self.pace)
+        elif after <= SHORT_WAIT:
+            through = min(0.85 * self.pace, max(0.25 * self.pace, through))
         if self._gap < STREAK:  # so few calls are no measure
             through = max(through, (ENOUGH if math.isinf(self.pace) else self.pace) / 2)
         self._span = min(LONGEST_SPAN, max(SPAN, after / 6))
@@ -283,7 +284,7 @@ class Rule:
         share = len(self._gaps) / sum(self._gaps)
         if share > 2 * self._named:
             self._meet(now, self.weather + LEAST_SHARE, through, named=share)
-            if after <= SHORT_WAIT and not first:
+            if after <= SHORT_WAIT and not told:
                 self._found = now - self._patience  # an estimate on the safe side: up soon
         self._begin_cycle(self.held)
 
