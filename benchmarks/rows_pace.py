@@ -110,34 +110,89 @@ PLAN = ((0.0, 100.0), (15.0, 30.0), (35.0, 100.0))
 @row("adaptive")
 def adaptive(bench: Bench) -> Iterator[Figure]:
     """At -q 100 against a service that allows 100 a second, then 30, then 100 again."""
-    lines, end = 5_600, 70.0
+    lines = 4_600
     limits = ",".join(f"{at:g}:{rate:g}" for at, rate in PLAN)
     with services.target(limits=limits) as service:
         bench.batch(bench.questions(lines), service, lines, "--retries", "50", qps=100)
         arrivals, codes = service.arrivals(), service.codes()
     began = arrivals[0]
     calls = [(at - began, code) for at, code in zip(arrivals, codes, strict=True)]
-    picture = bench.results / "adaptive.svg"
-    draw(picture, calls, end)
     for (start, rate), stop in zip(PLAN, (15.0, 35.0, 60.0), strict=True):
         taken = sum(code == 200 for at, code in calls if start <= at < stop) / (stop - start)
         name = f"{start:g} to {stop:g} s, {rate:g} allowed"
         yield Figure("adaptive", f"{name}: answered", taken / rate, "× the limit")
     refused = sum(code == 429 for _, code in calls) / len(calls)
     yield Figure("adaptive", "refused with 429", refused * 100, "% of calls")
-    yield Figure("adaptive", "limit back to 95 of 100/s", recovery(calls), "s", note=picture.name)
+    yield Figure("adaptive", "limit back to 90 of 100/s", recovery(calls), "s")
 
 
 def recovery(calls: list[tuple[float, int]]) -> float:
-    """Return the seconds from the limit's end to the first full second of 95 calls answered."""
+    """Return the seconds from the limit's end to the first full second of 90 calls answered."""
     good = [at for at, code in calls if code == 200 and at >= PLAN[-1][0]]
     for k, at in enumerate(good):
-        if bisect_left(good, at + 1.0) - k >= 95:
+        if bisect_left(good, at + 1.0) - k >= 90:
             return at - PLAN[-1][0]
     return float("inf")
 
 
-def draw(path: Path, calls: list[tuple[float, int]], end: float) -> None:
+LIMITS = ((20, 0, 900), (20, 20, 900), (100, 0, 4_000))
+WEATHER = ((0.03, 3_000), (0.1, 3_000))
+
+
+@row("limit")
+def limit(bench: Bench) -> Iterator[Figure]:
+    """What a run makes of a limit of calls a second, and of refusals at random."""
+    for rate, qps, lines in LIMITS:
+        with services.target(limits=f"0:{rate}", latency=0.3, spread=0.5) as service:
+            bench.batch(bench.questions(lines), service, lines, "--retries", "50", qps=qps)
+            yield from _used(service, f"{rate}/s allowed, -q {qps}", rate, refused=True)
+    for share, lines in WEATHER:
+        with services.target(weather=share, latency=0.3, spread=0.5) as service:
+            bench.batch(bench.questions(lines), service, lines, "--retries", "50", qps=100)
+            possible = 100 * (1 - share)
+            yield from _used(service, f"{share:.0%} refused at random, -q 100", possible)
+
+
+def _used(
+    service: services.Service, name: str, possible: float, *, refused: bool = False
+) -> Iterator[Figure]:
+    """Yield the calls answered, over what was possible, and those refused."""
+    calls = sorted(zip(service.arrivals(), service.codes(), strict=True))
+    good = [at for at, code in calls if code == 200]
+    used = (len(good) - 1) / (good[-1] - good[0]) / possible
+    yield Figure("limit", f"{name}: answered", used, "× what is possible", "limit.useful")
+    share = 100 * (1 - len(good) / len(calls))
+    key = "limit.refused" if refused else ""
+    yield Figure("limit", f"{name}: refused", share, "% of calls", key)
+
+
+HOUR = ((0, 100.0), (600, 30.0), (1200, 60.0), (1800, 20.0), (2400, 100.0), (3000, 50.0))
+
+
+@row("hour", product=False)
+def hour(bench: Bench) -> Iterator[Figure]:
+    """An hour at -q 100 against a limit that changes every ten minutes, in virtual time."""
+    from benchmarks.service_models import Batch, Sliding
+    from gpt4batch.service.pace import Rule
+
+    def allowed(now: float) -> float:
+        return [rate for at, rate in HOUR if at <= now][-1]
+
+    possible = sum(allowed(now) for now in range(3600))
+    seen = Batch(Sliding(allowed), Rule(100), int(0.93 * possible)).run()
+    calls = [(at, 200) for at in seen.accepted] + [(at, 429) for at in seen.refused]
+    picture = bench.results / "adaptive.svg"
+    draw(picture, sorted(calls), 3600.0, HOUR)
+    end = min(3600.0, seen.accepted[-1])
+    possible = sum(allowed(now) for now in range(int(end)))
+    used = sum(at < end for at in seen.accepted) / possible
+    yield Figure("hour", "answered", used, "× what is possible", "", picture.name)
+    yield Figure("hour", "refused", 100 * seen.share(), "% of calls")
+
+
+def draw(
+    path: Path, calls: list[tuple[float, int]], end: float, plan: tuple[tuple[float, float], ...]
+) -> None:
     """Plot calls a second, answered and refused, under the service's limit."""
     try:
         import matplotlib as mpl
@@ -148,12 +203,13 @@ def draw(path: Path, calls: list[tuple[float, int]], end: float) -> None:
     from matplotlib import pyplot as plt
 
     figure, axes = plt.subplots(figsize=(9, 3.5), layout="constrained")
+    bins, width = 360, end / 360
     times = [[at for at, code in calls if code == kind] for kind in (200, 429)]
     axes.hist(
-        times, bins=int(end), range=(0, end), stacked=True, label=("answered", "refused: 429"),
-        color=("#4c78a8", "#e45756"),
+        times, bins=bins, range=(0, end), stacked=True, label=("answered", "refused: 429"),
+        color=("#4c78a8", "#e45756"), weights=[[1 / width] * len(part) for part in times],
     )  # fmt: skip
-    steps = [*PLAN, (end, PLAN[-1][1])]
+    steps = [*plan, (end, plan[-1][1])]
     axes.step(*zip(*steps, strict=True), where="post", color="black", label="the service's limit")
     axes.set(xlabel="seconds", ylabel="calls a second", xlim=(0, end))
     axes.legend(loc="lower right", frameon=True)

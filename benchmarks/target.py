@@ -156,6 +156,9 @@ class Service(asyncio.Protocol):
         elif path == b"/reset":
             self.state.reset()
             self.send(200, b"{}")
+        elif self.state.chance.random() < self.state.options.weather:
+            self.state.codes.append(429)
+            self.send(429, b'{"detail":"busy"}')
         elif self.state.limit and self.state.limit.refuses(time.monotonic()):
             self.state.codes.append(429)
             self.send(429, b'{"detail":"slow down"}', b"Retry-After: 1\r\n")
@@ -231,6 +234,7 @@ def parsed() -> argparse.Namespace:
     parser.add_argument("--spread", type=float, default=0.0)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--limits", default="")
+    parser.add_argument("--weather", type=float, default=0.0)
     parser.add_argument("--file-size", type=int, default=0)
     return parser.parse_args()
 

@@ -47,6 +47,9 @@ TARGETS = {
     # Share of q that was reached; worst second over 1.02 q + 1
     "pace.mean": Target(low=0.98, high=1.002, short_low=0.95, short_high=1.01),
     "pace.worst": Target(high=1, short_high=1),
+    # Calls answered over what the service allows, and calls refused of all, in percent
+    "limit.useful": Target(low=0.9),
+    "limit.refused": Target(high=8),
     # Wall time over that of list scheduling
     "makespan.process": Target(high=1.02),
     "makespan.calls": Target(high=1.02, short_high=1.1),

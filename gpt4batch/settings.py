@@ -209,6 +209,13 @@ class Settings:
         "预算:对话调用达到此次数(含重试)即停止,0为不限.",
         panel=RUN,
     )
+    ramp: float = flag(
+        0.0,
+        "ramp",
+        "Seconds in which the pace rises from a tenth of -q to all of it; 0 begins at once.",
+        "从-q的十分之一线性升至-q所用的秒数,0为立即全速.",
+        panel=RUN,
+    )
     retries: int = flag(
         5,
         "retries",

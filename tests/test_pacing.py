@@ -34,8 +34,8 @@ async def test_rate_at_the_service_is_neither_exceeded_nor_left_unused(
     # Calls that left apart arrive together where service and run are held up in between.
     assert seen["worst_window"] <= rate * 1.05 + 1
     ideal = (calls - 1) / rate
-    # Shared processors may hold a run up; they cannot make it faster.
-    assert ideal * 0.97 <= seen["seconds"] <= ideal * 1.1 + 1
+    # Shared processors may hold a run up, by much at times; they cannot make it faster.
+    assert ideal * 0.97 <= seen["seconds"] <= ideal * 1.1 + 0.5
 
 
 async def test_uploads_and_retries_count_as_calls(bench: Bench, serving: Serving) -> None:
@@ -58,40 +58,52 @@ async def test_no_rate_is_no_limit(bench: Bench, service: MockService) -> None:
     assert service.stats.to_dict()["worst_window"] > 100
 
 
-async def test_429_halves_the_pace_once_for_all_calls_of_the_old_pace() -> None:
-    pacer = Pacer(100.0, Control())
-    sent = [await pacer.wait() for _ in range(5)]
-    for moment in sent:
-        pacer.slow_down(moment, None)
-    assert pacer.pace == 50
-    pacer.slow_down(await pacer.wait(), None)
-    assert pacer.pace == 25
-
-
-async def test_pace_climbs_back_as_calls_succeed_and_no_further() -> None:
-    pacer = Pacer(100.0, Control())
-    pacer.slow_down(await pacer.wait(), None)
-    paces = []
-    for _ in range(60):
-        pacer.speed_up()
-        paces.append(pacer.pace)
-    assert paces == sorted(paces)
-    assert paces[0] < 60
-    assert paces[-1] == 100
-
-
-async def test_pace_never_falls_to_nothing() -> None:
+async def test_lower_rate_set_during_a_run_is_kept() -> None:
     pacer = Pacer(1000.0, Control())
-    for _ in range(50):
-        pacer.slow_down(time.monotonic(), None)
-    assert pacer.pace == 1
+    await pacer.wait()
+    pacer.set_rate(100.0)
+    moments = [await pacer.wait() for _ in range(21)]
+    assert moments[-1] - moments[0] >= 20 / 100 * 0.9
 
 
-async def test_halved_pace_is_kept() -> None:
-    pacer = Pacer(200.0, Control())
-    pacer.slow_down(await pacer.wait(), None)
-    moments = [await pacer.wait() for _ in range(31)]
-    assert moments[-1] - moments[0] >= 30 / 100 * 0.9
+async def test_rate_of_nothing_set_during_a_run_is_no_limit() -> None:
+    pacer = Pacer(2.0, Control())
+    await pacer.wait()
+    pacer.set_rate(0)
+    with anyio.fail_after(5):
+        for _ in range(100):
+            await pacer.wait()
+            pacer.speed_up()
+    assert pacer.pace == 0
+
+
+async def test_rate_set_on_an_unlimited_run_is_kept() -> None:
+    pacer = Pacer(0, Control())
+    await pacer.wait()
+    pacer.set_rate(100.0)
+    moments = [await pacer.wait() for _ in range(21)]
+    assert moments[-1] - moments[0] >= 20 / 100 * 0.9
+
+
+@pytest.mark.parametrize("rate", [80.0, 0.0])
+async def test_new_rate_forgets_neither_a_429_nor_the_wait_it_asked_for(rate: float) -> None:
+    pacer = Pacer(100.0, Control())
+    pacer.slow_down(await pacer.wait(), 30.0)
+    slowed = pacer.pace
+    pacer.set_rate(rate)
+    assert slowed < 80
+    assert pacer.pace == slowed
+    assert pacer.cooling > 20
+
+
+async def test_call_that_waits_for_its_turn_follows_a_new_rate() -> None:
+    pacer = Pacer(0.01, Control())
+    await pacer.wait()
+    with anyio.fail_after(5):
+        async with anyio.create_task_group() as group:
+            group.start_soon(pacer.wait)
+            await anyio.wait_all_tasks_blocked()
+            pacer.set_rate(0)
 
 
 async def test_short_pause_makes_no_later_call_late() -> None:

@@ -44,7 +44,7 @@ try:
     main()
 except SystemExit as end:
     print("code", end.code)
-heavy = {"httpx", "aiohttp", "anyio", "orjson", "uvloop", "aiolimiter"}
+heavy = {"httpx", "aiohttp", "anyio", "orjson", "uvloop"}
 print("loaded", sorted(heavy & set(sys.modules)))
 """
     lines = python(code).splitlines()

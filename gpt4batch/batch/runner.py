@@ -126,7 +126,7 @@ class Batch:
         self._snapshots = Snapshots(self.journal.out)
         log_file = None if self.journal.streaming else self.journal.out
         self.in_flight = InFlight(log_file and log_file.with_name(f"{log_file.name}.inflight"))
-        self.pacer = Pacer(settings.qps, self.control)
+        self.pacer = Pacer(settings.qps, self.control, settings.ramp)
         self.probing = Probing(self.control, settings.patience)
 
     # -- before the first call ---------------------------------------------------------------

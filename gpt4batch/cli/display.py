@@ -130,6 +130,12 @@ class View:
         if 0 < pacer.pace < (batch.settings.qps or float("inf")):
             text = say("slowed down by 429 to ", "因429降速至 ") + per_second(pacer.pace)
             facts.append((text, NOTE))
+        if pacer.room:
+            text = say(
+                f"the service takes {pacer.room} calls at a time",
+                f"服务只接受{pacer.room}个并发调用",
+            )
+            facts.append((text, NOTE))
         return facts
 
     def files(self) -> list[tuple[str, str]]:

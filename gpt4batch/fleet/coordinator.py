@@ -457,12 +457,11 @@ class Fleet:
         self._note_lines(report)
 
     def _mind_pace(self, report: Report, before: Report | None) -> None:
-        """Give way to the 429s since a worker's last report."""
+        """Tell the pace of the calls and the 429s since a worker's last report."""
         if self._wheel is None or before is None:
             return
-        if report.limited > before.limited:
-            self._wheel.slow_down(time.monotonic())
-        self._wheel.speed_up(max(0, report.succeeded - before.succeeded))
+        calls = max(0, report.chats - before.chats)
+        self._wheel.heard(time.monotonic(), calls, max(0, report.limited - before.limited))
 
     def _note_lines(self, report: Report) -> None:
         """Note which lines a worker has, those of an earlier coordinator included."""

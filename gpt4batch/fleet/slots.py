@@ -11,15 +11,13 @@ import math
 from collections import deque
 from typing import TYPE_CHECKING
 
+from gpt4batch.service.pace import Rule
+
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
 AHEAD = 2.0
 """Seconds for which slots are given out ahead: so long a change takes to come into force."""
-STEPS = 50
-"""Successes that would bring the pace from nothing to the full rate."""
-SLOWEST = 1 / 16
-"""The least share of the full rate that 429s can bring the pace down to."""
 NOBODY = -1
 
 
@@ -38,27 +36,28 @@ class Wheel:
 
     def __init__(self, rate: float, now: float) -> None:
         self.rate = rate
-        self.share = 1.0
+        self.rule = Rule(rate, lag=AHEAD + 1)
         self.workers: list[str] = []
         self.runs: deque[list[int]] = deque()
         """The runs that are not over: the first slot's number, then an owner's place a slot."""
         self._next = math.ceil((now + 0.5) * rate)
         self._credit: dict[str, float] = {}
         self._used = 0.0
-        self._slowed_at = -math.inf
 
     def turn(self, now: float, weights: Mapping[str, float]) -> None:
         """Give out the slots up to `AHEAD` from now, by weight, and forget those that are over."""
         first, end = self._next, math.ceil((now + AHEAD) * self.rate)
         late = math.ceil(now * self.rate)
         if end > first:
-            self.runs.append([first, *(self._owner(weights) for _ in range(first, end))])
+            self.runs.append([first, *(self._owner(k, weights) for k in range(first, end))])
             self._next = end
         while self.runs and self.runs[0][0] + len(self.runs[0]) - 1 < late:
             self.runs.popleft()
 
-    def _owner(self, weights: Mapping[str, float]) -> int:
-        """Return whose the next slot is: of those who wait for their part the one furthest back."""
+    def _owner(self, slot: int, weights: Mapping[str, float]) -> int:
+        """Return whose a slot is: of those who wait for their part the one furthest back."""
+        if slot / self.rate < self.rule.held:
+            return NOBODY
         self._used += self.share
         total = sum(weights.values())
         if self._used < 1 or not total:
@@ -73,15 +72,23 @@ class Wheel:
             self.workers.append(chosen)
         return self.workers.index(chosen)
 
-    def slow_down(self, now: float) -> None:
-        """Halve the pace for a 429, once for all the calls that left at the old pace."""
-        if now > self._slowed_at + AHEAD + 1:
-            self._slowed_at = now
-            self.share = max(SLOWEST, self.share / 2)
+    @property
+    def share(self) -> float:
+        """Return the share of the slots that are given out."""
+        return min(1.0, self.rule.pace / self.rate)
 
-    def speed_up(self, successes: int) -> None:
-        """Bring some of the pace back."""
-        self.share = min(1.0, self.share + successes / STEPS)
+    def heard(self, now: float, calls: int, refused: int, after: float = 0.0) -> None:
+        """Take in what a worker reports: calls that left since its last report, and refusals.
+
+        Which of the calls were refused is not said: they are taken to lie evenly among them.
+        """
+        moments = [now + k * 1e-6 for k in range(max(calls, refused))]
+        for moment in moments:
+            self.rule.leave(moment)
+            self.rule.done()
+        for k in range(refused):
+            moment = moments[k * len(moments) // refused]
+            self.rule.refused(moment, moment, after)
 
 
 class Slots:

@@ -40,6 +40,7 @@ from gpt4batch.signals import obeyed
 if TYPE_CHECKING:
     from gpt4batch.lines.parse import Line
     from gpt4batch.nsq.link import Delivery
+    from gpt4batch.service.limits import Limits
 
 log = logging.getLogger(__name__)
 
@@ -138,11 +139,22 @@ class Turns:
         if not self._desk.rate:
             self._own.slow_down(sent, after)
 
+    def crowded(self, sent: float) -> None:
+        """Take note of a refusal that may come of too many calls at a time."""
+        self._own.crowded(sent)
+
     def speed_up(self) -> None:
         """Take note of a success."""
         self.succeeded += 1
-        if not self._desk.rate:
-            self._own.speed_up()
+        self._own.speed_up()
+
+    def done(self) -> None:
+        """Take note that a call that left has come to its end."""
+        self._own.done()
+
+    def limits(self, limits: Limits) -> None:
+        """Take note of the limits that the headers of a reply name."""
+        self._own.limits(limits)
 
 
 class Desk:

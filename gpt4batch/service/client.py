@@ -35,6 +35,7 @@ from gpt4batch.lines import rawjson
 from gpt4batch.lines.parse import BOM
 from gpt4batch.service.exchange import OutOfDescriptors
 from gpt4batch.service.failures import SHOWN, failure, shortened
+from gpt4batch.service.limits import limits_of
 from gpt4batch.service.probing import Probing
 from gpt4batch.service.retry import LONGEST_AFTER, retry_after, retrying
 from gpt4batch.service.transport import body_of, damage_of
@@ -248,13 +249,22 @@ class Client:
             except UnclearQuota as error:
                 self._probing.refused(error, sent)
                 return None
-            except (RateLimited, Crowded) as error:
-                self._pacer.slow_down(sent, _held_by(error))
+            except RetryableError as error:
+                self._slow_down(error, sent)
                 raise
+            finally:
+                self._pacer.done()
             self._pacer.speed_up()
             if probe:
                 self._probing.succeeded(stage, sent)
             return reply
+
+    def _slow_down(self, error: RetryableError, sent: float) -> None:
+        """Tell the pace of a refusal that asks for fewer calls, a second or at a time."""
+        if isinstance(error, RateLimited):
+            self._pacer.slow_down(sent, _held_by(error))
+        elif isinstance(error, Crowded) or (error.code == 503 and error.after is not None):
+            self._pacer.crowded(sent)
 
     async def _pause(self, error: RetryableError, delay: float) -> None:
         """Wait before the next attempt."""
@@ -273,6 +283,8 @@ class Client:
         except NetworkError:
             _log_call(where, stage, None, time.monotonic() - began, attempt)
             raise
+        if limits := limits_of(response.headers):
+            self._pacer.limits(limits)
         body = body_of(response).removeprefix(BOM)
         seconds = time.monotonic() - began
         _log_call(where, stage, response.status_code, seconds, attempt)

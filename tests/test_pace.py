@@ -1,0 +1,156 @@
+"""The rule of the pace against services in virtual time."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING
+
+import pytest
+
+from benchmarks.service_models import Batch, Both, Bucket, Crowd, Minute, Sliding, Weather
+from gpt4batch.service.limits import Limits, Window
+from gpt4batch.service.pace import Rule
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from benchmarks.service_models import Model
+
+SEEDS = (1, 2, 3)
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+@pytest.mark.parametrize(
+    ("model", "rate", "calls", "allowed"),
+    [
+        (lambda: Sliding(20), 0, 2000, 20),
+        (lambda: Sliding(20), 20, 2000, 20),
+        (lambda: Sliding(20), 25, 2000, 20),
+        (lambda: Sliding(20, None), 22, 2000, 20),
+        (lambda: Sliding(100), 0, 12_000, 100),
+        (lambda: Sliding(100, None), 200, 8000, 100),
+        (lambda: Bucket(50, 50), 0, 4000, 50),
+        (lambda: Bucket(50, 50, 1), 100, 4000, 50),
+        (lambda: Bucket(50, 5), 0, 4000, 50),
+        (lambda: Minute(600), 0, 3000, 10),
+        (lambda: Sliding(600, None, 60), 20, 4000, 10),
+    ],
+    ids=(
+        "20, no rate",
+        "20, the same rate",
+        "20, rate 25",
+        "20 unnamed, rate 22",
+        "100, no rate",
+        "100 unnamed, rate 200",
+        "bucket of 50, no rate",
+        "bucket of 50 named, rate 100",
+        "small bucket, no rate",
+        "600 a minute, no rate",
+        "600 in any minute unnamed, rate 20",
+    ),
+)
+def test_steady_limit_is_used_and_seldom_exceeded(
+    model: Callable[[], Model], rate: float, calls: int, allowed: float, seed: int
+) -> None:
+    seen = Batch(model(), Rule(rate or math.inf), calls, seed=seed).run()
+    assert seen.rate() >= 0.9 * allowed
+    assert seen.share(60) <= 0.08
+    assert seen.share() <= 0.05
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+@pytest.mark.parametrize(("share", "least"), [(0.01, 0.96), (0.03, 0.95), (0.1, 0.9), (0.2, 0.8)])
+@pytest.mark.parametrize("rate", [20, 200])
+def test_refusals_at_random_cost_little_but_themselves(
+    rate: int, share: float, least: float, seed: int
+) -> None:
+    seen = Batch(Weather(share), Rule(rate), 120 * 20 if rate == 20 else 60 * rate, seed=seed).run()
+    assert seen.rate() >= least * rate * (1 - share)
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_limit_is_found_under_refusals_at_random(seed: int) -> None:
+    model = Both(Weather(0.05), Sliding(100, None))
+    seen = Batch(model, Rule(200), 10_000, seed=seed).run()
+    assert seen.rate() >= 90
+    assert seen.share() <= 0.12
+
+
+@pytest.mark.parametrize("after", [1.0, None])
+def test_limit_that_rises_is_found_within_a_minute(after: float | None) -> None:
+    model = Sliding(lambda now: 30 if 60 <= now < 120 else 100, after)
+    seen = Batch(model, Rule(100), 18_000).run()
+    assert seen.rate(70, 120) >= 0.85 * 30
+    assert seen.rate(175, 190) >= 85
+    assert seen.share() <= 0.03
+
+
+@pytest.mark.parametrize("latency", [(0.2, 0.4), (5.0, 15.0), (40.0, 80.0)])
+def test_limit_of_calls_at_a_time_lowers_the_calls_in_flight(latency: tuple[float, float]) -> None:
+    rule = Rule(math.inf)
+    seen = Batch(Crowd(20), rule, 600, 100, latency).run()
+    assert seen.rate() >= 0.9 * 20 / (sum(latency) / 2)
+    assert rule.room == pytest.approx(20, abs=2)
+    assert math.isinf(rule.pace)
+
+
+def test_limit_is_found_before_the_first_answer() -> None:
+    """A call that is not refused soon is accepted: answers of a minute slow no learning."""
+    seen = Batch(Sliding(20), Rule(math.inf), 1600, 4000, (60.0, 60.0)).run()
+    assert seen.rate(0, 60) >= 0.8 * 20
+    assert seen.rate(60) >= 0.9 * 20
+    assert seen.share(60) <= 0.08
+
+
+@pytest.mark.parametrize("trip", [0.02, 0.3, 0.5])
+def test_refusals_that_take_long_are_not_counted_against_the_new_pace(trip: float) -> None:
+    seen = Batch(Sliding(20), Rule(20), 2000, trip=trip).run()
+    assert seen.rate() >= 0.9 * 20
+    assert seen.share() <= 0.03
+
+
+def test_rate_is_never_exceeded_whatever_is_learned() -> None:
+    for model in (Weather(0.1), Sliding(20), Both(Weather(0.1), Sliding(30))):
+        seen = Batch(model, Rule(25), 2000).run()
+        assert max(seen.paces) <= 25
+
+
+def test_small_batch_below_the_limit_is_not_slowed() -> None:
+    seen = Batch(Sliding(100), Rule(20), 50).run()
+    assert not seen.refused
+    assert seen.accepted[-1] == pytest.approx(49 / 20, rel=0.05)
+
+
+def test_ramp_rises_from_a_tenth_of_the_rate() -> None:
+    seen = Batch(Weather(0), Rule(100, ramp=10), 2000).run()
+    assert seen.rate(0, 1) == pytest.approx(14, abs=4)
+    assert seen.rate(4.5, 5.5) == pytest.approx(55, abs=4)
+    assert seen.rate(11, 12) == pytest.approx(100, abs=3)
+
+
+def test_ramp_without_a_rate_begins_with_few_calls() -> None:
+    seen = Batch(Weather(0), Rule(math.inf, ramp=10), 100).run()
+    assert seen.rate(0, 1) <= 5
+
+
+def test_headers_lower_the_pace_before_a_refusal_and_never_raise_it() -> None:
+    rule = Rule(50)
+    rule.leave(1.0)
+    rule.heed(Limits(requests=(Window(600, 500, 10),)), 1.0)
+    assert rule.pace == 50
+    rule.heed(Limits(requests=(Window(600, 20, 58),)), 1.0)
+    assert rule.pace == 10
+    rule.heed(Limits(requests=(Window(6000, 20, 58),)), 1.0)
+    assert rule.pace == 10
+
+
+def test_new_rate_keeps_what_was_learned() -> None:
+    rule = Rule(100)
+    Batch(Sliding(20), rule, 600).run()
+    learned = rule.pace
+    assert learned == pytest.approx(20, rel=0.2)
+    for most in (50.0, math.inf, 80.0):
+        rule.retune(most)
+        assert rule.pace == learned
+    rule.retune(5.0)
+    assert rule.pace == 5
