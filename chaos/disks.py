@@ -8,7 +8,19 @@ import subprocess
 import time
 from typing import TYPE_CHECKING, Any
 
-from chaos.lab import HOOKS, Bench, Counts, Lab, Run, Service, demand, lines_of, save_lines, verify
+from chaos.lab import (
+    HOOKS,
+    Bench,
+    Counts,
+    Lab,
+    Run,
+    Service,
+    demand,
+    lines_of,
+    save_lines,
+    verify,
+    whole_lines,
+)
 from gpt4batch.lines import rawjson
 
 if TYPE_CHECKING:
@@ -162,11 +174,9 @@ def _all_kept(lab: Lab, service: Service, bench: Bench, run: Run) -> None:
     rescued = _rescued(run)
     texts = bench.out.read_bytes().split(b"\n") if bench.out.exists() else []
     best: dict[bytes, int] = {}
-    for text in [*texts, *rescued]:
-        if text.strip():
-            line = rawjson.loads(text)
-            key = rawjson.dumps(line["asks"])
-            best[key] = max(best.get(key, 0), len(line["answers"] or ()))
+    for line in whole_lines([*texts, *rescued]):
+        key = rawjson.dumps(line["asks"])
+        best[key] = max(best.get(key, 0), len(line["answers"] or ()))
     answered = service.stats()["chats_answered"]
     kept = sum(best.values())
     demand(kept == answered, f"{answered} asks answered, {kept} kept:", run.errors[-2000:])

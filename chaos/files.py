@@ -21,6 +21,7 @@ from chaos.lab import (
     read_lines,
     save_lines,
     verify,
+    whole_lines,
 )
 from gpt4batch.lines import rawjson
 from gpt4batch.settings import Settings
@@ -102,12 +103,8 @@ async def _run(bench: Bench) -> Summary:
 
 def _answers(log: bytes) -> dict[bytes, list[Any]]:
     """Return the answers that whole records of a log hold, the last one of each line."""
-    found: dict[bytes, list[Any]] = {}
-    for text in log.split(b"\n"):
-        try:
-            line = rawjson.loads(text)
-        except rawjson.JSONError:
-            continue
+    found = {}
+    for line in whole_lines(log.split(b"\n")):
         found[_key(line)] = [_bare(answer) for answer in line["answers"] or ()]
     return _Missing(found)
 

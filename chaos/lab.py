@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qs, unquote, urlsplit
 
 from gpt4batch.lines import rawjson
+from gpt4batch.lines.steps import folded
 from gpt4batch.mock.assets import asset_bytes, png
 from gpt4batch.mock.replies import answer_text
 
@@ -376,3 +377,16 @@ def room(name: str, seed: int, *, short: bool) -> Iterator[Lab]:
             yield lab
     finally:
         shutil.rmtree(folder, ignore_errors=True)
+
+
+def whole_lines(texts: list[bytes]) -> Iterator[dict[str, Any]]:
+    """Yield each record of a log as the line that it and those it goes on from tell of."""
+    begun: dict[str, list[bytes]] = {}
+    for text in texts:
+        try:
+            record = rawjson.loads(text)
+        except rawjson.JSONError:
+            continue
+        go = record.get("go") or (record.get("meta") or {}).get("go") or ""
+        begun[go] = [*begun[go], text] if "step" in record else [text]
+        yield rawjson.loads(folded(begun[go]))

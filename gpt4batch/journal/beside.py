@@ -62,8 +62,7 @@ def _state_in(raw: bytes, line: Line) -> State | None:
     if raw.startswith(LOG_MARK):
         return None
     try:
-        doc = decoded(raw)
-        if says_done(doc, line):
+        if says_done(decoded(raw), line):
             return State.DONE
         record = parse_line(raw)
     except BadLine:

@@ -110,7 +110,10 @@ def line_of(doc: dict[str, Any], raw: bytes, index: int = 0, number: int = 0) ->
     asks = doc.get("asks")
     if not isinstance(asks, list) or not asks:
         raise BadLine("asks must be a list of at least one ask" if "asks" in doc else NO_ASKS)
-    items = tuple([_ask(ask, place) for place, ask in enumerate(asks)])
+    if len(asks) == 1:  # most lines: this is the path of every line of a million
+        items: tuple[Ask, ...] = (_ask(asks[0], 0),)
+    else:
+        items = tuple([_ask(ask, place) for place, ask in enumerate(asks)])
     line_id = doc.get("id")
     if not isinstance(line_id, str):
         line_id = _id(line_id, "id")

@@ -27,8 +27,6 @@ NOT_DOWNLOADED = {**NOT_RUN, "stage": "download"}
 ORDER = (b"id", b"asks", b"answers", b"iErr", b"extra", b"meta")
 OWN_KEYS = frozenset({"id", "asks", "answers", "iErr", "extra", "meta"})
 BAD_LINE = "input"
-PLAIN_ASK = {"id", "content"}
-UNUSUAL = frozenset({"iErr", "model", "gizmo_id"})
 
 META = b',"meta":{"started":'
 CALLS = re.compile(rb'"calls":(\d+)')
@@ -59,23 +57,20 @@ def says_done(doc: dict[str, Any], line: Line) -> bool:
     It is a short cut for the record that nearly every line has: of a single ask, without
     attachments and options. Any other one gets False here and is read by `parse_line`.
     """
-    asks, answers = doc.get("asks"), doc.get("answers")
-    if type(asks) is not list or type(answers) is not list or len(asks) != 1 or len(answers) != 1:
+    try:
+        (ask,), (answer,) = doc["asks"], doc["answers"]
+        (known,) = line.asks
+        return (
+            ask == {"id": known.id, "content": known.content}
+            and doc["id"] == line.id
+            and type(answer) is dict
+            and type(ask["id"]) is type(known.id)
+            and type(doc["id"]) is type(line.id)
+            and not (known.images or known.files)
+            and not ("iErr" in doc or "model" in doc or "gizmo_id" in doc)
+        )
+    except (KeyError, TypeError, ValueError):
         return False
-    ask, known = asks[0], line.asks[0]
-    return (
-        len(line.asks) == 1
-        and type(ask) is dict
-        and type(answers[0]) is dict
-        and doc.get("id") == line.id
-        and type(doc.get("id")) is type(line.id)
-        and ask.keys() == PLAIN_ASK
-        and ask["content"] == known.content
-        and ask["id"] == known.id
-        and type(ask["id"]) is type(known.id)
-        and not (known.images or known.files)
-        and UNUSUAL.isdisjoint(doc)
-    )
 
 
 def render(
