@@ -45,8 +45,6 @@ ASSUMED_BYTES = 4000
 SAMPLE = 2000
 """Lines of an earlier run that are looked at for the length of its calls."""
 
-MIXED = "downloads go to %s, the input's folder; -d DIR keeps them apart"
-
 LINE_KEYS = {"id", "asks", "answers", "iErr", "extra", "meta", "model", "gizmo_id"}
 ASK_KEYS = {"id", "content", "images", "image", "files", "file"}
 
@@ -311,8 +309,6 @@ class _Check:
     def _downloads(self, folder: Path) -> None:
         if self._settings.enable_download:
             writable(folder / "file", "downloads")
-            if downloads_are_mixed(self._settings):
-                self._note("note", "downloads", MIXED % folder)
 
     def _input(self) -> None:
         settings = self._settings
@@ -494,13 +490,6 @@ def _why_none(plan: Plan) -> str:
 def _seconds(ask: object) -> float:
     value = ask.get("seconds") if isinstance(ask, dict) else None
     return float(value) if isinstance(value, int | float) else 0.0
-
-
-def downloads_are_mixed(settings: Settings) -> bool:
-    """Tell whether downloads go among the files of the input's folder, as nobody said where."""
-    return settings.enable_download and not (
-        settings.download_dir or settings.mock or settings.fleet
-    )
 
 
 def download_folder(settings: Settings, source: Source) -> Path:

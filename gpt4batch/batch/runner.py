@@ -19,9 +19,7 @@ import anyio.to_thread
 
 from gpt4batch.batch.pool import Pool
 from gpt4batch.batch.preflight import (
-    MIXED,
     download_folder,
-    downloads_are_mixed,
     publisher_for,
     refuse_bad_lines,
     refuse_shared_files,
@@ -146,8 +144,6 @@ class Batch:
         spool = None if self.journal.streaming else self.journal.out.parent
         self.source = Source(settings.input, spool=spool)
         self._stack.callback(self.source.close)
-        if downloads_are_mixed(settings):
-            log.info(MIXED, self.source.folder)
         self.journal.open(self.source, fix=settings.fix)
         refuse_bad_lines(self.source, skip=settings.skip_bad_lines)
         if settings.fleet:
@@ -158,6 +154,9 @@ class Batch:
             await self._connect_nsq()
         if self.downloads is not None:
             self.downloads.prepare(chosen=bool(self.settings.download_dir))
+            if not settings.download_dir and not settings.mock:
+                text = "downloads go to %s, the input's folder; -d DIR keeps them apart"
+                log.info(text, self.source.folder)
         self.journal.start(fix=settings.fix)
         self.in_flight.open()
         self._stack.callback(self.in_flight.close)
