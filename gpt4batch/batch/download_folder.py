@@ -15,13 +15,6 @@ if TYPE_CHECKING:
 MIXED = "downloads go to %s, the input's folder; -d DIR keeps them apart"
 
 
-def downloads_are_mixed(settings: Settings) -> bool:
-    """Tell whether downloads go among the files of the input's folder, as nobody said where."""
-    return settings.enable_download and not (
-        settings.download_dir or settings.mock or settings.fleet
-    )
-
-
 def download_folder(settings: Settings, source: Source) -> Path:
     """Return where downloads go; those of a rehearsal stay apart from the user's own files."""
     if settings.download_dir:

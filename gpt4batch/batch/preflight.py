@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 from urllib.parse import urlsplit
 
-from gpt4batch.batch.download_folder import MIXED, download_folder, downloads_are_mixed
+from gpt4batch.batch.download_folder import download_folder
 from gpt4batch.batch.refusals import (
     lines_at_once,
     nearest,
@@ -215,8 +215,6 @@ class _Check:
     def _downloads(self, folder: Path) -> None:
         if self._settings.enable_download:
             writable(folder / "file", "downloads")
-            if downloads_are_mixed(self._settings):
-                self._note("note", "downloads", MIXED % folder)
 
     def _input(self) -> None:
         settings = self._settings

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import anyio
 import anyio.to_thread
 
-from gpt4batch.batch.download_folder import MIXED, download_folder, downloads_are_mixed
+from gpt4batch.batch.download_folder import MIXED, download_folder
 from gpt4batch.batch.pool import Pool
 from gpt4batch.batch.progress import Progress
 from gpt4batch.batch.refusals import (
@@ -161,6 +161,8 @@ class Batch:
             await self._connect_nsq()
         if self.downloads is not None:
             self.downloads.prepare(chosen=bool(self.settings.download_dir))
+            if not settings.download_dir and not settings.mock:
+                log.info(MIXED, self.source.folder)
         self.journal.start(fix=settings.fix)
         for words in self.journal.findings.words(self.source.path, self.journal.kept_in):
             log.warning("%s", words)
@@ -176,9 +178,6 @@ class Batch:
         spool = None if self.journal.streaming else self.journal.out.parent
         self.source = Source(settings.input, spool=spool)
         self._stack.callback(self.source.close)
-        if downloads_are_mixed(settings):
-            log.info(MIXED, self.source.folder)
-
         self.journal.open(self.source, fix=settings.fix)
         refuse_bad_lines(self.source, skip=settings.skip_bad_lines)
         refuse_bad_results(self.journal, skip=settings.skip_bad_results)
