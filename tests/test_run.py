@@ -283,7 +283,7 @@ async def test_words_of_an_exhausted_quota_stop_the_run(
 
     bench.write(bench.line(1, "one"), bench.line(2, "two"))
     async with scripted(handler) as server:
-        summary = await bench.run(server.origin, retries=0, goroutine=1)
+        summary = await bench.run(server.origin, retries=0, goroutine=1, patience=0.0)
         assert (summary.exit_code, len(server.requests)) == ((3, 1) if stops else (1, 2))
     assert (bench.read()[0]["iErr"] == NOT_RUN) == stops
 
