@@ -1,0 +1,1 @@
+"""Whole runs in virtual time: one seed is one history, with faults at any step."""

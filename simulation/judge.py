@@ -1,0 +1,219 @@
+"""Holds a history to the promises; shares no code with the program under test."""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from simulation.plan import Plan, RunPlan
+from simulation.run import Ended
+from simulation.service import Answer, State
+
+FILES = {"in.jsonl", "out.jsonl", "out.jsonl.lock", "one.png", "two.txt", "three.txt", "downloads"}
+ASIDE = re.compile(r"out\.\d{8}-\d{6}(-\d+)?\.jsonl")
+SNAPSHOT = re.compile(r"\.\d{8}-\d{4}-(in|out)\.jsonl")
+SYNC = 1.0
+"""Seconds in which a written answer has to be on the disk."""
+ROOM = 0.5
+"""Seconds more, for the write itself and the loop's rounds."""
+
+
+@dataclass(slots=True)
+class Judge:
+    """What is known of a history so far, and which promises it broke."""
+
+    folder: Path
+    plan: Plan
+    broken: list[str] = field(default_factory=list)
+    told: int = 0
+    """Chats that the runs said may have been paid for though no answer came."""
+    ends: dict[int, tuple[RunPlan, Ended]] = field(default_factory=dict)
+    said: bytes = b""
+    """What all runs wrote to standard error."""
+    edited: bool = False
+
+    def blame(self, what: str) -> None:
+        """Note a broken promise."""
+        self.broken.append(what)
+
+    # -- after each run ----------------------------------------------------------------------
+
+    def see(self, run: RunPlan, ended: Ended) -> None:
+        """Look at one run that has ended."""
+        number = ended.state.run
+        self.ends[number] = (run, ended)
+        self.said += ended.stderr
+        self.edited |= bool(run.edit)
+        if ended.how in ("crashed", "endless"):
+            self.blame(f"run {number} {ended.how}: {ended.error} {ended.stderr[-400:]!r}")
+        if ended.how == "refused" and not (run.trouble.write_fails_at or run.trouble.sync_fails_at):
+            self.blame(f"run {number} refused: {ended.error}")
+        self._pace(number, run, ended)
+        if ended.how == "returned":
+            self._summary(number, run, ended)
+
+    def _pace(self, number: int, run: RunPlan, ended: Ended) -> None:
+        rate = run.flags.get("qps", 0.0)
+        calls = ended.state.calls
+        most = rate * 1.02 + 1
+        for place, moment in enumerate(calls):
+            within = sum(1 for other in calls[place:] if other < moment + 1.0)
+            if rate and within > most:
+                self.blame(f"run {number}: {within} calls in one second at -q {rate:g}")
+                return
+
+    def _summary(self, number: int, run: RunPlan, ended: Ended) -> None:
+        summary, state = ended.summary, ended.state
+        self.told += summary["unanswered"] + summary["killed_in_flight"]
+        for key, counted in (("chats", state.chats), ("uploads", state.uploaded)):
+            if summary[key] != counted:
+                self.blame(f"run {number}: {key} {summary[key]}, the service counted {counted}")
+        most = run.flags.get("max_calls", 0)
+        if most and state.chats > most:
+            self.blame(f"run {number}: {state.chats} chats with --max-calls {most}")
+        if summary["exit_code"] == 4:
+            if not (run.trouble.write_fails_at or run.trouble.sync_fails_at):
+                self.blame(f"run {number}: exit 4 without trouble: {summary['stopped']}")
+            return
+        lines = self._lines()
+        states = [_state(line) for line in lines]
+        counts = {name: states.count(name) for name in ("done", "failed", "not_run")}
+        found = {name: summary[name] for name in counts}
+        if counts != found:
+            self.blame(f"run {number}: the summary says {found}, the output {counts}")
+        self._order(lines)
+        expected = self._exit_code(run, summary, counts)
+        if summary["exit_code"] not in expected:
+            self.blame(f"run {number}: exit {summary['exit_code']}, not {expected}: {counts}")
+
+    def _exit_code(self, run: RunPlan, summary: dict[str, Any], counts: dict[str, int]) -> set[int]:
+        if not counts["failed"] and not counts["not_run"]:
+            return {0, 3} if summary["stopped"] else {0}
+        allowed = {1}
+        if summary["stopped"]:
+            allowed = {3} | {128 + number for _, number in run.signals}
+        return allowed if counts["not_run"] or summary["stopped"] else {1}
+
+    # -- at the end --------------------------------------------------------------------------
+
+    def conclude(self, state: State) -> None:
+        """Look at what is left after everything was run again without a fault."""
+        lines = self._lines()
+        self._order(lines)
+        by_serial = {answer.serial: answer for answer in state.answers}
+        used: set[int] = set()
+        for place, line in enumerate(lines):
+            refused = any(ask["content"].startswith("reject") for ask in line["asks"])
+            if _state(line) != ("failed" if refused else "done"):
+                self.blame(f"line {place + 1} is {_state(line)} at the end: {line.get('iErr')}")
+            self._line(place + 1, line, by_serial, used, state)
+        self._account(state, used, lines)
+        self._leftovers()
+
+    def _line(
+        self,
+        number: int,
+        line: dict[str, Any],
+        by_serial: dict[int, Answer],
+        used: set[int],
+        state: State,
+    ) -> None:
+        before: Answer | None = None
+        for ask, reply in zip(line["asks"], line["answers"] or (), strict=False):
+            serial = _serial(reply)
+            answer = by_serial[serial]
+            if serial in used:
+                self.blame(f"line {number}: answer {serial} stands twice in the output")
+            used.add(serial)
+            if answer.ask != ask["content"]:
+                self.blame(f"line {number}: {ask['content']!r} has the answer to {answer.ask!r}")
+            if before and (answer.conversation, answer.parent) != (
+                before.conversation,
+                f"m-{before.serial}",
+            ):
+                self.blame(f"line {number}: answer {serial} is not of the thread")
+            if not before and answer.parent:
+                self.blame(f"line {number}: its first answer has a parent")
+            names = [*ask.get("images", ()), *ask.get("files", ())]
+            contents = tuple((self.folder / name).read_text() for name in names)
+            if answer.files != contents:
+                self.blame(f"line {number}: sent {answer.files}, not {contents}")
+            self._downloads(number, reply, state)
+            before = answer
+
+    def _downloads(self, number: int, reply: dict[str, Any], state: State) -> None:
+        wanted = reply.get("downloads") or []
+        noted = reply.get("spec_downloads") or []
+        if [item["origin"] for item in noted] != wanted:
+            self.blame(f"line {number}: {len(noted)} of {len(wanted)} downloads are noted")
+        for item in noted:
+            path = self.folder / "downloads" / item["local"]
+            if not path.is_file() or path.read_bytes() != state.files[item["origin"]]:
+                self.blame(f"line {number}: the bytes of {item['local']} are not those sent")
+
+    def _account(self, state: State, used: set[int], lines: list[dict[str, Any]]) -> None:
+        """Find every answer that the service gave, or what was told of it."""
+        text = self.said + b"".join(path.read_bytes() for path in self.folder.glob("out.2*.jsonl"))
+        elsewhere = {int(found) for found in re.findall(rb"answer (\d+)", text)}
+        superseded = {
+            int(found)
+            for line in lines
+            for found in re.findall(r"answer (\d+)", json.dumps(line.get("meta", {})))
+        }
+        forgets = any(run.weather.forgets for run, _ in self.ends.values())
+        if superseded and not forgets:
+            self.blame(
+                f"answers {sorted(superseded)} were asked again though nothing was forgotten"
+            )
+        missing = [
+            answer for answer in state.answers if answer.serial not in used | elsewhere | superseded
+        ]
+        for answer in missing:
+            run, ended = self.ends[answer.run]
+            if answer.arrived < 0 or ended.how == "killed" and not run.power_cut:
+                continue
+            late = ended.how == "killed" and run.flags.get("fsync") != "never"
+            if not late or answer.arrived < ended.seconds - SYNC - ROOM:
+                self.blame(
+                    f"answer {answer.serial} came at {answer.arrived:.2f} of run {answer.run}, which"
+                    f" {ended.how} at {ended.seconds:.2f}, and is lost"
+                )
+        if not any(run.power_cut for run, _ in self.ends.values()) and len(missing) > self.told:
+            serials = [answer.serial for answer in missing]
+            self.blame(f"answers {serials} are paid for and gone; told were {self.told}")
+
+    def _leftovers(self) -> None:
+        for path in self.folder.iterdir():
+            known = path.name in FILES or SNAPSHOT.fullmatch(path.name)
+            if not known and not (self.edited and ASIDE.fullmatch(path.name)):
+                self.blame(f"{path.name} is left over")
+        parts = [path.name for path in (self.folder / "downloads").glob("*.part")]
+        if parts:
+            self.blame(f"{parts} are left over")
+
+    def _lines(self) -> list[dict[str, Any]]:
+        raw = (self.folder / "out.jsonl").read_bytes()
+        return [json.loads(line) for line in raw.split(b"\n") if line.strip()]
+
+    def _order(self, lines: list[dict[str, Any]]) -> None:
+        raw = (self.folder / "in.jsonl").read_bytes().split(b"\n")
+        given = [json.loads(line) for line in raw if line.strip()]
+        kept = [{key: line.get(key) for key in ("id", "asks", "extra")} for line in lines]
+        if kept != [{key: line.get(key) for key in ("id", "asks", "extra")} for line in given]:
+            self.blame("the output has not the lines of the input, in their order")
+
+
+def _serial(reply: dict[str, Any]) -> int:
+    return int(reply["contents"][0]["message"]["content"]["parts"][0].removeprefix("answer "))
+
+
+def _state(line: dict[str, Any]) -> str:
+    error = line.get("iErr")
+    if error and error["message"] == "resource is not ready":
+        return "not_run"
+    if error:
+        return "failed"
+    return "done" if len(line["answers"] or ()) == len(line["asks"]) else "not_run"

@@ -1,0 +1,309 @@
+"""The service of a history: it lives in the same loop, behind the transport, and keeps count.
+
+It speaks the wire format of the service's documentation in the plainest way. What it does to a call
+is drawn from the history's seed. Its memory outlives the process that calls it: `State` is handed
+on from run to run.
+"""
+
+from __future__ import annotations
+
+import json
+import random
+import re
+from dataclasses import dataclass, field
+from typing import Any
+
+import anyio
+import httpx
+
+ORIGIN = "http://service.invalid"
+CHAT = f"{ORIGIN}/standard/all-tools"
+UPLOAD = f"{ORIGIN}/standard/uploaded"
+FILES = f"{ORIGIN}/files"
+TOKEN = f"{ORIGIN}/console/access_token"
+
+
+@dataclass(slots=True)
+class Answer:
+    """An answer that the service gave, and is paid for."""
+
+    serial: int
+    ask: str
+    conversation: str
+    parent: str
+    files: tuple[str, ...]
+    run: int
+    arrived: float = -1.0
+    """When the whole reply was handed to the client, in seconds of its run; before that, -1."""
+
+
+@dataclass(slots=True)
+class State:
+    """What the service knows; it outlives the client's processes."""
+
+    answers: list[Answer] = field(default_factory=list)
+    conversations: dict[str, list[str]] = field(default_factory=dict)
+    uploads: dict[str, tuple[str, str]] = field(default_factory=dict)
+    """For each upload its conversation and its content."""
+    files: dict[str, bytes] = field(default_factory=dict)
+    fetched: dict[str, int] = field(default_factory=dict)
+    calls: list[float] = field(default_factory=list)
+    """When calls came in this run, chats and uploads alike."""
+    run: int = 0
+    chats: int = 0
+    """Chats that came in this run, whatever became of them."""
+    uploaded: int = 0
+    """Uploads that came in this run."""
+    token: int = 1
+    token_calls: int = 0
+    numbers: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Weather:
+    """How a service treats calls during one run: shares of calls, and seconds."""
+
+    refused: float = 0.0
+    failed: float = 0.0
+    reset: float = 0.0
+    lost: float = 0.0
+    cut: float = 0.0
+    hang: float = 0.0
+    garbage: float = 0.0
+    no_answer: float = 0.0
+    latency: float = 0.3
+    limit: int = 0
+    """Calls a second that are let through; 0 is no limit."""
+    after: float = 0.0
+    """The Retry-After of a refusal, in seconds."""
+    token_lasts: int = 0
+    """Calls after which the token is refused; 0 is never."""
+    link_failed: float = 0.0
+    forgets: bool = False
+    """Whether conversations of earlier runs are no longer known."""
+
+
+class Service(httpx.AsyncBaseTransport):
+    """Answer requests by a seeded draw of faults.
+
+    Args:
+        state: What is known from earlier runs.
+        weather: How calls are treated.
+        seed: Draws the faults.
+    """
+
+    def __init__(self, state: State, weather: Weather, seed: int) -> None:
+        self.state = state
+        self.weather = weather
+        self._random = random.Random(seed)
+        self._recent: list[float] = []
+        self._in_this_run = 0
+        state.calls.clear()
+        state.run += 1
+        state.chats = state.uploaded = 0
+        if weather.forgets:
+            state.conversations.clear()
+            state.uploads.clear()
+
+    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+        """Answer one request, or fail as a network does."""
+        url = str(request.url)
+        body = b"".join([part async for part in request.stream])  # type: ignore[union-attr]
+        if url == TOKEN:
+            return self._issue_token()
+        if url.startswith(FILES):
+            return await self._file(url, request)
+        self._count_call(url)
+        fault = self._fault()
+        if fault in ("connect", "reset"):
+            await anyio.sleep(self._delay(0.05))
+            error = httpx.ConnectError if fault == "connect" else httpx.ReadError
+            raise error(f"{fault} of a history")
+        if refusal := self._refusal(request, fault):
+            await anyio.sleep(self._delay(0.02))
+            return refusal
+        if url == UPLOAD:
+            return await self._upload(body)
+        return await self._chat(json.loads(body), request, fault)
+
+    # -- faults ------------------------------------------------------------------------------
+
+    def _fault(self) -> str:
+        weather, draw = self.weather, self._random.random()
+        for name in ("refused", "failed", "reset", "lost", "cut", "hang", "garbage", "no_answer"):
+            share = getattr(weather, name)
+            if draw < share:
+                return "connect" if name == "reset" and draw < share / 2 else name
+            draw -= share
+        return ""
+
+    def _delay(self, seconds: float) -> float:
+        return seconds * (0.5 + self._random.random())
+
+    def _count_call(self, url: str) -> None:
+        self.state.calls.append(anyio.current_time())
+        self.state.chats += url == CHAT
+        self.state.uploaded += url == UPLOAD
+        self._in_this_run += 1
+
+    def _refusal(self, request: httpx.Request, fault: str) -> httpx.Response | None:
+        """Return a refusal before anything is processed, or nothing."""
+        weather, now = self.weather, anyio.current_time()
+        if weather.token_lasts and self._in_this_run % weather.token_lasts == 0:
+            self.state.token += 1
+        if request.headers.get("authorization") != f"Bearer token-{self.state.token:06d}":
+            return reply({"error": {"message": "token expired"}}, 401)
+        if weather.limit:
+            self._recent = [moment for moment in self._recent if moment > now - 1.0]
+            if len(self._recent) >= weather.limit:
+                return self._too_many()
+            self._recent.append(now)
+        if fault == "refused":
+            return self._too_many()
+        if fault == "failed":
+            status = self._random.choice((500, 502, 503, 504, 408))
+            return httpx.Response(status, stream=httpx.ByteStream(b"<html>bad gateway</html>"))
+        if fault == "garbage":
+            return httpx.Response(200, stream=httpx.ByteStream(b"<html>welcome</html>"))
+        return None
+
+    def _too_many(self) -> httpx.Response:
+        after = self.weather.after
+        headers = {"retry-after": f"{after:g}"} if after else {}
+        return reply({"error": {"message": "too many requests"}}, 429, headers)
+
+    # -- what is processed -------------------------------------------------------------------
+
+    async def _chat(
+        self, body: dict[str, Any], request: httpx.Request, fault: str
+    ) -> httpx.Response:
+        state, message = self.state, body["message"]
+        if message.startswith("reject"):
+            await anyio.sleep(self._delay(0.02))
+            return reply({"error": {"message": "the prompt is not allowed"}}, 400)
+        conversation = body.get("conversation_id") or ""
+        parent = body.get("parent_message_id") or ""
+        if conversation and conversation not in state.conversations:
+            await anyio.sleep(self._delay(0.02))
+            return reply({"error": {"message": "conversation not found"}}, 404)
+        sent = [item["asset_pointer"] for item in body.get("parts") or ()]
+        sent += [item["id"] for item in body.get("attachments") or ()]
+        if any(name not in state.uploads for name in sent):
+            await anyio.sleep(self._delay(0.02))
+            return reply({"error": {"message": "attachment not found"}}, 404)
+        if fault == "no_answer":
+            await anyio.sleep(self._delay(self.weather.latency))
+            return reply({"contents": [{"error": "the model is overloaded", "message": None}]})
+        number = self._number()
+        conversation = conversation or f"c-{number}"
+        files = tuple(state.uploads[name][1] for name in sent)
+        answer = Answer(number, message, conversation, parent, files, state.run)
+        state.answers.append(answer)
+        state.conversations.setdefault(conversation, []).append(f"m-{number}")
+        await self._end(request, fault)
+        answer.arrived = anyio.current_time()
+        return reply(self._answered(answer))
+
+    def _answered(self, answer: Answer) -> dict[str, Any]:
+        message = {
+            "author": {"role": "assistant"},
+            "content": {"content_type": "text", "parts": [f"answer {answer.serial}"]},
+        }
+        found: dict[str, Any] = {
+            "created": 0,
+            "message_id": f"m-{answer.serial}",
+            "conversation_id": answer.conversation,
+            "contents": [
+                {"conversation_id": answer.conversation, "error": None, "message": message}
+            ],
+        }
+        if "link" in answer.ask:
+            links = []
+            for place in range(1 + answer.serial % 3):
+                url = f"{FILES}/{answer.serial}-{place}/data.bin"
+                size = self._random.randrange(5000)
+                self.state.files[url] = bytes([answer.serial % 256]) * size + b"%d" % place
+                links.append(url)
+            found["downloads"] = links
+        return found
+
+    async def _end(self, request: httpx.Request, fault: str) -> None:
+        """Let the reply take its time, or never arrive though it is paid for."""
+        timeout = float(request.extensions.get("timeout") or 480.0)
+        seconds = self._delay(self.weather.latency)
+        if fault == "hang" or seconds > timeout:
+            await anyio.sleep(timeout)
+            raise httpx.ReadTimeout("no answer")
+        await anyio.sleep(seconds)
+        if fault == "lost":
+            raise httpx.ReadError("the connection was lost")
+        if fault == "cut":
+            raise httpx.RemoteProtocolError("the reply was cut short")
+
+    async def _upload(self, body: bytes) -> httpx.Response:
+        fields = dict(re.findall(rb'name="(\w+)"\r\n\r\n(.*?)\r\n--', body, re.DOTALL))
+        found = re.search(
+            rb'name="file"; filename="[^"]*"\r\n.*?\r\n\r\n(.*)\r\n--', body, re.DOTALL
+        )
+        assert found is not None, body[:300]
+        content = found[1].decode()
+        number = self._number()
+        conversation = fields.get(b"conversation_id", b"").decode() or f"c-{number}"
+        self.state.conversations.setdefault(conversation, [])
+        name = f"file-{number}"
+        self.state.uploads[name] = (conversation, content)
+        await anyio.sleep(self._delay(0.05))
+        part = attachment = None
+        if fields[b"type"] == b"multimodal":
+            part = {"asset_pointer": name, "name": "x", "size_bytes": len(content)}
+        else:
+            attachment = {"id": name, "name": "x", "size": len(content)}
+        return reply({"conversation_id": conversation, "attachment": attachment, "part": part})
+
+    async def _file(self, url: str, request: httpx.Request) -> httpx.Response:
+        await anyio.sleep(self._delay(0.05))
+        if self._random.random() < self.weather.link_failed:
+            if self._random.random() < 0.5:
+                return reply({"error": "busy"}, 503)
+            raise httpx.ReadError("the connection was lost")
+        content = self.state.files[url]
+        self.state.fetched[url] = self.state.fetched.get(url, 0) + 1
+        headers = {"content-length": str(len(content))}
+        return httpx.Response(200, headers=headers, stream=_Streamed(content))
+
+    def _issue_token(self) -> httpx.Response:
+        self.state.token_calls += 1
+        if self._random.random() < self.weather.failed:
+            return reply({"error": "bad gateway"}, 502)
+        token = f"token-{self.state.token:06d}"
+        return reply({"access_token": token, "expired_at": 4102444800, "username": "sim"})
+
+    def _number(self) -> int:
+        self.state.numbers += 1
+        return self.state.numbers
+
+
+class _Streamed(httpx.AsyncByteStream):
+    """A body in two pieces."""
+
+    def __init__(self, content: bytes) -> None:
+        self._content = content
+
+    async def __aiter__(self) -> Any:
+        half = len(self._content) // 2
+        for part in (self._content[:half], self._content[half:]):
+            await anyio.sleep(0)
+            if part:
+                yield part
+
+    async def aclose(self) -> None:
+        """Nothing is open."""
+
+
+def reply(
+    doc: dict[str, Any], status: int = 200, headers: dict[str, str] | None = None
+) -> httpx.Response:
+    """Return a JSON reply."""
+    content = json.dumps(doc).encode()
+    given = {"content-type": "application/json", "content-length": str(len(content))}
+    return httpx.Response(status, headers=given | (headers or {}), stream=httpx.ByteStream(content))
