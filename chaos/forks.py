@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 LOADED = [
     "anyio._backends._asyncio",
-    "gpt4batch.batch.runner",
+    "gpt4batch.api",
     "gpt4batch.cli",
     "gpt4batch.cli.display",
     "gpt4batch.cli.farewell",

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from gpt4batch.settings import VERSION
 
 if TYPE_CHECKING:
-    from gpt4batch.batch.runner import run
+    from gpt4batch.api import run
     from gpt4batch.batch.summary import Summary
     from gpt4batch.errors import FatalError, Gpt4BatchError, InputError, UsageError
     from gpt4batch.settings import Settings
@@ -30,7 +30,7 @@ __all__ = [
     "run",
 ]
 
-_HOME = {"run": "batch.runner", "Summary": "batch.summary", "Settings": "settings"}
+_HOME = {"run": "api", "Summary": "batch.summary", "Settings": "settings"}
 
 
 def __getattr__(name: str) -> Any:

@@ -39,7 +39,7 @@ def main() -> int:
 
 def _warm() -> None:
     """Import what is tested once: each run is a fork of this process."""
-    import gpt4batch.batch.runner  # noqa: F401
+    import gpt4batch.api  # noqa: F401
 
     anyio.run(anyio.sleep, 0)
     gc.collect()

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from conftest import Bench
 
     from gpt4batch.batch.progress import Progress
-    from gpt4batch.batch.runner import Batch
+    from gpt4batch.batch.status import Status
     from gpt4batch.mock.server import MockService
 
     Serving = Callable[..., MockService]
@@ -270,15 +270,16 @@ async def test_slow_run_tells_its_longest_call_and_no_time_left(
     many(bench, 3)
     said: list[str] = []
 
-    async def look(progress: Progress, batch: Batch) -> None:
-        view = View(progress, batch)
-        while batch.executor.stats().longest < 0.25:
+    async def show(progress: Progress, look: Callable[[], Status]) -> None:
+        view = View(progress, look, settings)
+        while look().calls.longest < 0.25:
             await anyio.sleep(0.01)
         view.look()
         said.append(plain(view))
 
     async with serving(latency=0.5, jitter=0.0) as service:
-        await gpt4batch.run(bench.settings(service.origin, goroutine=3), show=look)
+        settings = bench.settings(service.origin, goroutine=3)
+        await gpt4batch.run(settings, show=show)
     assert "0/3 done, 3 left, 3/3 in flight" in said[0]
     assert "time left not known yet" in said[0]
     assert re.search(r"longest call \d+ ms so far \(--timeout 8 min\)", said[0])
@@ -288,15 +289,16 @@ async def test_retry_after_and_slower_pace_are_told(bench: Bench, serving: Servi
     bench.write(*[bench.line(n, "x [[mock:rate-limit*1]]") for n in range(2)])
     said: list[str] = []
 
-    async def look(progress: Progress, batch: Batch) -> None:
-        view = View(progress, batch)
-        while batch.pacer.cooling < 0.01:
+    async def show(progress: Progress, look: Callable[[], Status]) -> None:
+        view = View(progress, look, settings)
+        while look().cooling < 0.01:
             await anyio.sleep(0.01)
         view.look()
         said.append(plain(view))
 
     async with serving(retry_after=1.0) as service:
-        await gpt4batch.run(bench.settings(service.origin, qps=50.0), show=look)
+        settings = bench.settings(service.origin, qps=50.0)
+        await gpt4batch.run(settings, show=show)
     assert re.search(r"the service asks to wait: \d+", said[0])
     assert re.search(r"slowed down by 429 to [\d.]+ calls/s", said[0])
 

@@ -197,8 +197,8 @@ module.{name} = fail
 @pytest.mark.parametrize(
     ("module", "name", "code", "fate"),
     [
-        ("batch.runner", "Source", 2, "nothing was called"),
-        ("batch.runner", "run_pool", 4, "run again with -f"),
+        ("api", "Source", 2, "nothing was called"),
+        ("batch.pool", "next", 4, "run again with -f"),
         ("batch.runner", "Summary", 4, "run again with -f"),
     ],
 )

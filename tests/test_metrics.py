@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from conftest import Bench
 
     from gpt4batch.batch.progress import Progress
-    from gpt4batch.batch.runner import Batch
+    from gpt4batch.batch.status import Status
     from gpt4batch.mock.server import MockService
 
 
@@ -42,8 +42,8 @@ async def test_figures_of_a_run_can_be_read_while_it_is_on(
 
     with served(port, "127.0.0.1") as metrics:
 
-        async def look(progress: Progress, batch: Batch) -> None:
-            metrics.watch(progress, batch)
+        async def show(progress: Progress, look: Callable[[], Status]) -> None:
+            metrics.watch(progress, look)
             while progress.done < 3:
                 await anyio.sleep(0.01)
             text = await anyio.to_thread.run_sync(read)
@@ -54,7 +54,7 @@ async def test_figures_of_a_run_can_be_read_while_it_is_on(
             import gpt4batch
 
             settings = bench.settings(service.origin, goroutine=2)
-            await gpt4batch.run(settings, show=look)
+            await gpt4batch.run(settings, show=show)
     assert found["gpt4batch_lines"] == 8
     assert 3 <= found["gpt4batch_lines_done_total"] < 8
     assert found["gpt4batch_chats_total"] >= 3

@@ -25,8 +25,8 @@ def test_run_stays_the_function_however_the_parts_are_imported() -> None:
 import gpt4batch
 first = gpt4batch.run
 from gpt4batch import Settings, Summary, run
-import gpt4batch.cli.batchsvc, gpt4batch.cli.display, gpt4batch.batch.runner
-print(callable(first), first is gpt4batch.run is run is gpt4batch.batch.runner.run)
+import gpt4batch.cli.batchsvc, gpt4batch.cli.display, gpt4batch.api
+print(callable(first), first is gpt4batch.run is run is gpt4batch.api.run)
 """
     assert python(code) == "True True"
 

@@ -7,7 +7,7 @@ import signal
 import sys
 from contextlib import ExitStack
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from gpt4batch.cli.defects import unexpected
 from gpt4batch.cli.streams import can_be_read, can_be_written, tell
@@ -15,17 +15,16 @@ from gpt4batch.errors import DefectError, Gpt4BatchError, OutputError, UsageErro
 from gpt4batch.settings import Settings
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine
+    from collections.abc import Callable
 
     from rich.console import Console
 
+    from gpt4batch.api import Show
     from gpt4batch.batch.progress import Progress
-    from gpt4batch.batch.runner import Batch
+    from gpt4batch.batch.status import Status
     from gpt4batch.batch.summary import Summary
     from gpt4batch.cli.metrics import Metrics
     from gpt4batch.mock.settings import MockSettings
-
-    Show = Callable[[Progress, Batch], Coroutine[Any, Any, None]]
 
 log = logging.getLogger(__name__)
 
@@ -41,11 +40,9 @@ STREAMS = {0: "standard input", 1: "standard output", 2: "standard error"}
 
 def action(settings: Settings) -> None:
     """Run the batch, say what came of it and exit with its code."""
-    import anyio
-
     from gpt4batch.batch import descriptors
     from gpt4batch.batch.refusals import refuse_shared_files
-    from gpt4batch.cli import display, logs
+    from gpt4batch.cli import display, logs, loop
     from gpt4batch.cli.farewell import farewell
     from gpt4batch.signals import obeyed
 
@@ -60,9 +57,8 @@ def action(settings: Settings) -> None:
         handler = logs.set_up(settings.log_level, settings.log_format, settings.log_file, console)
         stack.callback(logs.tear_down, handler)
         descriptors.raise_limit(settings.goroutine)
-        loop = {"use_uvloop": _has_uvloop()}
         try:
-            summary = anyio.run(_run, settings, console, leave, backend_options=loop)
+            summary = loop.run(_run, settings, console, leave)
         except Exception as error:
             if not leave.begun or isinstance(error, Gpt4BatchError):
                 raise
@@ -78,7 +74,7 @@ def action(settings: Settings) -> None:
 async def _run(settings: Settings, console: Console | None, leave: _Leave) -> Summary:
     from contextlib import AsyncExitStack
 
-    from gpt4batch.batch.runner import run
+    from gpt4batch.api import run
     from gpt4batch.batch.summary import check_path, save
     from gpt4batch.cli.display import Display
     from gpt4batch.cli.next_command import next_command
@@ -95,7 +91,7 @@ async def _run(settings: Settings, console: Console | None, leave: _Leave) -> Su
             service = await stack.enter_async_context(MockService(rehearsal()))
             settings = replace(settings, origin=service.origin, token=service.token)
         show: Show | None
-        show = None if settings.quiet else Display(console, settings.progress_interval).show
+        show = None if settings.quiet else Display(console, settings).show
         if settings.metrics_port:
             from gpt4batch.cli.metrics import served
 
@@ -130,10 +126,10 @@ def _refuse_closed(settings: Settings) -> None:
 def _beginning(leave: _Leave, show: Show | None) -> Show:
     """Return the display of a run that says to `leave` when it begins."""
 
-    async def begin(progress: Progress, batch: Batch) -> None:
+    async def begin(progress: Progress, look: Callable[[], Status]) -> None:
         leave.begun = True
         if show is not None:
-            await show(progress, batch)
+            await show(progress, look)
 
     return begin
 
@@ -141,10 +137,10 @@ def _beginning(leave: _Leave, show: Show | None) -> Show:
 def _watched(metrics: Metrics, show: Show | None) -> Show:
     """Return the display of a run with its metrics beside it."""
 
-    async def watch(progress: Progress, batch: Batch) -> None:
-        metrics.watch(progress, batch)
+    async def watch(progress: Progress, look: Callable[[], Status]) -> None:
+        metrics.watch(progress, look)
         if show is not None:
-            await show(progress, batch)
+            await show(progress, look)
 
     return watch
 
@@ -169,9 +165,3 @@ def rehearsal() -> MockSettings:
     return MockSettings(
         **{"asset_rate": 0.5, "latency": 0.5, "jitter": 0.5} | from_environment(MockSettings)
     )
-
-
-def _has_uvloop() -> bool:
-    from importlib.util import find_spec
-
-    return find_spec("uvloop") is not None

@@ -18,11 +18,13 @@ from gpt4batch.cli.streams import tell
 from gpt4batch.cli.units import duration, per_second, rate, rough
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from rich.console import Console
 
     from gpt4batch.batch.progress import Progress
-    from gpt4batch.batch.runner import Batch
-    from gpt4batch.fleet.coordinator import Fleet
+    from gpt4batch.batch.status import Messages, Status, Worker
+    from gpt4batch.settings import Settings
 
 LONG_CALL = 10.0
 """Seconds after which the oldest call in flight is worth a word."""
@@ -43,16 +45,18 @@ def terminal() -> Console | None:
 class View:
     """What there is to tell of a run at a moment, in a few short facts."""
 
-    def __init__(self, progress: Progress, batch: Batch) -> None:
+    def __init__(self, progress: Progress, look: Callable[[], Status], settings: Settings) -> None:
         self._progress = progress
-        self._batch = batch
-        self._meter = Meter(min(batch.settings.goroutine, max(progress.to_run, 1)))
+        self._look = look
+        self._settings = settings
+        self._now = look()
+        self._meter = Meter(min(settings.goroutine, max(progress.to_run, 1)))
 
     def look(self) -> None:
-        """Take note of how far the run is."""
-        progress = self._progress
+        """Look how far the run is; what is told is of this moment."""
+        progress, self._now = self._progress, self._look()
         finished = progress.done + progress.failed
-        self._meter.take(Sample(progress.elapsed, finished, self._batch.executor.stats().calls))
+        self._meter.take(Sample(progress.elapsed, finished, self._now.calls.calls))
 
     @property
     def left(self) -> int:
@@ -61,31 +65,29 @@ class View:
 
     def lines(self) -> list[tuple[str, str]]:
         """Return facts about the lines, each with its style."""
-        progress, batch = self._progress, self._batch
+        progress, now = self._progress, self._now
         ready = progress.done_before + progress.done
         facts = [(f"{ready:,}/{progress.total:,} " + say("done", "完成"), GOOD)]
         if progress.failed:
             facts.append((f"{progress.failed:,} " + say("failed", "失败"), BAD))
         facts.append((f"{self.left:,} " + say("left", "剩余"), ""))
         # Several asks of a line follow each other: a line has one call in flight at most.
-        places = batch.settings.goroutine if batch.fleet is None else batch.fleet.places
-        running = f"{batch.executor.stats().in_flight:,}/{places:,}"
+        running = f"{now.calls.in_flight:,}/{now.places:,}"
         facts.append((running + say(" in flight", " 进行中"), ""))
         return facts
 
     def speed(self) -> list[tuple[str, str]]:
         """Return facts about the calls and the time."""
-        progress, batch = self._progress, self._batch
-        qps = batch.settings.qps
+        progress, qps = self._progress, self._settings.qps
         calls = rate(self._meter.calls) + (f" (-q {qps:g})" if qps else "")
         facts = [(calls, ""), (self._time(), "")]
         if progress.seconds.count:
             middle = duration(progress.seconds.percentile(50))
             facts.append((say(f"half the answers within {middle}", f"半数应答在{middle}内"), ""))
-        longest = batch.executor.stats().longest
+        longest = self._now.calls.longest
         if longest >= LONG_CALL:
             waits = duration(longest)
-            limit = duration(batch.settings.timeout)
+            limit = duration(self._settings.timeout)
             text = say(f"longest call {waits} so far (--timeout {limit})", f"最长调用已{waits}")
             facts.append((text, ""))
         return facts
@@ -104,56 +106,49 @@ class View:
 
     def trouble(self) -> list[tuple[str, str]]:
         """Return facts about what holds the run up, if anything does."""
-        batch, facts = self._batch, []
-        control, pacer = batch.control, batch.pacer
-        if control.draining and not self._progress.finishing:
-            grace = control.grace_left
+        now, facts = self._now, []
+        if now.draining and not self._progress.finishing:
+            grace = now.grace_left
             within = "" if grace == float("inf") else say(" within ", " ,限时") + duration(grace)
             text = say("stopping: lines in flight end", "正在停止: 等待进行中的行结束")
             facts.append((text + within, NOTE))
-        if (probing := batch.probing).on:
-            left, wait = duration(probing.left), duration(probing.next_in)
-            facts.append(
-                (
-                    say(
-                        f"calls held: empty account or passing limit? next try in {wait}, "
-                        f"stops in {left} (--patience): {printable(probing.words)}",
-                        f"已暂停调用: 余额用尽或临时限制? {wait}后再试, {left}后停止(--patience): "
-                        f"{printable(probing.words)}",
-                    ),
-                    NOTE,
-                )
+        if (probe := now.probe) is not None:
+            left, wait, words = (
+                duration(probe.left),
+                duration(probe.next_in),
+                printable(probe.words),
             )
-        if (cooling := pacer.cooling) > 0:
-            text = say("the service asks to wait: ", "服务要求等待: ") + duration(cooling)
-            facts.append((text, NOTE))
-        if 0 < pacer.pace < (batch.settings.qps or float("inf")):
-            text = say("slowed down by 429 to ", "因429降速至 ") + per_second(pacer.pace)
-            facts.append((text, NOTE))
-        if pacer.room:
             text = say(
-                f"the service takes {pacer.room} calls at a time",
-                f"服务只接受{pacer.room}个并发调用",
+                f"calls held: empty account or passing limit? next try in {wait}, "
+                f"stops in {left} (--patience): {words}",
+                f"已暂停调用: 余额用尽或临时限制? {wait}后再试, {left}后停止(--patience): {words}",
+            )
+            facts.append((text, NOTE))
+        if now.cooling > 0:
+            text = say("the service asks to wait: ", "服务要求等待: ") + duration(now.cooling)
+            facts.append((text, NOTE))
+        if 0 < now.pace < (self._settings.qps or float("inf")):
+            text = say("slowed down by 429 to ", "因429降速至 ") + per_second(now.pace)
+            facts.append((text, NOTE))
+        if now.room:
+            text = say(
+                f"the service takes {now.room} calls at a time", f"服务只接受{now.room}个并发调用"
             )
             facts.append((text, NOTE))
         return facts
 
     def files(self) -> list[tuple[str, str]]:
-        """Return facts about the downloads, the snapshot and NSQ."""
-        batch = self._batch
-        facts = [] if batch.fleet is None else [(_workers(batch.fleet), "")]
-        if (files := batch.downloads) is not None and (files.count or files.under_way):
-            text = f"{files.count:,} " + say("files downloaded", "个文件已下载")
-            coming = say(f", {files.under_way:,} under way", f",{files.under_way:,}个下载中")
-            facts.append((text + (coming if files.under_way else ""), ""))
-        if batch.snapshot is not None:
-            facts.append((say("snapshot ", "快照 ") + printable(batch.snapshot.name), ""))
-        if (nsq := batch.publisher) is not None:
-            text = say(f"NSQ: {nsq.sent:,} published", f"NSQ: 已发布{nsq.sent:,}")
-            text += say(f", {nsq.left:,} waiting", f",等待{nsq.left:,}") if nsq.left else ""
-            text += say(f", {nsq.dropped:,} lost", f",丢失{nsq.dropped:,}") if nsq.dropped else ""
-            text += say(" (nsqd does not answer)", " (nsqd无应答)") if nsq.trouble else ""
-            facts.append((text, BAD if nsq.dropped else NOTE if nsq.trouble else ""))
+        """Return facts about the workers, the downloads, the snapshot and NSQ."""
+        now = self._now
+        facts = [] if now.workers is None else [(_workers(now.workers), "")]
+        if now.calls.downloads or now.fetching:
+            text = f"{now.calls.downloads:,} " + say("files downloaded", "个文件已下载")
+            coming = say(f", {now.fetching:,} under way", f",{now.fetching:,}个下载中")
+            facts.append((text + (coming if now.fetching else ""), ""))
+        if now.snapshot:
+            facts.append((say("snapshot ", "快照 ") + printable(now.snapshot), ""))
+        if now.messages is not None:
+            facts.append(_nsq(now.messages))
         return facts
 
     def error(self) -> str:
@@ -169,13 +164,13 @@ class View:
 class Display:
     """A task that shows a run: a bar on a terminal, a line now and then elsewhere."""
 
-    def __init__(self, console: Console | None, interval: float) -> None:
+    def __init__(self, console: Console | None, settings: Settings) -> None:
         self._console = console
-        self._interval = interval
+        self._settings = settings
 
-    async def show(self, progress: Progress, batch: Batch) -> None:
+    async def show(self, progress: Progress, look: Callable[[], Status]) -> None:
         """Show the run until cancelled."""
-        view = View(progress, batch)
+        view = View(progress, look, self._settings)
         if self._console is None:
             await self._lines(view)
         else:
@@ -187,26 +182,33 @@ class Display:
     async def _lines(self, view: View) -> None:
         waited = 0.0
         while True:
-            step = min(1.0, max(self._interval - waited, 0.1))
+            step = min(1.0, max(self._settings.progress_interval - waited, 0.1))
             await anyio.sleep(step)  # the meter needs a sample a second
             waited += step
             view.look()
-            if waited >= self._interval:
+            if waited >= self._settings.progress_interval:
                 waited = 0.0
                 tell(plain(view))
 
 
-def _workers(fleet: Fleet) -> str:
+def _workers(workers: tuple[Worker, ...]) -> str:
     """Return what each worker is at: lines of its places, and its errors by kind."""
     rows = []
-    for name, member in sorted(fleet.members.items()):
-        report = member.report
-        row = f"{name} {report.places - report.free}/{report.places}"
-        if errors := ", ".join(f"{kind} {count}" for kind, count in report.errors.items()):
+    for worker in workers:
+        row = f"{worker.name} {worker.busy}/{worker.places}"
+        if errors := ", ".join(f"{kind} {count}" for kind, count in worker.errors.items()):
             row += f" ({errors})"
         rows.append(row)
     count = f"{len(rows)} " + say("workers", "个worker")
     return printable(count + (": " + "; ".join(rows) if rows else ""))
+
+
+def _nsq(nsq: Messages) -> tuple[str, str]:
+    text = say(f"NSQ: {nsq.sent:,} published", f"NSQ: 已发布{nsq.sent:,}")
+    text += say(f", {nsq.left:,} waiting", f",等待{nsq.left:,}") if nsq.left else ""
+    text += say(f", {nsq.dropped:,} lost", f",丢失{nsq.dropped:,}") if nsq.dropped else ""
+    text += say(" (nsqd does not answer)", " (nsqd无应答)") if nsq.trouble else ""
+    return text, BAD if nsq.dropped else NOTE if nsq.trouble else ""
 
 
 def plain(view: View) -> str:

@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Any
 from gpt4batch.errors import UsageError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from gpt4batch.batch.histogram import Histogram
     from gpt4batch.batch.progress import Progress
-    from gpt4batch.batch.runner import Batch
+    from gpt4batch.batch.status import Status
 
 EDGES = (0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 25.0, 50.0, 100.0, 250.0, 500.0)
 """Seconds up to which answers are counted together."""
@@ -26,19 +26,19 @@ class Metrics:
 
     def __init__(self, library: Any) -> None:
         self._library = library
-        self._run: tuple[Progress, Batch] | None = None
+        self._run: tuple[Progress, Callable[[], Status]] | None = None
 
-    def watch(self, progress: Progress, batch: Batch) -> None:
+    def watch(self, progress: Progress, look: Callable[[], Status]) -> None:
         """Tell of a run from here on."""
-        self._run = (progress, batch)
+        self._run = (progress, look)
 
     def collect(self) -> Iterator[Any]:
         """Yield every figure as it is at this moment."""
-        if self._run is not None:
-            yield from self._figures(*self._run)
-
-    def _figures(self, progress: Progress, batch: Batch) -> Iterator[Any]:
-        core, calls = self._library, batch.executor.stats()
+        if self._run is None:
+            return
+        progress, look = self._run
+        core, now = self._library, look()
+        calls = now.calls
         gauges = {
             "lines": ("Lines of the input.", progress.total),
             "lines_left": (
@@ -47,8 +47,8 @@ class Metrics:
             ),
             "calls_in_flight": ("Calls without a reply yet.", calls.in_flight),
             "longest_call_seconds": ("Age of the oldest call in flight.", calls.longest),
-            "rate_limit": ("Calls a second that may leave now; 0: no limit.", batch.pacer.pace),
-            "cooling_seconds": ("How long the service asked to wait.", batch.pacer.cooling),
+            "rate_limit": ("Calls a second that may leave now; 0: no limit.", now.pace),
+            "cooling_seconds": ("How long the service asked to wait.", now.cooling),
         }
         counters = {
             "lines_done": (
@@ -60,11 +60,11 @@ class Metrics:
             "retries": ("Calls that were tried again.", progress.retries),
             "calls": ("Calls to the service, uploads included.", calls.calls),
         }
-        if batch.settings.enable_download:
+        if now.fetching is not None:
             counters["downloads"] = ("Files downloaded.", calls.downloads)
-        if batch.publisher is not None:
-            counters["nsq_published"] = ("Messages that nsqd took.", batch.publisher.sent)
-            gauges["nsq_waiting"] = ("Messages that wait for nsqd.", batch.publisher.left)
+        if now.messages is not None:
+            counters["nsq_published"] = ("Messages that nsqd took.", now.messages.sent)
+            gauges["nsq_waiting"] = ("Messages that wait for nsqd.", now.messages.left)
         for name, (text, value) in gauges.items():
             yield core.GaugeMetricFamily(f"gpt4batch_{name}", text, value=value)
         for name, (text, value) in counters.items():

@@ -47,12 +47,12 @@ SETTINGS = MockCommandSettings
 
 def action(settings: MockCommandSettings) -> None:
     """Serve until Ctrl-C or SIGTERM, then say what was seen."""
-    import anyio
+    from gpt4batch.cli import loop
 
     with ExitStack() as stack:
         if settings.access_log:
             stack.callback(_stop_log, _start_log(settings.access_log))
-        anyio.run(_serve, settings, backend_options={"use_uvloop": _has_uvloop()})
+        loop.run(_serve, settings)
 
 
 async def _serve(settings: MockCommandSettings) -> None:
@@ -103,12 +103,6 @@ def farewell(seen: dict[str, Any]) -> str:
         f"故障: {faults or '无'}"
     )
     return say(english, chinese)
-
-
-def _has_uvloop() -> bool:
-    from importlib.util import find_spec
-
-    return find_spec("uvloop") is not None
 
 
 def _start_log(target: str) -> logging.Handler:

@@ -16,19 +16,11 @@ HELP = (
 
 def action(settings: WorkerSettings) -> None:
     """Work until Ctrl-C or SIGTERM, or until the account or token does not do."""
-    import anyio
-
-    from gpt4batch.cli import logs
+    from gpt4batch.cli import logs, loop
     from gpt4batch.fleet.worker import Worker
 
     with ExitStack() as stack:
         handler = logs.set_up(settings.log_level, settings.log_format, settings.log_file, None)
         stack.callback(logs.tear_down, handler)
-        code = anyio.run(Worker(settings).run, backend_options={"use_uvloop": _has_uvloop()})
+        code = loop.run(Worker(settings).run)
     sys.exit(code)
-
-
-def _has_uvloop() -> bool:
-    from importlib.util import find_spec
-
-    return find_spec("uvloop") is not None

@@ -1,0 +1,279 @@
+"""One run, put together: the only module that knows all the parts.
+
+What brings the answers is chosen here, this process or a fleet; everything below takes an executor.
+"""
+
+from __future__ import annotations
+
+import logging
+from contextlib import AsyncExitStack
+from dataclasses import dataclass, field, replace
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from gpt4batch.batch.budget import Budget
+from gpt4batch.batch.download_folder import MIXED, download_folder
+from gpt4batch.batch.refusals import (
+    lines_at_once,
+    publisher_for,
+    refuse_bad_lines,
+    refuse_bad_results,
+    refuse_other_files,
+    refuse_output,
+    refuse_shared_files,
+    too_few_descriptors,
+)
+from gpt4batch.batch.runner import Runner
+from gpt4batch.batch.status import Messages, Probe, Status, Worker
+from gpt4batch.batch.work import Work, publishing
+from gpt4batch.control import Control
+from gpt4batch.errors import UsageError
+from gpt4batch.fleet import messages
+from gpt4batch.fleet.coordinator import MOST_OUT, Fleet, Plan, exchange
+from gpt4batch.fleet.epoch import Book
+from gpt4batch.journal.in_flight import InFlight
+from gpt4batch.journal.journal import Journal
+from gpt4batch.journal.source import Source
+from gpt4batch.service import credentials, wiring
+from gpt4batch.service.client import Client
+from gpt4batch.service.conversation import Conversation, Manner
+from gpt4batch.service.pacing import Pacer
+from gpt4batch.service.probing import Probing
+from gpt4batch.settings import KIB, Settings, endpoints
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Coroutine
+
+    from gpt4batch.batch.progress import Progress
+    from gpt4batch.batch.runner import Task
+    from gpt4batch.batch.summary import Summary
+    from gpt4batch.batch.work import Executor
+    from gpt4batch.nsq.publisher import Publisher
+    from gpt4batch.service.downloads import Downloads
+
+    Show = Callable[[Progress, Callable[[], Status]], Coroutine[Any, Any, None]]
+
+log = logging.getLogger(__name__)
+
+
+async def run(settings: Settings, *, show: Show | None = None, signals: bool = False) -> Summary:
+    """Run one batch and return its summary.
+
+    Args:
+        settings: What to run.
+        show: A task that displays the progress until it is cancelled; it is handed the counters,
+            and a function that returns what the run is doing at the moment.
+        signals: Obey SIGINT, SIGTERM and SIGHUP, as the command line does, until the run is over.
+
+    Raises:
+        UsageError: Something is refused; nothing was called.
+        OutputError: The output cannot be written.
+    """
+    async with AsyncExitStack() as stack:
+        parts = _Parts(settings, stack)
+        await parts.prepare()
+        return await parts.run(show, signals=signals)
+
+
+@dataclass(slots=True)
+class _Calls:
+    """What brings the answers, and what goes with it."""
+
+    executor: Executor
+    places: int
+    downloads: Downloads | None = None
+    fleet: Fleet | None = None
+    beside: list[Task] = field(default_factory=list)
+
+
+class _Parts:
+    """The parts of one run, each made when what it is made of is there."""
+
+    def __init__(self, settings: Settings, stack: AsyncExitStack) -> None:
+        self._settings = settings
+        self._stack = stack
+        self._control = Control()
+        self._pacer = Pacer(settings.qps, self._control, settings.ramp)
+        self._probing = Probing(self._control, settings.patience)
+        self._journal = Journal.of(settings.out, fsync=settings.fsync)
+        log_file = None if self._journal.streaming else self._journal.out
+        self._in_flight = InFlight(log_file and log_file.with_name(f"{log_file.name}.inflight"))
+        self._publisher: Publisher | None = None
+        self._work: Work
+        self._calls: _Calls
+        self._runner: Runner
+
+    async def prepare(self) -> None:
+        """Read the input, find what is done and open everything; nothing is called."""
+        settings, journal = self._settings, self._journal
+        if settings.mock and not settings.origin:
+            raise UsageError(
+                "mock=True: nothing listens; start gpt4batch.mock.server.MockService and pass its "
+                "origin and token, as examples/python_api.py does"
+            )
+        refuse_shared_files(settings)
+        refuse_output(settings, journal)
+        refuse_other_files(settings)
+        if settings.fleet:  # the workers have tokens and descriptors of their own
+            source = self._read()
+            self._work = Work(settings, journal, source, self._control)
+            self._calls = await gather_fleet(settings, self._work, self._stack)
+        else:
+            places = lines_at_once(settings)
+            token = credentials.read_token(settings.token, settings.token_file)
+            source = self._read()
+            self._work = Work(settings, journal, source, self._control)
+            self._calls = self._connect(token, places)
+        if settings.enable_nsq:
+            publisher = publisher_for(settings, journal)
+            self._publisher = await self._stack.enter_async_context(publisher)
+            self._work.publish = publishing(self._publisher, self._download_dir)
+        self._start(source)
+
+    def _read(self) -> Source:
+        """Take the lock, read the input and find what is done."""
+        settings, journal = self._settings, self._journal
+        journal.lock()
+        self._stack.callback(journal.close)
+        source = Source(settings.input, spool=None if journal.streaming else journal.out.parent)
+        self._stack.callback(source.close)
+        journal.open(source, fix=settings.fix)
+        refuse_bad_lines(source, skip=settings.skip_bad_lines)
+        refuse_bad_results(journal, skip=settings.skip_bad_results)
+        return source
+
+    def _connect(self, token: str, places: int) -> _Calls:
+        """Make the calls in this process."""
+        settings, work, control = self._settings, self._work, self._control
+        addresses, source, budget = endpoints(settings), work.source, Budget(settings.max_calls)
+        transport = wiring.sockets(addresses, settings.proxy)
+        self._stack.push_async_callback(transport.aclose)
+
+        def before_chat() -> None:
+            budget.spend()
+            work.progress.chat_sent()
+
+        client = Client(
+            transport,
+            addresses,
+            wiring.tokens(settings, token, transport, control),
+            self._pacer,
+            control,
+            retries=settings.retries,
+            timeout=settings.timeout,
+            before_chat=before_chat,
+            on_retry=lambda error, _delay: work.progress.retrying(error),
+            in_flight=self._in_flight,
+            probing=self._probing,
+        )
+        files = None
+        if settings.enable_download:
+            folder = download_folder(settings, source)
+            files = wiring.downloads(folder, settings, addresses, transport, control)
+        history_off = settings.history_and_training_disabled
+        manner = Manner(source.folder, settings.model, settings.gizmo_id, history_off, source.path)
+        executor = Conversation(client, files, manner, work.keep, places=work.pool)
+        return _Calls(executor, places, files)
+
+    @property
+    def _download_dir(self) -> str:
+        files = self._calls.downloads
+        return str(files.folder) if files else ""
+
+    def _start(self, source: Source) -> None:
+        """Make what the run writes to, the last thing before the first call."""
+        settings, journal, work, calls = self._settings, self._journal, self._work, self._calls
+        if calls.downloads is not None:
+            calls.downloads.prepare(chosen=bool(settings.download_dir))
+            if not settings.download_dir and not settings.mock:
+                log.info(MIXED, source.folder)
+        journal.start(fix=settings.fix)
+        for words in journal.findings.words(source.path, journal.kept_in):
+            log.warning("%s", words)
+        self._in_flight.open()
+        self._stack.callback(self._in_flight.close)
+        work.count()
+        if not calls.fleet and calls.places < min(settings.goroutine, work.progress.to_run):
+            log.warning("%s", too_few_descriptors(settings, calls.places))
+        self._runner = Runner(settings, work, calls.executor, self._in_flight, self._publisher)
+
+    async def run(self, show: Show | None, *, signals: bool) -> Summary:
+        """Run the lines, and add to the summary what only the parts know."""
+        calls, nsq = self._calls, self._publisher
+        beside: list[Task] = list(calls.beside)
+        if show is not None:
+            beside.insert(0, partial(show, self._work.progress, self._status))
+        summary = await self._runner.run(calls.places, beside, signals=signals)
+        summary = replace(
+            summary,
+            download_dir=self._download_dir,
+            fleet=calls.fleet.totals() if calls.fleet else {},
+        )
+        if nsq is None:
+            return summary
+        return replace(
+            summary,
+            nsq_sent=nsq.sent,
+            nsq_left=nsq.left,
+            nsq_lost=nsq.dropped,
+            nsq_spool=str(nsq.path),
+        )
+
+    def _status(self) -> Status:
+        """Return what the run is doing at this moment."""
+        control, pacer, probing = self._control, self._pacer, self._probing
+        calls, nsq, snapshot = self._calls, self._publisher, self._runner.snapshot
+        fetching = calls.downloads.under_way if calls.downloads else 0
+        return Status(
+            calls=calls.executor.stats(),
+            places=calls.fleet.places if calls.fleet else self._settings.goroutine,
+            draining=control.draining,
+            grace_left=control.grace_left,
+            pace=pacer.pace,
+            cooling=pacer.cooling,
+            room=pacer.room,
+            probe=Probe(probing.next_in, probing.left, probing.words) if probing.on else None,
+            workers=_workers(calls.fleet) if calls.fleet else None,
+            fetching=fetching if self._settings.enable_download else None,
+            snapshot=snapshot.name if snapshot else "",
+            messages=Messages(nsq.sent, nsq.left, nsq.dropped, nsq.trouble) if nsq else None,
+        )
+
+
+# -- a fleet -----------------------------------------------------------------------------------
+
+
+async def gather_fleet(settings: Settings, work: Work, stack: AsyncExitStack) -> _Calls:
+    """Have the calls made by workers elsewhere."""
+    journal = work.journal
+    path = None if journal.streaming else journal.out.with_name(f"{journal.out.name}.fleet")
+    manner = messages.Manner(
+        model=settings.model,
+        gizmo=settings.gizmo_id,
+        history_disabled=settings.history_and_training_disabled,
+        retries=settings.retries,
+        timeout=settings.timeout,
+        downloads=settings.enable_download,
+    )
+    plan = Plan(
+        manner,
+        settings.qps,
+        settings.max_calls,
+        settings.lease,
+        work.source.folder,
+        settings.inline_files * KIB,
+    )
+    book = Book(path, fix=settings.fix)
+    fleet = Fleet(book, plan, exchange(settings), work, work.control, work.progress)
+    await stack.enter_async_context(fleet)
+    work.safe = fleet.safe
+    return _Calls(fleet, MOST_OUT, fleet=fleet, beside=[fleet.serve])
+
+
+def _workers(fleet: Fleet) -> tuple[Worker, ...]:
+    """Return what each worker of a fleet is at, by its last report."""
+    reports = [(name, member.report) for name, member in sorted(fleet.members.items())]
+    return tuple(
+        Worker(name, report.places - report.free, report.places, report.errors)
+        for name, report in reports
+    )

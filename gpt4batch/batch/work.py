@@ -1,0 +1,205 @@
+"""The lines of a run: each goes to an executor, and what comes back goes to the journal."""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING, Protocol
+
+from gpt4batch.batch.pool import Pool
+from gpt4batch.batch.progress import Progress
+from gpt4batch.control import Stopped
+from gpt4batch.errors import FatalError, InputChanged, ServiceError
+from gpt4batch.lines.record import State
+from gpt4batch.nsq.publisher import message
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from gpt4batch.control import Control
+    from gpt4batch.journal.journal import Journal
+    from gpt4batch.journal.source import Source
+    from gpt4batch.lines.parse import Line
+    from gpt4batch.nsq.publisher import Publisher
+    from gpt4batch.service.conversation import Outcome
+    from gpt4batch.service.counters import CallStats
+    from gpt4batch.settings import Settings
+
+log = logging.getLogger(__name__)
+
+MOST_FETCHING = 128
+"""How many lines may wait for their files beside the `-g` that ask; a file host may be down."""
+
+
+class Executor(Protocol):
+    """What brings the answers of a line: this process, or a fleet of workers."""
+
+    async def hold(self, line: Line) -> Outcome:
+        """Return what came of a line; `Stopped` is raised where it is left as it is."""
+
+    def stats(self) -> CallStats:
+        """Return what was done so far for all lines."""
+
+
+class Work:
+    """The lines of one run, and what came of each.
+
+    An executor hands in lines that are half-way by `keep`; a fleet also asks for lines and for
+    how far they are.
+
+    Args:
+        settings: How many lines, and when to give up.
+        journal: Where results go; it is open.
+        source: The input.
+        control: Whether the run goes on.
+    """
+
+    def __init__(
+        self, settings: Settings, journal: Journal, source: Source, control: Control
+    ) -> None:
+        self.journal = journal
+        self.source = source
+        self.control = control
+        self.progress = Progress()
+        self.pool = Pool(MOST_FETCHING)
+        self.defects = 0
+        self.publish: Callable[[Outcome], None] = _not_published
+        """Is handed each outcome once the journal has it."""
+        self.safe: Callable[[int], None] = _not_told
+        """Is told of each line once its outcome would survive a crash."""
+        self._settings = settings
+        self._executor: Executor
+        self._failed: set[int] = set()
+        self._in_hand: dict[int, Line] = {}
+
+    def count(self) -> None:
+        """Count the lines of the input and those that are to be run."""
+        ledger, progress = self.journal.ledger, self.progress
+        progress.total = len(ledger)
+        progress.done_before = ledger.count(State.DONE)
+        progress.to_run = progress.total - progress.done_before - self.source.bad_count
+        if self._settings.limit:
+            progress.to_run = min(progress.to_run, self._settings.limit)
+
+    async def run(self, executor: Executor, places: int) -> None:
+        """Run the lines that are not done, so many at a time at most."""
+        self._executor = executor
+        workers = max(1, min(places, self.progress.to_run))
+        await self.pool.run(self._run_line, self._lines(), workers)
+
+    def stop(self, error: FatalError) -> None:
+        """Make no more calls; answers in flight are waited for, since they are paid for."""
+        if self.control.error is None:
+            log.error("stopping: %s", error)
+        grace = self._settings.grace if isinstance(error, ServiceError) else float("inf")
+        self.control.halt(error, grace)
+
+    # -- what executors ask for --------------------------------------------------------------
+
+    def __len__(self) -> int:
+        """Return the number of lines."""
+        return len(self.journal.ledger)
+
+    def line(self, index: int) -> Line:
+        """Return a line with what was answered of it before."""
+        try:
+            return self.journal.line(index)
+        except InputChanged as error:
+            self.stop(error)
+            if index not in self._in_hand:
+                raise
+            return self._in_hand[index]
+
+    async def keep(self, outcome: Outcome) -> None:
+        """Append a line that is half-way."""
+        standing = outcome.standing(finished=False)
+        self.journal.advance(outcome.line.index, State.PARTIAL, standing)
+        self.publish(outcome)
+        await self.journal.durable()
+
+    def settled(self, index: int) -> bool:
+        """Tell whether a line has come to its end, as far as this run is concerned."""
+        return self.journal.state(index) == State.DONE or index in self._failed
+
+    def ended(self, index: int) -> bool:
+        """Tell whether a line has come to its end, in this run or before."""
+        return self.journal.state(index) in (State.DONE, State.FAILED)
+
+    # -- one line ----------------------------------------------------------------------------
+
+    def _lines(self) -> Iterator[int]:
+        """Yield the index of each line that is to be run, until the run is told to stop."""
+        left = self.progress.to_run
+        for index in range(len(self.journal.ledger)):
+            if left == 0 or self.control.draining:
+                return
+            if self.journal.ledger.states[index] == State.DONE or self.source.bad_reason(index):
+                continue
+            left -= 1
+            yield index
+
+    async def _run_line(self, index: int) -> None:
+        """Run one line and append what came of it."""
+        self.progress.running += 1
+        try:
+            line = self._in_hand[index] = self.journal.line(index)
+            outcome = await self._executor.hold(line)
+            self._count(outcome)
+            if not outcome.done:
+                self._failed.add(index)
+            state = State.DONE if outcome.done else State.FAILED
+            self.journal.advance(index, state, outcome.standing())
+            self.publish(outcome)
+            await self.journal.durable()
+            self.safe(index)
+        except Stopped:
+            pass
+        except FatalError as error:
+            self.stop(error)
+        except Exception as error:
+            # A defect of ours must not take the answers in flight of other lines with it.
+            self.defects += 1
+            where = f"{self.source.path}:{self.source.number(index)}"
+            log.error("%s: left as it is: unexpected error: %r", where, error)  # noqa: TRY400
+            log.debug("%s: unexpected error", where, exc_info=True)
+        finally:
+            self._in_hand.pop(index, None)
+            self.progress.running -= 1
+
+    def _count(self, outcome: Outcome) -> None:
+        """Count what came of a line, and stop where nothing but failures comes."""
+        progress, line = self.progress, outcome.line
+        for timing in outcome.timings[max(line.answered, 0) :]:
+            progress.answered(timing["seconds"])
+        if outcome.error is None:
+            progress.line_done()
+            return
+        progress.line_failed(line.number if line.id is None else line.id, outcome.error)
+        log.info("%s:%d: failed: %s", self.source.path, line.number, outcome.error)
+        most = self._settings.max_consecutive_failures
+        if most and progress.in_a_row >= most:
+            only_failures = ServiceError(
+                f"{progress.in_a_row} lines failed in a row and none was done between; the last: "
+                f"{outcome.error}. Run again with -f when the service works "
+                "(--max-consecutive-failures sets the number, 0 is never)"
+            )
+            self.stop(only_failures)
+
+
+def publishing(publisher: Publisher, folder: str) -> Callable[[Outcome], None]:
+    """Return what hands the new answers of a line to NSQ, with the folder of its downloads."""
+
+    def publish(outcome: Outcome) -> None:
+        asks = outcome.line.asks
+        for place in range(outcome.published, len(outcome.answers)):
+            publisher.publish(message(asks[place].content, outcome.answers[place], folder))
+        outcome.published = len(outcome.answers)
+
+    return publish
+
+
+def _not_published(_: Outcome) -> None:
+    """Publish nothing: the run goes without NSQ."""
+
+
+def _not_told(_: int) -> None:
+    """Tell nobody: nothing waits for the line."""
