@@ -31,6 +31,7 @@ from gpt4batch.errors import UsageError
 from gpt4batch.fleet import messages
 from gpt4batch.fleet.coordinator import MOST_OUT, Fleet, Plan, exchange
 from gpt4batch.fleet.epoch import Book
+from gpt4batch.journal import names
 from gpt4batch.journal.in_flight import InFlight
 from gpt4batch.journal.journal import Journal
 from gpt4batch.journal.source import Source
@@ -43,6 +44,7 @@ from gpt4batch.settings import KIB, Settings, endpoints
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
+    from pathlib import Path
 
     from gpt4batch.batch.progress import Progress
     from gpt4batch.batch.runner import Task
@@ -96,8 +98,7 @@ class _Parts:
         self._pacer = Pacer(settings.qps, self._control, settings.ramp)
         self._probing = Probing(self._control, settings.patience)
         self._journal = Journal.of(settings.out, fsync=settings.fsync)
-        log_file = None if self._journal.streaming else self._journal.out
-        self._in_flight = InFlight(log_file and log_file.with_name(f"{log_file.name}.inflight"))
+        self._in_flight = InFlight(_beside(self._journal, names.IN_FLIGHT))
         self._publisher: Publisher | None = None
         self._work: Work
         self._calls: _Calls
@@ -240,13 +241,16 @@ class _Parts:
         )
 
 
+def _beside(journal: Journal, name: str) -> Path | None:
+    """Return a file beside the output, or None where the output is a stream."""
+    return None if journal.streaming else names.beside(journal.out, name)
+
+
 # -- a fleet -----------------------------------------------------------------------------------
 
 
 async def gather_fleet(settings: Settings, work: Work, stack: AsyncExitStack) -> _Calls:
     """Have the calls made by workers elsewhere."""
-    journal = work.journal
-    path = None if journal.streaming else journal.out.with_name(f"{journal.out.name}.fleet")
     manner = messages.Manner(
         model=settings.model,
         gizmo=settings.gizmo_id,
@@ -263,7 +267,7 @@ async def gather_fleet(settings: Settings, work: Work, stack: AsyncExitStack) ->
         work.source.folder,
         settings.inline_files * KIB,
     )
-    book = Book(path, fix=settings.fix)
+    book = Book(_beside(work.journal, names.FLEET), fix=settings.fix)
     fleet = Fleet(book, plan, exchange(settings), work, work.control, work.progress)
     await stack.enter_async_context(fleet)
     work.safe = fleet.safe

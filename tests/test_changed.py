@@ -164,7 +164,7 @@ async def test_a_record_that_somebody_overwrote_is_named_and_nothing_is_written(
     tmp_path: Path, journal: Journal
 ) -> None:
     out = tmp_path / "out.jsonl"
-    journal.append(0, State.DONE, render(rawjson.dumps(LINES[0]), [rawjson.dumps(reply_of())]))
+    journal.log.append(0, State.DONE, render(rawjson.dumps(LINES[0]), [rawjson.dumps(reply_of())]))
     spoilt = b"x" * out.stat().st_size
     out.write_bytes(spoilt)
     with pytest.raises(OutputError, match="cannot be read"):

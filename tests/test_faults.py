@@ -48,7 +48,7 @@ def test_a_log_cut_at_any_byte_of_its_last_record_loses_only_a_torn_one(
     start = 0
     for index in range(before + 1):
         start = (tmp_path / "out.jsonl").stat().st_size
-        journal.append(index, State.DONE, render(source.raw(index), [answer]))
+        journal.log.append(index, State.DONE, render(source.raw(index), [answer]))
     journal.close()
     source.close()
     whole = (tmp_path / "out.jsonl").read_bytes()
@@ -194,15 +194,15 @@ def test_what_was_not_written_survives_a_folder_that_is_gone(tmp_path: Path) -> 
     write(folder / "in.jsonl", ask("one"), ask("two"))
     journal, source = opened(folder, "in.jsonl")
     answer = rawjson.dumps(reply_of())
-    journal.append(0, State.DONE, render(source.raw(0), [answer]))
+    journal.log.append(0, State.DONE, render(source.raw(0), [answer]))
     for path in folder.iterdir():
         path.unlink()
     folder.rmdir()
     with pytest.raises(OutputError):
-        journal.append(1, State.DONE, render(source.raw(1), [answer]))
+        journal.log.append(1, State.DONE, render(source.raw(1), [answer]))
     with pytest.raises(OutputError):
         journal.finish()
-    kept: list[Any] = [rawjson.loads(text) for text in journal.unsaved()]
+    kept: list[Any] = [rawjson.loads(text) for text in journal.log.unsaved()]
     journal.close()
     source.close()
     assert [line["asks"][0]["content"] for line in kept] == ["one", "two"]

@@ -93,7 +93,7 @@ def test_record_is_in_the_file_the_moment_it_is_appended(bench: Bench) -> None:
     line = bench.line(1, "one")
     bench.write(line)
     with opened(bench, fix=False) as journal:
-        journal.append(0, State.DONE, record(line, "one"))
+        journal.log.append(0, State.DONE, record(line, "one"))
         assert (bench.folder / "out.jsonl").read_bytes().endswith(b"\n")
         assert answered(bench.read()[0]) == ["one"]
 
@@ -102,10 +102,12 @@ async def test_output_is_in_input_order_while_lines_are_half_way(bench: Bench) -
     lines = [bench.line(number, "one", "two") for number in range(4)]
     bench.write(*lines)
     with opened(bench, fix=False) as journal:
-        journal.append(3, State.DONE, record(lines[3], "3a", "3b"))
-        journal.append(1, State.PARTIAL, record(lines[1], "1a"))
-        journal.append(2, State.FAILED, record(lines[2], "2a", error={"code": 1, "message": "m"}))
-        journal.append(1, State.PARTIAL, record(lines[1], "1a, later"))
+        journal.log.append(3, State.DONE, record(lines[3], "3a", "3b"))
+        journal.log.append(1, State.PARTIAL, record(lines[1], "1a"))
+        journal.log.append(
+            2, State.FAILED, record(lines[2], "2a", error={"code": 1, "message": "m"})
+        )
+        journal.log.append(1, State.PARTIAL, record(lines[1], "1a, later"))
         await journal.snapshot(bench.folder / "shot.jsonl")
         journal.finish()
     assert (bench.folder / "shot.jsonl").read_bytes() == (bench.folder / "out.jsonl").read_bytes()
@@ -124,8 +126,8 @@ def test_equal_records_count_once_each_in_order(bench: Bench) -> None:
     line = bench.line(1, "same")
     bench.write(line, line, line)
     with opened(bench, fix=False) as journal:
-        journal.append(1, State.DONE, record(line, "first to be done"))
-        journal.append(0, State.DONE, record(line, "second"))
+        journal.log.append(1, State.DONE, record(line, "first to be done"))
+        journal.log.append(0, State.DONE, record(line, "second"))
     with opened(bench) as journal:
         assert [journal.state(index) for index in range(3)] == [State.DONE, State.DONE, State.NEW]
         journal.finish()
@@ -158,7 +160,7 @@ def test_torn_tail_at_every_byte_drops_the_torn_record_and_nothing_else(bench: B
                 states = [State.DONE] * kept + [State.NEW] * (3 - kept)
                 assert [journal.state(index) for index in range(3)] == states, size
                 for index in range(kept, 3):
-                    journal.append(index, State.DONE, records[index])
+                    journal.log.append(index, State.DONE, records[index])
                 journal.finish()
             assert out.read_bytes() == b"".join(text + b"\n" for text in records), size
     finally:
@@ -192,7 +194,7 @@ def test_whole_last_line_without_newline_is_kept(bench: Bench) -> None:
     (bench.folder / "out.jsonl").write_bytes(records[0])
     with opened(bench) as journal:
         assert journal.state(0) == State.DONE
-        journal.append(1, State.DONE, records[1])
+        journal.log.append(1, State.DONE, records[1])
         journal.finish()
     assert [len(answered(line)) for line in bench.read()] == [2, 2, 0]
 
@@ -244,7 +246,7 @@ def finished(bench: Bench, *contents: str) -> list[dict[str, Any]]:
     bench.write(*lines)
     with opened(bench, fix=False) as journal:
         for index, line in enumerate(lines):
-            journal.append(index, State.DONE, record(line, f"answer to {line['id']}"))
+            journal.log.append(index, State.DONE, record(line, f"answer to {line['id']}"))
         journal.finish()
     return lines
 
@@ -312,7 +314,7 @@ def test_equal_lines_get_every_answer_once_whatever_was_done(data: Any) -> None:
         bench.write(*lines)
         with opened(bench, fix=False) as journal:
             for index in done:
-                journal.append(index, State.DONE, record(lines[index], f"answer {index}"))
+                journal.log.append(index, State.DONE, record(lines[index], f"answer {index}"))
         bench.write(*[lines[index] for index in order])
         with opened(bench) as journal:
             assert journal.ledger.count(State.DONE) == len(done)
@@ -360,7 +362,7 @@ def test_mode_of_an_output_is_kept(bench: Bench) -> None:
     lines = finished(bench, "a")
     (bench.folder / "out.jsonl").chmod(0o640)
     with opened(bench) as journal:
-        journal.append(0, State.DONE, record(lines[0], "again"))
+        journal.log.append(0, State.DONE, record(lines[0], "again"))
         journal.finish()
     assert (bench.folder / "out.jsonl").stat().st_mode & 0o777 == 0o640
 
@@ -477,10 +479,10 @@ def test_what_another_program_writes_into_the_log_moves_no_record(
 
     with opened(bench, fix=False) as journal:
         write()
-        journal.append(2, State.DONE, records[2])
+        journal.log.append(2, State.DONE, records[2])
         write()
-        journal.append(0, State.PARTIAL, record(lines[0], "half"))
-        journal.append(0, State.DONE, records[0])
+        journal.log.append(0, State.PARTIAL, record(lines[0], "half"))
+        journal.log.append(0, State.DONE, records[0])
         assert journal.line(0).done
         write()
         journal.finish()

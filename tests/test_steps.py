@@ -165,12 +165,14 @@ def test_anything_but_an_addition_is_written_whole(bench: Bench) -> None:
     journal.open(source, fix=False)
     journal.start(fix=False)
     line = journal.line(0)
-    journal.advance(0, State.PARTIAL, Standing(line, [with_answer], None, {"started": 1}))
-    journal.advance(0, State.PARTIAL, Standing(line, [b'{"contents":[2]}'], None, {"started": 1}))
+    journal.log.advance(0, State.PARTIAL, Standing(line, [with_answer], None, {"started": 1}))
+    journal.log.advance(
+        0, State.PARTIAL, Standing(line, [b'{"contents":[2]}'], None, {"started": 1})
+    )
     log = (bench.folder / "out.jsonl").read_bytes().splitlines()
     assert all("asks" in rawjson.loads(raw) for raw in log)
     done = [b'{"contents":[2]}', b'{"contents":[3]}']
-    journal.advance(0, State.DONE, Standing(line, done, None, {"started": 1}))
+    journal.log.advance(0, State.DONE, Standing(line, done, None, {"started": 1}))
     assert journal.line(0).answers() == done
     journal.finish()
     assert [answer["contents"] for answer in bench.read()[0]["answers"]] == [[2], [3]]

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from gpt4batch import disk
-from gpt4batch.journal.journal import is_stream
+from gpt4batch.journal.log import is_stream
 from gpt4batch.journal.source import STDIN, Source
 
 if TYPE_CHECKING:

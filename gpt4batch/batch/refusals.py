@@ -14,7 +14,9 @@ from gpt4batch import disk
 from gpt4batch.batch import descriptors
 from gpt4batch.errors import SHOWN, OutputError, UsageError, first_of
 from gpt4batch.fleet.coordinator import exchange
-from gpt4batch.journal.journal import Journal, is_stream
+from gpt4batch.journal import names
+from gpt4batch.journal.journal import Journal
+from gpt4batch.journal.log import is_stream
 from gpt4batch.journal.source import STDIN, Source
 from gpt4batch.nsq.link import Access
 from gpt4batch.nsq.publisher import Publisher
@@ -90,29 +92,13 @@ def publisher_for(settings: Settings, journal: Journal) -> Publisher:
     Raises:
         UsageError: The library is missing, or the topic or an address is none.
     """
-    beside = Path("gpt4batch") if journal.streaming else journal.out
+    out = Path("gpt4batch") if journal.streaming else journal.out
     return Publisher(
         settings.nsqd_tcp_address.split(","),
         settings.nsq_topic,
-        beside.with_name(f"{beside.name}.nsq-spool"),
+        names.beside(out, names.SPOOL),
         access=Access(settings.nsq_tls, settings.nsq_ca, settings.nsq_auth_secret),
     )
-
-
-BESIDE = (
-    "{}.lock",
-    ".{}.whole",
-    "{}.inflight",
-    "{}.fleet",
-    "{}.fleet.new",
-    "{}.nsq-spool",
-    "{}.nsq-spool.new",
-    "{}.nsq-spool-too-big",
-    "{}.nsq-spool-too-big.new",
-    ".{}.tmp",
-    ".{}.snapshot.tmp",
-)
-"""The files that a run keeps beside its output."""
 
 
 def refuse_shared_files(settings: Settings) -> None:
@@ -143,8 +129,8 @@ def _files(settings: Settings) -> Iterator[tuple[str, Path]]:
             yield f"{flag} {name}", Path(name)
     streaming = number is not None or is_stream(out)
     out = Path("gpt4batch") if streaming else Path(os.path.realpath(out))
-    for name in BESIDE:
-        yield f"{name.format(out.name)} of the run itself", out.with_name(name.format(out.name))
+    for path in (names.beside(out, name) for name in names.ALL):
+        yield f"{path.name} of the run itself", path
 
 
 def _same_file(one: Path, other: Path) -> bool:
@@ -272,7 +258,7 @@ def names_fit(out: Path, *, moved: bool) -> None:
     Raises:
         OutputError: There is no room.
     """
-    longest = f".{out.name}.snapshot.tmp"
+    longest = names.beside(out, names.SNAPSHOT).name
     if moved and out.exists() and out.stat().st_size:
         longest = max(longest, f"{out.name}.20260101-000000", key=len)
     try:

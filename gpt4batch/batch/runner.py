@@ -131,7 +131,7 @@ class Runner:
             await anyio.sleep(SYNC_INTERVAL)
             self._in_flight.write()
             try:
-                await self._journal.sync()
+                await self._journal.log.sync()
             except OutputError as error:
                 self._work.stop(error)
                 return
@@ -164,7 +164,7 @@ class Runner:
                 self._control.halt(error)
                 self._control.error = error
                 with suppress(OSError):  # where that is broken as well, nothing is left to try
-                    for record in self._journal.unsaved():
+                    for record in self._journal.log.unsaved():
                         sys.stderr.buffer.write(rawjson.escaped_controls(record))
                     sys.stderr.buffer.flush()
             else:

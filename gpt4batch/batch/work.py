@@ -112,9 +112,9 @@ class Work:
     async def keep(self, outcome: Outcome) -> None:
         """Append a line that is half-way."""
         standing = outcome.standing(finished=False)
-        self.journal.advance(outcome.line.index, State.PARTIAL, standing)
+        self.journal.log.advance(outcome.line.index, State.PARTIAL, standing)
         self.publish(outcome)
-        await self.journal.durable()
+        await self.journal.log.durable()
 
     def settled(self, index: int) -> bool:
         """Tell whether a line has come to its end, as far as this run is concerned."""
@@ -147,9 +147,9 @@ class Work:
             if not outcome.done:
                 self._failed.add(index)
             state = State.DONE if outcome.done else State.FAILED
-            self.journal.advance(index, state, outcome.standing())
+            self.journal.log.advance(index, state, outcome.standing())
             self.publish(outcome)
-            await self.journal.durable()
+            await self.journal.log.durable()
             self.safe(index)
         except Stopped:
             pass

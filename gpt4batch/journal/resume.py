@@ -6,11 +6,11 @@ import contextlib
 import logging
 import os
 from dataclasses import dataclass
-from glob import escape
 from itertools import islice
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
+from gpt4batch.journal.aside import moved_aside
 from gpt4batch.journal.beside import Beside
 from gpt4batch.journal.findings import Findings, around_holes, is_torn
 from gpt4batch.journal.ledger import Equals, KeyIndex, Ledger
@@ -37,7 +37,6 @@ log = logging.getLogger(__name__)
 BUFFER = 1 << 20
 LOOKED_AT = 50
 """Records of an earlier output that are looked at to tell whose it is."""
-MOST_FILES = 20
 
 
 @dataclass(slots=True)
@@ -380,12 +379,6 @@ def whole(out: Path) -> int:
             return size
         return size - len(tail) if is_torn(tail) else size
     return size
-
-
-def moved_aside(out: Path) -> list[Path]:
-    """Return the files that runs of an output kept beside it, the newest first."""
-    pattern = f"{escape(out.stem)}.[0-9]*-[0-9]*{escape(out.suffix)}"
-    return sorted(out.parent.glob(pattern), reverse=True)[:MOST_FILES]
 
 
 def retyped(line_id: Id) -> list[Id]:

@@ -1,0 +1,85 @@
+"""The lock of an output: one run writes it at a time."""
+
+from __future__ import annotations
+
+import logging
+import os
+from typing import TYPE_CHECKING
+
+from gpt4batch import disk
+from gpt4batch.errors import OutputError, UsageError
+from gpt4batch.journal.names import LOCK, beside
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+log = logging.getLogger(__name__)
+
+
+class Lock:
+    """The lock beside an output, which the system drops with the process that holds it."""
+
+    def __init__(self, out: Path) -> None:
+        self._out = out
+        self._path = beside(out, LOCK)
+        self._fd = -1
+
+    def take(self) -> None:
+        """Become the only run that writes the output.
+
+        Raises:
+            UsageError: Another run does.
+            OutputError: The folder cannot be written.
+        """
+        try:
+            self._out.parent.mkdir(parents=True, exist_ok=True)
+            self._fd = disk.open_lock(self._path)
+            locked = disk.lock(self._fd)
+            if locked is False:
+                raise self._taken()
+            if locked is None:
+                log.warning("%s cannot be locked: run nothing else with this output", self._path)
+            disk.put_back(self._out)  # a killed run's
+        except OSError as error:
+            raise self._unusable(error) from None
+
+    def look(self) -> None:
+        """Refuse what `take` would refuse, without making a file.
+
+        Raises:
+            UsageError: Another run writes the output.
+            OutputError: The lock cannot be opened.
+        """
+        if not os.path.lexists(self._path):
+            return
+        try:
+            descriptor = os.open(self._path, os.O_RDONLY | os.O_NOFOLLOW)
+        except OSError as error:
+            raise self._unusable(error) from None
+        try:
+            if disk.lock(descriptor, shared=True) is False:
+                raise self._taken()
+        except OSError as error:
+            raise self._unusable(error) from None
+        finally:
+            os.close(descriptor)
+
+    def give_back(self) -> None:
+        """Let another run have the output."""
+        if self._fd >= 0:
+            os.close(self._fd)
+            self._fd = -1
+
+    def _taken(self) -> UsageError:
+        return UsageError(
+            f"another run is writing {self._out} (it holds {self._path}); "
+            "wait for it to end, or choose another output with -o"
+        )
+
+    def _unusable(self, error: OSError) -> OutputError:
+        if os.path.lexists(self._path):
+            return OutputError(
+                f"cannot use the lock {self._path}: {error.strerror}; if no run is on, remove it "
+                "(or have its owner do so), or choose another output with -o"
+            )
+        return OutputError(f"cannot write beside {self._out}: {error.strerror}")

@@ -1,0 +1,124 @@
+"""Every line as its latest record tells it, and all of them in input order."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from gpt4batch import disk
+from gpt4batch.errors import InputChanged, OutputError
+from gpt4batch.lines.parse import NOT_RUN, BadLine, Line, parse_line
+from gpt4batch.lines.record import (
+    State,
+    calls_noted,
+    gone_on,
+    in_key_order,
+    render,
+    render_bad,
+)
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from gpt4batch.journal.ledger import Ledger
+    from gpt4batch.journal.log import Log
+    from gpt4batch.journal.source import Source
+
+
+class Records:
+    """The latest record of each line, in the log or in the input.
+
+    Args:
+        source: The input.
+        log: The output.
+        is_output: The input is the output as well, which grows, and is ours.
+    """
+
+    def __init__(self, source: Source, log: Log, *, is_output: bool) -> None:
+        self._source = source
+        self._log = log
+        self._is_output = is_output
+
+    def line(self, index: int) -> Line:
+        """Return a line with what was answered of it before.
+
+        Raises:
+            InputChanged: The input was edited in place.
+            OutputError: The line's record in the output can no longer be read.
+        """
+        try:
+            raw = self._record(index, self._log.ledger)
+            line = parse_line(raw, index, self._source.number(index))
+        except BadLine as error:
+            raise self.unreadable(error) from error
+        if self._log.ledger.place(index) is None:
+            line.forget()
+        return line
+
+    def _record(self, index: int, ledger: Ledger) -> bytes:
+        """Return the latest record of a line, or the line itself, without its newline.
+
+        The record of an earlier run that left the line undone comes with the keys of the input.
+        """
+        place = ledger.place(index)
+        if place is None:
+            return self._line_of_input(index)
+        text = ledger.read(index, self._source.descriptor, self._log.fd)
+        start, _, in_input = place
+        if in_input:
+            self._check_input()
+        earlier = start != self._source.start(index) if in_input else start < self._log.run_start
+        if earlier and ledger.states[index] != State.DONE:
+            return gone_on(self._line_of_input(index), text)
+        return text
+
+    def _line_of_input(self, index: int) -> bytes:
+        text = self._source.raw(index)
+        self._check_input()
+        return text
+
+    def _check_input(self) -> None:
+        """Refuse what was just read of the input where it is not what it was."""
+        if not self._is_output and self._source.is_changed():
+            raise self.input_changed()
+
+    def input_changed(self) -> InputChanged:
+        """Return what stops a run whose input was edited."""
+        verb = "were written to" if self._log.streaming else "are in"
+        return InputChanged(
+            f"the input {self._source.path} was changed while the run was on: its lines are no "
+            f"longer where they were; the answers so far {verb} {self._log.out}, in the order they "
+            "came: run again with -f"
+        )
+
+    def unreadable(self, error: BadLine) -> OutputError:
+        """Return what stops a run whose output was edited."""
+        return OutputError(
+            f"cannot write {self._log.out} in order: a record in it was changed and cannot be read "
+            f"({error}); the answers so far are in it, in the order they came: run again with -f"
+        )
+
+    def write(self, path: Path, temporary: Path, ledger: Ledger) -> int:
+        """Write every line to a file, atomically; return the chat calls that they tell of."""
+        calls = 0
+        with disk.replacing(path, temporary) as file:
+            for index in range(len(ledger)):
+                text = self.ordered_line(index, ledger)
+                calls += calls_noted(text)
+                file.write(text)
+        return calls
+
+    def ordered_line(self, index: int, ledger: Ledger) -> bytes:
+        """Return a line as the ordered output has it."""
+        state = ledger.states[index]
+        record = self._record(index, ledger)
+        finished = state == State.FAILED or (state == State.DONE and b'"iErr"' not in record)
+        if finished and in_key_order(record):
+            return record + b"\n"
+        if reason := self._source.bad_reason(index):
+            return render_bad(record, reason) + b"\n"
+        line = parse_line(record)
+        if ledger.place(index) is None:
+            line.forget()
+        error = None if state == State.DONE else line.error or NOT_RUN
+        line.meta.pop("go", None)
+        return render(record, line.answers(), error, line.meta) + b"\n"
