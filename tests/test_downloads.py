@@ -444,7 +444,7 @@ async def test_file_system_without_locks_takes_downloads_and_keeps_no_parts(
         lock = getattr(fcntl, name)
 
         def without(file: int, how: int, lock: Any = lock) -> None:
-            if os.readlink(f"/proc/self/fd/{file}").endswith(".part"):
+            if Path(f"/proc/self/fd/{file}").readlink().suffix == ".part":
                 raise OSError(number, os.strerror(number))
             lock(file, how)
 
