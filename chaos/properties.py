@@ -13,7 +13,6 @@ from hypothesis import HealthCheck, given, seed
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
-from gpt4batch.cli.logs import CONTROL, printable
 from gpt4batch.errors import UsageError
 from gpt4batch.journal.journal import Journal
 from gpt4batch.journal.source import Source
@@ -21,6 +20,7 @@ from gpt4batch.lines import rawjson
 from gpt4batch.lines.links import downloads_of, with_downloads
 from gpt4batch.lines.parse import BadLine, parse_line
 from gpt4batch.lines.record import State, render, render_bad
+from gpt4batch.lines.steering import STEERING, printable
 from gpt4batch.service.credentials import Credentials
 from gpt4batch.service.file_names import local_name, suggested_name
 from gpt4batch.service.retry import retry_after
@@ -140,7 +140,7 @@ def a_name_lies_in_the_folder(prefix: str, line_id: str, ask_id: str, suggested:
     assert 0 < len((name + ".part").encode()) <= 255
     assert name not in (".", "..")
     assert not set(name) & set('/\\:*?"<>|\0\n\r')
-    assert not CONTROL.search(name)
+    assert not STEERING.search(name)
     assert (Path("/folder") / name).parent == Path("/folder")
 
 
@@ -156,10 +156,10 @@ def any_header_is_a_time_or_none(text: str) -> None:
 
 def nothing_printed_steers(text: str) -> None:
     shown = printable(text)
-    assert not CONTROL.search(shown)
+    assert not STEERING.search(shown)
     raw = rawjson.dumps(text)
     assert rawjson.loads(rawjson.escaped_controls(raw)) == rawjson.loads(raw)
-    assert not CONTROL.search(rawjson.escaped_controls(raw).decode())
+    assert not STEERING.search(rawjson.escaped_controls(raw).decode())
 
 
 def any_reply_is_taken_apart(text: str, links: list[str]) -> None:

@@ -23,11 +23,12 @@ import httpx
 import pytest
 
 from gpt4batch.errors import UsageError
+from gpt4batch.histogram import Histogram
 from gpt4batch.lines import rawjson
 from gpt4batch.lines.reading import parse
 from gpt4batch.lines.record import LOG_MARK
 from gpt4batch.view import report
-from gpt4batch.view.figures import MOST_BUCKETS, Latency, Timeline
+from gpt4batch.view.figures import MOST_BUCKETS, Timeline, shown
 from gpt4batch.view.files import Folders
 from gpt4batch.view.index import Index, Output, open_file
 from gpt4batch.view.record import State, examine
@@ -770,14 +771,14 @@ def test_timeline_of_a_long_run_stays_small() -> None:
 
 
 def test_percentiles_are_within_a_twentieth() -> None:
-    latency = Latency()
+    latency = Histogram()
     for number in range(1, 1001):
         latency.add(number / 10, 1)
-    shown = latency.public()
-    assert shown is not None
-    assert shown["p50"] == pytest.approx(50, rel=0.05)
-    assert shown["p99"] == pytest.approx(99, rel=0.05)
-    assert shown["mean"] == pytest.approx(50.05)
+    seen = shown(latency)
+    assert seen is not None
+    assert seen["p50"] == pytest.approx(50, rel=0.05)
+    assert seen["p99"] == pytest.approx(99, rel=0.05)
+    assert seen["mean"] == pytest.approx(50.05)
 
 
 def test_index_keeps_fifty_bytes_a_line(tmp_path: Path) -> None:

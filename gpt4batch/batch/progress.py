@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-from gpt4batch.batch.histogram import Histogram
+from gpt4batch.histogram import Histogram
 from gpt4batch.lines.causes import cause_of
 
 if TYPE_CHECKING:

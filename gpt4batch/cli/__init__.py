@@ -15,9 +15,9 @@ from gpt4batch import __version__
 from gpt4batch.cli import authsvc, batchsvc, check, convert, mocksvc, results, viewsvc, worksvc
 from gpt4batch.cli.defects import unexpected
 from gpt4batch.cli.flags import Command, Group, command_of, rewrite, say
-from gpt4batch.cli.logs import printable
 from gpt4batch.cli.streams import tell
 from gpt4batch.errors import Gpt4BatchError, OutputError, UsageError
+from gpt4batch.lines.steering import printable
 from gpt4batch.settings import flags_of
 
 if TYPE_CHECKING:

@@ -51,8 +51,8 @@ def action(settings: CheckSettings) -> None:
     """Check what a run with these flags would need and do; exit as the run would."""
     import logging
 
-    from gpt4batch.cli.logs import printable
     from gpt4batch.lines import rawjson
+    from gpt4batch.lines.steering import printable
 
     logging.getLogger("gpt4batch").addHandler(logging.NullHandler())
     report = _report(settings)

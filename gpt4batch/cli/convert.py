@@ -6,10 +6,10 @@ import shlex
 import sys
 
 from gpt4batch.cli.flags import say
-from gpt4batch.cli.logs import printable
 from gpt4batch.cli.streams import tell
 from gpt4batch.cli.units import counted
 from gpt4batch.convert.settings import STREAM, ConvertSettings
+from gpt4batch.lines.steering import printable
 
 SETTINGS = ConvertSettings
 HELP = (

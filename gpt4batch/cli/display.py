@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING
 import anyio
 
 from gpt4batch.cli.flags import say
-from gpt4batch.cli.logs import printable
 from gpt4batch.cli.meter import Meter, Sample
 from gpt4batch.cli.streams import tell
 from gpt4batch.cli.units import duration, per_second, rate, rough
+from gpt4batch.lines.steering import printable
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from gpt4batch.cli.flags import say
-from gpt4batch.cli.logs import printable
 from gpt4batch.cli.units import counted, duration, size
+from gpt4batch.lines.steering import printable
 
 if TYPE_CHECKING:
     from gpt4batch.batch.summary import Summary

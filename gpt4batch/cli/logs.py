@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import re
 import sys
 from contextlib import suppress
 from datetime import UTC, datetime
@@ -11,16 +10,10 @@ from typing import TYPE_CHECKING, Any, TextIO
 
 from gpt4batch.cli.streams import tell
 from gpt4batch.errors import UsageError
+from gpt4batch.lines.steering import printable
 
 if TYPE_CHECKING:
     from rich.console import Console
-
-CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff\u202a-\u202e\u2066-\u2069]")
-
-
-def printable(text: str) -> str:
-    """Return a text that cannot steer a terminal: control characters become visible escapes."""
-    return CONTROL.sub(lambda found: found[0].encode("unicode_escape").decode(), text)
 
 
 class TextFormatter(logging.Formatter):

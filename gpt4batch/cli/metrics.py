@@ -10,9 +10,9 @@ from gpt4batch.errors import UsageError
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from gpt4batch.batch.histogram import Histogram
     from gpt4batch.batch.progress import Progress
     from gpt4batch.batch.status import Status
+    from gpt4batch.histogram import Histogram
 
 EDGES = (0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 25.0, 50.0, 100.0, 250.0, 500.0)
 """Seconds up to which answers are counted together."""

@@ -9,11 +9,11 @@ from contextlib import closing, contextmanager
 from typing import IO, TYPE_CHECKING, Any
 
 from gpt4batch.cli.flags import say
-from gpt4batch.cli.logs import printable
 from gpt4batch.cli.streams import tell
 from gpt4batch.cli.units import counted
 from gpt4batch.convert.settings import STREAM, ResultsSettings
 from gpt4batch.errors import UsageError, first_of
+from gpt4batch.lines.steering import printable
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 import orjson
 
+from gpt4batch.lines.steering import STEERING
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
@@ -20,9 +22,6 @@ Fragment = orjson.Fragment
 """A value that is JSON text already and goes into the output as it is."""
 
 TOKEN = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"|[\[\]{},:]')
-STEERING = re.compile(rb"\x7f|\xc2[\x80-\x9f]|\xe2\x80[\xaa-\xae]|\xe2\x81[\xa6-\xa9]")
-"""What JSON leaves unescaped: DEL, C1 controls, and marks that turn the direction of text."""
-
 SMALLEST, LARGEST = -(1 << 63), (1 << 64) - 1
 MOST_DIGITS = 4300
 """Of an integer: Python refuses to read a longer one."""
@@ -149,7 +148,9 @@ def pretty(value: Any) -> bytes:
 
 def escaped_controls(raw: bytes) -> bytes:
     """Return the same JSON with the characters escaped that could steer a terminal."""
-    return STEERING.sub(lambda found: b"\\u%04x" % ord(found[0].decode()), raw)
+    text = raw.decode(errors="surrogateescape")
+    shown = STEERING.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
+    return shown.encode(errors="surrogateescape")
 
 
 def one_line(raw: bytes) -> bytes:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import imagesize  # type: ignore[import-untyped]
 from aiohttp import BodyPartReader
 
+from gpt4batch.lines.pictures import media_type
 from gpt4batch.mock.refusal import Refusal
 
 if TYPE_CHECKING:
@@ -115,23 +116,11 @@ def _too_large(limit: int) -> Refusal:
 
 def picture_of(form: Form) -> tuple[str, int, int]:
     """Return media type, width and height of the picture, or refuse what is none."""
-    kind = _picture_type(form.head)
+    kind = media_type(form.head)
     width, height = imagesize.get(BytesIO(form.head)) if kind else (-1, -1)
     if width <= 0 or height <= 0:
         raise Refusal(400, f"{form.name!r} is no PNG, JPEG, GIF or WebP picture")
     return kind, int(width), int(height)
-
-
-def _picture_type(head: bytes) -> str:
-    if head.startswith(b"\x89PNG\r\n\x1a\n"):
-        return "image/png"
-    if head.startswith(b"\xff\xd8\xff"):
-        return "image/jpeg"
-    if head.startswith((b"GIF87a", b"GIF89a")):
-        return "image/gif"
-    if head.startswith(b"RIFF") and head[8:12] == b"WEBP":
-        return "image/webp"
-    return ""
 
 
 def media_type_of(form: Form) -> str:

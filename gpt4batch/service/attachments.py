@@ -8,25 +8,11 @@ import unicodedata
 from typing import TYPE_CHECKING
 
 from gpt4batch.errors import AttachmentError
+from gpt4batch.lines import pictures
 from gpt4batch.settings import MAX_ATTACHMENT_SIZE
 
 if TYPE_CHECKING:
     from pathlib import Path
-
-SIGNATURES = (
-    (0, b"\x89PNG\r\n\x1a\n", "PNG"),
-    (0, b"\xff\xd8\xff", "JPEG"),
-    (0, b"GIF8", "GIF"),
-    (8, b"WEBP", "WebP"),
-    (0, b"BM", "BMP"),
-    (0, b"II*\x00", "TIFF"),
-    (0, b"MM\x00*", "TIFF"),
-    (4, b"ftypheic", "HEIC"),
-    (4, b"ftypmif1", "HEIF"),
-    (4, b"ftypavif", "AVIF"),
-)
-"""Where a picture's first bytes stand, what they are, and its format."""
-
 
 LONGEST = 200
 """Characters of a path that a message shows: some inputs hold whole pictures as `data:` there."""
@@ -94,8 +80,6 @@ def measure(folder: Path, path: str) -> list[int]:
 
 
 def picture_format(path: Path) -> str:
-    """Return the format of a picture by its first bytes, or an empty string for what is none."""
+    """Return the format of a picture file, or an empty text for any other file."""
     with path.open("rb") as file:
-        head = file.read(16)
-    formats = (name for at, mark, name in SIGNATURES if head[at : at + len(mark)] == mark)
-    return next(formats, "")
+        return pictures.picture_format(file.read(pictures.HEAD))

@@ -16,6 +16,7 @@ from gpt4batch import disk
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+from gpt4batch.lines.steering import CONTROLS, DIRECTIONS
 
 LONGEST_NAME = 255
 PART = ".part"
@@ -31,7 +32,7 @@ SECTION = re.compile(r"filename\*(\d{1,3})(\*?)")
 """A piece of a long name, as RFC 2231 divides it."""
 
 STEERING = re.compile(
-    r"[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ufeff\U000e0000-\U000e007f]"
+    rf"[{CONTROLS}{DIRECTIONS}\u061c\u200e\u200f\u2028\u2029\ufeff\U000e0000-\U000e007f]"
 )
 """Characters that steer a terminal or turn the direction of a name: `exe.txt` for `txt.exe`."""
 

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
+from gpt4batch.histogram import Histogram
 from gpt4batch.view.record import Call, Cause, Facts, State
 
-STEPS_PER_DECADE = 25
-FASTEST = 0.001
 MOST_BUCKETS = 2048
 MOST_CAUSES = 500
 NO_CAUSE = 0
@@ -46,44 +44,18 @@ class Timeline:
         }
 
 
-class Latency:
-    """How long calls took, in steps of a tenth of their length."""
-
-    def __init__(self) -> None:
-        self.counts: dict[int, int] = {}
-        self.total = 0
-        self.seconds = 0.0
-
-    def add(self, seconds: float, amount: int) -> None:
-        """Count calls that took so many seconds."""
-        step = round(math.log10(max(seconds, FASTEST)) * STEPS_PER_DECADE)
-        self.counts[step] = self.counts.get(step, 0) + amount
-        self.total += amount
-        self.seconds += seconds * amount
-
-    def percentile(self, share: float) -> float:
-        """Return the seconds within which this share of the calls ended."""
-        left = share * self.total
-        last = 0
-        for step in sorted(self.counts):
-            last = step
-            left -= self.counts[step]
-            if left <= 0:
-                break
-        return float(10 ** (last / STEPS_PER_DECADE))
-
-    def public(self) -> dict[str, Any] | None:
-        """Return the histogram and percentiles, or None where nothing was measured."""
-        if not self.total:
-            return None
-        steps = sorted(step for step, count in self.counts.items() if count > 0)
-        return {
-            "calls": self.total,
-            "mean": self.seconds / self.total,
-            **{f"p{share}": self.percentile(share / 100) for share in (50, 90, 99)},
-            "at": [10 ** (step / STEPS_PER_DECADE) for step in steps],
-            "count": [self.counts[step] for step in steps],
-        }
+def shown(times: Histogram) -> dict[str, Any] | None:
+    """Return a histogram and its percentiles as the page wants them; None where it is empty."""
+    if not times.count:
+        return None
+    classes = list(times.classes())
+    return {
+        "calls": times.count,
+        "mean": times.total / times.count,
+        **{f"p{share}": times.percentile(share) for share in (50, 90, 99)},
+        "at": [seconds for seconds, _ in classes],
+        "count": [count for _, count in classes],
+    }
 
 
 class Figures:
@@ -96,7 +68,7 @@ class Figures:
         self.cause_rows = [0]
         self.cause_numbers: dict[tuple[int, str, str], int] = {}
         self.timeline = Timeline()
-        self.latency = Latency()
+        self.latency = Histogram()
         self.attempts = 0
         self.pictures = 0
         self.first = self.last = 0.0
@@ -150,7 +122,7 @@ class Figures:
                 if self.cause_counts[n] > 0
             ],
             "timeline": self.timeline.public(),
-            "latency": self.latency.public(),
+            "latency": shown(self.latency),
             "attempts": self.attempts,
             "pictures": self.pictures,
             "first": self.first,

@@ -6,20 +6,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-HEAD = 16
-
-
-def picture_type(head: bytes) -> str | None:
-    """Return the MIME type of a raster picture by its first bytes, None for anything else."""
-    if head.startswith(b"\x89PNG\r\n\x1a\n"):
-        return "image/png"
-    if head.startswith(b"\xff\xd8\xff"):
-        return "image/jpeg"
-    if head.startswith((b"GIF87a", b"GIF89a")):
-        return "image/gif"
-    if head.startswith(b"RIFF") and head[8:12] == b"WEBP":
-        return "image/webp"
-    return None
+from gpt4batch.lines.pictures import HEAD, media_type
 
 
 def head_of(path: Path) -> bytes:
@@ -54,7 +41,7 @@ class Folders:
         asset: dict[str, Any] = {"name": text, "kind": "missing"}
         path = self.find(home, text)
         if path is not None:
-            asset["kind"] = "picture" if picture_type(head_of(path)) else "file"
+            asset["kind"] = "picture" if media_type(head_of(path)) else "file"
             asset["size"] = path.stat().st_size
             asset["url"] = f"file?home={home}&name={quote(text, safe='')}"
         return asset

@@ -14,8 +14,9 @@ from typing import TYPE_CHECKING, Any
 from gpt4batch import disk
 from gpt4batch.errors import OutputError, UsageError
 from gpt4batch.lines import rawjson
+from gpt4batch.lines.pictures import media_type
 from gpt4batch.view import detail
-from gpt4batch.view.files import head_of, picture_type
+from gpt4batch.view.files import head_of
 from gpt4batch.view.index import same_file
 from gpt4batch.view.record import State
 from gpt4batch.view.server import PAGE
@@ -193,7 +194,7 @@ def add_pictures(part: Part, index: Index, folders: Folders, row: int) -> None:
             continue
         if url not in part.files:
             data = base64.b64encode(path.read_bytes()).decode()
-            part.files[url] = f"data:{picture_type(head_of(path))};base64,{data}"
+            part.files[url] = f"data:{media_type(head_of(path))};base64,{data}"
             part.taken += size
         part.pictures.append(picture)
 

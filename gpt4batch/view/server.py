@@ -18,9 +18,10 @@ from anyio.to_thread import run_sync
 
 from gpt4batch.errors import UsageError
 from gpt4batch.lines import rawjson
+from gpt4batch.lines.pictures import HEAD, media_type
 from gpt4batch.view import detail, save
 from gpt4batch.view.compare import KINDS, Pairings
-from gpt4batch.view.files import HEAD, Folders, picture_type
+from gpt4batch.view.files import Folders
 from gpt4batch.view.record import State
 from gpt4batch.view.search import Filters, Question, readable_query
 
@@ -160,12 +161,12 @@ class Viewer:
             raise web.HTTPNotFound from None
         with file:
             head = file.read(HEAD)
-            kind = picture_type(head)
+            kind = media_type(head)
             headers = {
                 "Content-Type": kind or "application/octet-stream",
                 "Content-Security-Policy": FILE_POLICY,
             }
-            if kind is None or "save" in query:
+            if not kind or "save" in query:
                 headers["Content-Disposition"] = attachment(path.name)
             return await stream(
                 request, chain([head], iter(partial(file.read, BLOCK), b"")), headers

@@ -24,22 +24,22 @@ class Histogram:
     """
 
     def __init__(self) -> None:
-        self._counts = array("Q", bytes(8 * CLASSES))
+        self._counts = array("q", bytes(8 * CLASSES))
         self.count = 0
         self.total = 0.0
         self.least = math.inf
         self.greatest = 0.0
 
-    def add(self, seconds: float) -> None:
-        """Count one."""
-        self.count += 1
-        self.total += seconds
+    def add(self, seconds: float, amount: int = 1) -> None:
+        """Count one, or several that took equally long; fewer than none take some out again."""
+        self.count += amount
+        self.total += seconds * amount
         if seconds < self.least:
             self.least = seconds
         if seconds > self.greatest:
             self.greatest = seconds
         place = int(math.log(seconds / SHORTEST) * _SCALE) if seconds > SHORTEST else 0
-        self._counts[place if place < CLASSES else CLASSES - 1] += 1
+        self._counts[place if place < CLASSES else CLASSES - 1] += amount
 
     def percentile(self, share: float) -> float:
         """Return the time that `share` of 100 did not exceed; 0 where there is none."""
@@ -53,6 +53,12 @@ class Histogram:
                 middle: float = SHORTEST * GROWTH ** (place + 0.5)
                 return min(max(middle, self.least), self.greatest)
         return self.greatest
+
+    def classes(self) -> Iterator[tuple[float, int]]:
+        """Yield the middle of each class that holds anything, in rising order, and its number."""
+        for place, count in enumerate(self._counts):
+            if count:
+                yield SHORTEST * GROWTH ** (place + 0.5), count
 
     def up_to(self, edges: tuple[float, ...]) -> Iterator[tuple[float, int]]:
         """Yield each edge, in rising order, with the number of times that lie below it."""
