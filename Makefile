@@ -73,9 +73,10 @@ $(TOOLS): $(STAMP)
 	$(BIN)/pip install --quiet --constraint constraints.txt --group docs --group package
 	touch $@
 
-# The flags' tables in both READMEs and in docs/, made from the code.
+# The flags' tables in both READMEs and in docs/, and the map of the modules, made from the code.
 reference: $(STAMP)
 	$(BIN)/python scripts/reference.py
+	$(BIN)/python scripts/module_map.py
 
 # The pictures in docs/pictures, taken of the tool at work.
 pictures: $(TOOLS)
