@@ -26,7 +26,7 @@ def modules() -> dict[str, Path]:
     return {path.relative_to(package).with_suffix("").as_posix(): path for path in paths}
 
 
-def tests() -> set[str]:
+def names_of_tests() -> set[str]:
     texts = (path.read_text() for path in (ROOT / "tests").glob("test_*.py"))
     return {name for text in texts for name in re.findall(r"def (test_\w+)", text)}
 
@@ -46,7 +46,7 @@ def test_every_module_is_on_the_map_as_it_says_of_itself(language: str) -> None:
 @pytest.mark.parametrize("language", PAGES)
 def test_every_module_and_test_that_is_named_is_there(language: str) -> None:
     named = set(NAMED.findall(PAGES[language].read_text()))
-    assert not {name for name in named if name.startswith("test_")} - tests()
+    assert not {name for name in named if name.startswith("test_")} - names_of_tests()
     assert (
         not {name for name in named if not name.startswith("test_")}
         - set(modules())
@@ -64,6 +64,6 @@ def test_only_the_modules_that_are_listed_see_the_settings_of_a_run() -> None:
     for name, path in modules().items():
         for node in ast.walk(ast.parse(path.read_text())):
             if isinstance(node, ast.ImportFrom) and node.module == "gpt4batch.settings":
-                if {alias.name for alias in node.names} & {"Settings", "WorkerSettings"}:
-                    found.add(name)
+                names = {alias.name for alias in node.names}
+                found |= {name} if names & {"Settings", "WorkerSettings"} else set()
     assert {name for name in found if not name.startswith("cli/")} <= SEE_SETTINGS
