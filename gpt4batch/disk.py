@@ -161,7 +161,7 @@ def _replace(temporary: Path, path: Path) -> None:
 
 
 def is_writable_in_place(path: Path) -> bool:
-    """Tell whether a file is there and takes bytes."""
+    """Return whether a file is there and takes bytes."""
     return path.is_file() and os.access(path, os.W_OK)
 
 

@@ -219,7 +219,7 @@ class Settings:
     retries: int = flag(
         5,
         "retries",
-        "Tries after the first for a call that failed in passing.",
+        "Retries of a call that failed for a passing reason.",
         "临时失败的调用重试次数.",
         panel=RUN,
     )
@@ -233,7 +233,7 @@ class Settings:
     max_consecutive_failures: int = flag(
         20,
         "max-consecutive-failures",
-        "Stop when this many lines fail in a row and none is done; 0 is never.",
+        "Stop when this many lines in a row fail; 0 is never.",
         "连续失败达到此行数即停止,0为从不.",
         panel=RUN,
     )
@@ -327,7 +327,7 @@ class Settings:
     download_min_speed: int = flag(
         1024,
         "download-min-speed",
-        "Give up a download that brings fewer bytes a second over a minute; 0 is never.",
+        "Give up a download slower than this many bytes a second over a minute; 0 is never.",
         "一分钟内平均每秒字节数低于此值的下载即放弃,0为从不.",
         panel=NETWORK,
     )
@@ -385,14 +385,14 @@ class Settings:
     inline_files: int = flag(
         0,
         "inline-files",
-        "Send attachments of up to so many KiB a line along with it; 0 never.",
+        "Send the attachments of a line along with it, up to this many KiB; 0 is never.",
         "每行附件总计不超过此KiB时随任务发送,0为从不.",
         panel=FLEET,
     )
     lease: float = flag(
         30.0,
         "lease",
-        "Seconds without a word after which a worker's lines run elsewhere.",
+        "Seconds of silence after which a worker's lines run elsewhere.",
         "worker失联多少秒后,其行由其他worker运行.",
         panel=FLEET,
     )
@@ -414,7 +414,7 @@ class Settings:
     log_level: str = flag(
         "info",
         "log-level",
-        "Least level that is logged.",
+        "Lowest level that is logged.",
         "日志级别.",
         choices=("debug", "info", "warning", "error"),
         panel=LOGGING,
@@ -581,7 +581,7 @@ def _check_number(given: str, value: float, most: float | None) -> None:
 
 
 def tidy_addresses(settings: Any) -> None:
-    """Take the white space off the addresses of settings, and refuse those that are none."""
+    """Strip the addresses of settings, and refuse those that are not valid."""
     for name, _, spec in flags_of(type(settings)):
         if name in ("url", "upload_url"):
             url = address(getattr(settings, name), f"--{spec.long}")
@@ -607,7 +607,7 @@ def address(url: str, name: str) -> str:
 
 
 def is_address(url: str) -> bool:
-    """Tell whether a URL is http(s) with a host and a port that can be called."""
+    """Return whether a URL is http(s) with a host and a port that can be called."""
     if " " in url or not url.isprintable():
         return False
     try:

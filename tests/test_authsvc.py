@@ -83,7 +83,7 @@ async def test_typed_bytes_that_are_no_text_are_refused_in_one_line(
 ) -> None:
     code, shown = await typed(until, words(service.origin), b"caf\xe9-secret")
     assert code == 2
-    assert b"gpt4batch: the password is no UTF-8 text" in shown
+    assert b"gpt4batch: the password is not UTF-8 text" in shown
     assert b"Traceback" not in shown
     assert b"secret" not in shown
     assert service.stats.arrivals == 0
@@ -99,7 +99,7 @@ async def test_bytes_that_are_no_text_are_refused_in_one_line(
         env["GPT4BATCH_PASSWORD"] = os.fsdecode(bad)
     given = words(service.origin, *(["-p", "x", "-e", os.fsdecode(bad)] if way == "email" else []))
     result = await bench.call(*given, env=env, stdin=bad if way.startswith("pipe") else b"")
-    check_refused(result, "is no UTF-8 text")
+    check_refused(result, "is not UTF-8 text")
     assert "secret" not in result.err
     assert service.stats.arrivals == 0
 

@@ -126,7 +126,7 @@ async def test_torn_line_and_hole_are_a_crash_and_never_refused(
     out.write_bytes(lines[0] + half + lines[2] + b"\0" * 9 + lines[3] + lines[4] + lines[5][:50])
     summary = await bench.run(service.origin, fix=True)
     assert (summary.done_before, summary.chats, summary.done) == (4, 2, 6)
-    assert "a torn last line (50 bytes) is dropped" in caplog.text
+    assert "an incomplete last line (50 bytes) was dropped" in caplog.text
     assert "have holes" in caplog.text
 
 
@@ -140,7 +140,7 @@ async def test_results_of_another_input_are_named_before_the_first_call(
     bench.write(*other, name="other.jsonl")
     await bench.run(service.origin, fix=True, input="other.jsonl")
     [aside] = bench.names("out.2*")
-    assert f"3 results are of no line of {bench.folder / 'other.jsonl'}" in caplog.text
+    assert f"3 results belong to no line of {bench.folder / 'other.jsonl'}" in caplog.text
     assert str(bench.folder / aside) in caplog.text
     caplog.clear()
     report = await check(bench.settings(service.origin, fix=True))

@@ -356,7 +356,7 @@ async def test_keys_and_equal_ids_are_noted(bench: Bench) -> None:
     assert [item.message for item in report.findings] == [
         f"{path}:1: the key asks[].imags is not known here: it is not sent",
         f"{path}:1: the key note is not known here: it comes back unchanged",
-        f"{path}:2: the id is that of line 1 again, and 1 more such; {fate}",
+        f"{path}:2: line 1 has the same id, and 1 more such; {fate}",
     ]
 
 

@@ -489,7 +489,7 @@ def test_what_another_program_writes_into_the_log_moves_no_record(
     assert [answered(line) for line in bench.read()] == [["答0 😀", "é"], [], ["答2 😀", "é"]]
     [aside] = bench.names("out.2*.jsonl")
     assert (bench.folder / aside).read_bytes() == (foreign.rstrip() + b"\n") * 3
-    assert f"another program wrote into it while the run was on; kept aside: {out.parent}" in (
+    assert f"another program wrote to it during the run; what it wrote is kept in {out.parent}" in (
         caplog.text
     )
 

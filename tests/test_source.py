@@ -119,7 +119,7 @@ async def test_file_that_is_no_jsonl_is_told_as_such(bench: Bench, command: str)
     bench.write(*[b"id,content"] * 30, name="q.csv")
     result = await bench.call(command, "--mock", "-i", "q.csv")
     assert result.code == 2
-    assert "q.csv is no JSONL" in result.out + result.err
+    assert "q.csv is not JSONL" in result.out + result.err
     assert "gpt4batch convert q.csv" in result.out + result.err
     assert (result.out + result.err).count("q.csv:") <= 20
 

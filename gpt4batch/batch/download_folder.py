@@ -23,5 +23,5 @@ def download_folder(settings: Settings, source: Source) -> Path:
         return source.folder
     out = Path(settings.out).absolute()
     if settings.out == STDIN or disk.descriptor_of(settings.out) is not None or is_stream(out):
-        out = source.folder / source.stem  # the output is no file that a folder could lie beside
+        out = source.folder / source.stem  # beside a stream there is no place for a folder
     return out.with_name(f"{out.stem}.rehearsal")

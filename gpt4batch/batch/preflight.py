@@ -104,7 +104,7 @@ class Report:
     plan: Plan | None = None
 
     def refuse(self, about: str, error: Gpt4BatchError) -> None:
-        """Take note of what stops the run; it would exit with the first such code, or with 2."""
+        """Note what stops the run, which would exit with the first such code, or with 2."""
         self.findings.append(Finding("refused", about, str(error)))
         if self.exit_code != UsageError.exit_code:
             self.exit_code = error.exit_code
@@ -153,7 +153,7 @@ class _Check:
 
     @property
     def _calls(self) -> bool:
-        """Tell whether this process calls the service: a fleet's workers have their own tokens."""
+        """Return whether this process calls the service itself, with a token of its own."""
         return not self._settings.mock and not self._settings.fleet
 
     def _note(self, level: Level, about: str, message: str) -> None:
@@ -361,8 +361,8 @@ class _Survey:
         if not size:
             self._note("note", "attachments", f"{where}: {shown(path)} is empty")
         elif picture and not picture_format(self._source.folder / path):
-            text = f"{where}: {shown(path)} is sent as a picture, but its first bytes are of none"
-            self._note("note", "attachments", f"{text}; other files belong into files")
+            text = f"{where}: {shown(path)} is sent as a picture, but does not begin like one"
+            self._note("note", "attachments", f"{text}; other files belong in files")
 
     def _look_at_keys(self, line: Line) -> None:
         doc = rawjson.loads(line.raw)
@@ -381,7 +381,7 @@ class _Survey:
             self._note("note", "keys", text)
         if self._equal:
             number, first = self._equal[0]
-            text = f"{path}:{number}: the id is that of line {first} again"
+            text = f"{path}:{number}: line {first} has the same id"
             more = f", and {len(self._equal) - 1} more such" if len(self._equal) > 1 else ""
             advice = "results are told apart by their asks and order"
             self._note("note", "ids", f"{text}{more}; {advice}")

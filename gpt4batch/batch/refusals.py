@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 FEWEST = 3
-"""So many lines that are no JSON, and no good one, are no JSONL."""
+"""An input of at least so many lines, none of them JSON, is not JSONL at all."""
 
 
 def refuse_bad_lines(source: Source, *, skip: bool) -> None:
@@ -57,13 +57,13 @@ def what_to_do(source: Source) -> str:
         error.reason.startswith("not ") for error in source.bad[:FEWEST]
     ):
         return (
-            f"{source.path} is no JSONL: each line must be a JSON object such as "
-            '{"id": "q-1", "asks": [{"content": "…"}]}; of a table it is made by: '
+            f"{source.path} is not JSONL: each line must be a JSON object such as "
+            '{"id": "q-1", "asks": [{"content": "…"}]}; to make it from a table: '
             f"gpt4batch convert {shlex.quote(source.path)}"
         )
     all_of = f"; all of them: gpt4batch check --json -i {shlex.quote(source.path)}"
     more = all_of if len(source.bad) > SHOWN else ""
-    return f"mend them, or run the good ones with --skip-bad-lines{more}"
+    return f"fix them, or run the good ones with --skip-bad-lines{more}"
 
 
 def refuse_bad_results(journal: Journal, *, skip: bool) -> None:
@@ -80,7 +80,7 @@ def tasks_for(settings: Settings, _: Journal) -> Publisher:
     """Return a publisher of a coordinator's tasks.
 
     Raises:
-        UsageError: The library is missing, or the topic or an address is none.
+        UsageError: The library is missing, or the topic or an address is not valid.
     """
     place = exchange(settings)
     return Publisher(place.addresses, place.tasks, Backlog(), access=place.access)
@@ -90,7 +90,7 @@ def publisher_for(settings: Settings, journal: Journal) -> Publisher:
     """Return the publisher of a run with `-n`.
 
     Raises:
-        UsageError: The library is missing, or the topic or an address is none.
+        UsageError: The library is missing, or the topic or an address is not valid.
     """
     out = Path("gpt4batch") if journal.streaming else journal.out
     return Publisher(
@@ -224,7 +224,7 @@ def writable(path: Path, what: str, *, folder_too: bool = True) -> None:
         problem = NO_FILE.get(stat.S_IFMT(mode)) or _why_not(path, os.W_OK)
     except FileNotFoundError:
         folder = nearest(path.parent) if folder_too else path.parent
-        problem = "is no folder" if not folder.is_dir() else _why_not(folder, os.W_OK | os.X_OK)
+        problem = "is not a folder" if not folder.is_dir() else _why_not(folder, os.W_OK | os.X_OK)
         problem = problem and f"{folder}: {problem}"
     except OSError as error:
         problem = error.strerror

@@ -51,7 +51,7 @@ class Snapshots:
         return not os.path.lexists(path) or (path == self.newest and self._is_ours())
 
     def _is_ours(self) -> bool:
-        """Tell whether the newest snapshot is still the file that this run wrote."""
+        """Return whether the newest snapshot is still the file that this run wrote."""
         if self.newest is None or self._status is None:
             return False
         try:

@@ -117,11 +117,11 @@ class Work:
         await self.journal.log.durable()
 
     def settled(self, index: int) -> bool:
-        """Tell whether a line has come to its end, as far as this run is concerned."""
+        """Return whether a line has come to its end, as far as this run is concerned."""
         return self.journal.state(index) == State.DONE or index in self._failed
 
     def ended(self, index: int) -> bool:
-        """Tell whether a line has come to its end, in this run or before."""
+        """Return whether a line has come to its end, in this run or before."""
         return self.journal.state(index) in (State.DONE, State.FAILED)
 
     # -- one line ----------------------------------------------------------------------------

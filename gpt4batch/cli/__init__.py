@@ -112,7 +112,7 @@ def explained(error: Exception) -> Gpt4BatchError | None:
 
 
 def has_working_folder() -> bool:
-    """Tell whether the working folder is still there."""
+    """Return whether the working folder is still there."""
     try:
         os.getcwd()  # noqa: PTH109
     except FileNotFoundError:

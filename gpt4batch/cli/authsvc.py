@@ -104,7 +104,7 @@ def _password(settings: AuthSettings) -> str:
 
 
 def _text(given: str, what: str) -> str:
-    """Refuse bytes that are no text: JSON could not carry them."""
+    """Refuse bytes that are not text: JSON could not carry them."""
     try:
         given.encode()
     except UnicodeEncodeError:
@@ -113,4 +113,4 @@ def _text(given: str, what: str) -> str:
 
 
 def _no_text(what: str) -> UsageError:
-    return UsageError(f"the {what} is no UTF-8 text: is the terminal set to another encoding?")
+    return UsageError(f"the {what} is not UTF-8 text: is the terminal set to another encoding?")

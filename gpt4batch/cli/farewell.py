@@ -130,9 +130,7 @@ def _nsq(summary: Summary) -> str:
             f"; {left:,}条保存在{spool},下次以-n运行时发送",
         )
     if lost := summary.nsq_lost:
-        text += say(
-            f"; {lost:,} found no room and are in the output only", f"; {lost:,}条仅在输出中"
-        )
+        text += say(f"; {lost:,} did not fit and are in the output only", f"; {lost:,}条仅在输出中")
     return text
 
 

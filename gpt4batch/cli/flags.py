@@ -38,7 +38,7 @@ PANELS = {
 
 @lru_cache(maxsize=1)
 def chinese() -> bool:
-    """Tell whether the locale asks for Chinese."""
+    """Return whether the locale asks for Chinese."""
     for name in ("LC_ALL", "LC_MESSAGES", "LANG"):
         if value := os.environ.get(name):
             return value.lower().startswith("zh")
@@ -297,7 +297,7 @@ def _annotation(spec: Flag) -> Any:
 
 
 def interactive() -> bool:
-    """Tell whether a person sits at the terminal."""
+    """Return whether a person sits at the terminal."""
     return sys.stdin is not None and sys.stdin.isatty()
 
 

@@ -46,7 +46,7 @@ def _words(spec: Flag, value: Any) -> list[str]:
 
 
 def _in_environment(spec: Flag, value: Any) -> bool:
-    """Tell whether the environment sets a flag to this very value."""
+    """Return whether the environment sets a flag to this very value."""
     text = os.environ.get(environment_name(spec))
     return text is not None and text == str(value)
 

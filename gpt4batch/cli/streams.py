@@ -42,12 +42,12 @@ def _access(number: int) -> int | None:
 
 
 def can_be_read(number: int) -> bool:
-    """Tell whether a descriptor is open for reading."""
+    """Return whether a descriptor is open for reading."""
     return _access(number) in (os.O_RDONLY, os.O_RDWR)
 
 
 def can_be_written(number: int) -> bool:
-    """Tell whether a descriptor is open for writing."""
+    """Return whether a descriptor is open for writing."""
     return _access(number) in (os.O_WRONLY, os.O_RDWR)
 
 

@@ -38,11 +38,9 @@ def reason_against(path: Path) -> str:
     except OSError as error:
         return f"cannot be read: {error.strerror}"
     if path.name.startswith("._") and not kind:
-        return (
-            "is no picture but macOS's note about one; find FOLDER -name '._*' -delete removes them"
-        )
+        return "is macOS's note about a picture; find FOLDER -name '._*' -delete removes such notes"
     if not kind:
-        return "is no picture: its first bytes are of none"
+        return "is not a picture: it does not begin like one"
     return "" if kind in TAKEN else f"is {kind}, which is not taken: save it as JPEG or PNG"
 
 
@@ -62,7 +60,7 @@ def lines_of(
         if reason := reason_against(path):
             problems.found.append(f"{readable(path)}: {reason}")
         elif not _is_unicode(path):
-            problems.found.append(f"{readable(path)}: the name is no UTF-8: rename it")
+            problems.found.append(f"{readable(path)}: the name is not UTF-8: rename it")
     stems = Counter(path.stem for path in found)
     lines = []
     for path in found:

@@ -155,7 +155,7 @@ class Results:
         self.damaged: list[InputError] = self._source.bad
         if self.damaged and len(self.damaged) == len(self._source):
             self.close()
-            raise UsageError(f"this is no output of a run: {self.damaged[0]}")
+            raise UsageError(f"this is not an output of a run: {self.damaged[0]}")
 
     def close(self) -> None:
         """Close the file."""

@@ -62,7 +62,7 @@ def opened(
             raise UsageError(f"{path} is an OpenDocument file: save it as .xlsx or .csv")
         return Workbook(path, raw, problems, sheet=sheet)
     if sheet:
-        raise UsageError(f"--sheet {sheet!r}: {path} is no workbook")
+        raise UsageError(f"--sheet {sheet!r}: {path} is not a workbook")
     return TextTable(path, raw, problems, encoding=encoding, delimiter=delimiter)
 
 

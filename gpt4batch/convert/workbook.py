@@ -50,7 +50,7 @@ class Workbook:
             formulas = any(FORMULA.search(text) for text in xml)
             self._uncalculated = self._formulas() if formulas else set()
         except BROKEN as error:
-            raise UsageError(f"{path} is no XLSX workbook that can be read: {error}") from None
+            raise UsageError(f"{path} is not an XLSX workbook that can be read: {error}") from None
 
     def _load(self, *, values: bool, whole: bool = False) -> Any:
         try:

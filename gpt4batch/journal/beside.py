@@ -58,7 +58,7 @@ class Beside:
 
 
 def _state_in(raw: bytes, line: Line) -> State | None:
-    """Return how far a record says that a line is; None if it is no ordered record of the line."""
+    """Return how far a record says that a line is; None if it is not its ordered record."""
     if raw.startswith(LOG_MARK):
         return None
     try:

@@ -84,7 +84,7 @@ class Findings:
 
     @property
     def is_refused(self) -> bool:
-        """Tell whether too much is damaged for an output of this tool after a crash."""
+        """Return whether too much is damaged for an output of this tool after a crash."""
         if self._foreign and not self.readable:
             return True
         return self.damaged > max(TOLERATED, self.records // SHARE)
@@ -96,9 +96,9 @@ class Findings:
         advice = f"; {self.advice}" if self.advice else ""
         listed = "\n".join(f"  {row}" for row in rows)
         return (
-            f"{self.path} cannot be taken for an output: {self.damaged:,} of {self.records:,} "
+            f"{self.path} cannot be read as an output: {self.damaged:,} of {self.records:,} "
             f"records cannot be read; nothing was called:\n{listed}\n"
-            f"bring it back as it was{advice}, or choose another output with -o; "
+            f"restore it as it was{advice}, or choose another output with -o; "
             "--skip-bad-results takes what can be read, keeps the rest aside, and asks (and "
             "pays for) those lines again"
         )
@@ -112,7 +112,10 @@ class Findings:
         """
         path = self.path
         where = str(kept_in or path.with_name(f"{path.stem}.<time>{path.suffix}"))
-        said = [f"{row}; the record is damaged and no result: see {where}" for row in self._shown]
+        said = [
+            f"{row}; the record is damaged and does not count as a result: see {where}"
+            for row in self._shown
+        ]
         if (more := self.damaged - len(self._shown)) > 0:
             said.append(f"{path}: {more:,} more damaged records: see {where}")
         if self.holes:
@@ -122,15 +125,16 @@ class Findings:
             )
         if self.strangers:
             said.append(
-                f"{path}: {self.strangers:,} results are of no line of {source} (of another input, "
-                f"or of prompts since edited); they are kept in {where}; to use them, give that "
-                "file as the output of the input that they are of: -i INPUT -o FILE -f"
+                f"{path}: {self.strangers:,} results belong to no line of {source} (they are of "
+                "another input, or of prompts that were edited since); they are kept in "
+                f"{where}; to use them, give that file as the output of the input they belong to: "
+                "-i INPUT -o FILE -f"
             )
         if self.retyped:
             said.append(
-                f"{self.retyped_example}: {self.retyped:,} results miss their line by the type of "
-                "the id alone, and those lines are asked again; to keep them, stop now and write "
-                "the ids in the input as they are in the output"
+                f"{self.retyped_example}: {self.retyped:,} results do not match their line only "
+                "because the id has another type, and those lines are asked again; to keep them, "
+                "stop now and write the ids in the input as they are in the output"
             )
         said += [
             f"{other} holds results of {source} that {path} lacks, and their lines are asked "
@@ -141,7 +145,7 @@ class Findings:
 
 
 def is_torn(tail: bytes) -> bool:
-    """Tell whether a last line without a newline is the beginning of a record that a crash cut."""
+    """Return whether a last line without a newline is the start of a record that a crash cut."""
     text = tail.removeprefix(BOM).removeprefix(LOG_MARK)
     return not text.strip(b"\0") or bool(BEGINNING.match(text))
 

@@ -40,7 +40,7 @@ class InFlight:
             self._fd = os.open(self._path, os.O_RDWR | os.O_CREAT, 0o666)
             found = os.pread(self._fd, SIZE, 0).strip()
         except OSError as error:
-            log.warning("chats in flight are not noted: %s: %s", self._path, error.strerror)
+            log.warning("chats in flight cannot be recorded: %s: %s", self._path, error.strerror)
             return
         self.left = int(found) if found.isdigit() else 0
         if self.left:

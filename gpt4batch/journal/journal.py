@@ -226,7 +226,7 @@ class Journal:
                 return  # nothing was added to an output that is in order already
             if foreign:
                 path = keep_aside(self.out, self.log.fd, foreign)
-                what = "%s: another program wrote into it while the run was on; kept aside: %s"
+                what = "%s: another program wrote to it during the run; what it wrote is kept in %s"
                 log.warning(what, self.out, path)
             self.calls = self._records.write(self.out, beside(self.out, ORDERED), self.ledger)
         except OSError as error:
@@ -242,10 +242,10 @@ class Journal:
                 f"{self.out} was removed while the run was on: the answers of this run were "
                 f"written to standard error; put them into {self.out} before you run again with -f"
             )
-        advice = "make room" if error.errno in NO_ROOM else "see to it"
+        advice = "make room" if error.errno in NO_ROOM else "fix that"
         if (ordered := disk.whole_of(self.out)).exists():
             return OutputError(
-                f"cannot write {self.out}: {error.strerror}; what belongs into it lies in "
+                f"cannot write {self.out}: {error.strerror}; what belongs in it is in "
                 f"{ordered}: {advice} and run again with -f, which puts it there"
             )
         return OutputError(

@@ -64,7 +64,7 @@ class Ledger:
         return len(self.states)
 
     def grow(self, size: int) -> None:
-        """Take in more lines, of which nothing is known, up to a number of lines."""
+        """Add lines of which nothing is known, up to a number of lines."""
         more = size - len(self.states)
         if more > 0:
             self.states.extend(bytes(more))
@@ -73,7 +73,7 @@ class Ledger:
             self._before.extend(array("I", [0]) * more)
 
     def add(self, state: State, offset: int, size: int) -> None:
-        """Take in one more line, whose record lies in the log; that of a new line tells nothing."""
+        """Add a line whose record lies in the log; the record of a new line tells nothing."""
         self.states.append(state)
         self._places.append(offset << 1 if state else -1)
         self._sizes.append(size)
@@ -136,7 +136,7 @@ class KeyIndex:
         self._table = array("I")
 
     def add(self, key: bytes, line: int) -> None:
-        """Take in a line, whose number is higher than that of the one before."""
+        """Add a line, whose number is higher than that of the one before."""
         self._keys += key
         self._lines.append(line)
         if self._table:

@@ -39,7 +39,7 @@ class _Go:
 
 
 def is_stream(out: Path) -> bool:
-    """Tell whether an output is a device or a pipe, which keeps nothing that could be read back."""
+    """Return whether an output is a device or a pipe, from which nothing can be read back."""
     try:
         mode = out.stat().st_mode
     except OSError:
@@ -95,7 +95,7 @@ class Log:
         """Cut a torn last line off, which is known to be ours by now."""
         if os.fstat(self.fd).st_size == self.run_start + torn:
             if os.pread(self.fd, torn, self.run_start).strip():
-                log.warning("%s: a torn last line (%d bytes) is dropped", self.out, torn)
+                log.warning("%s: an incomplete last line (%d bytes) was dropped", self.out, torn)
             os.ftruncate(self.fd, self.run_start)
 
     def begin(self) -> None:
@@ -222,7 +222,7 @@ class Log:
         return [(start, end - start) for start, end in self._foreign]
 
     def is_removed(self) -> bool:
-        """Tell whether the output has no name any more, so that nobody will find what is in it."""
+        """Return whether the output was removed, so that nobody will find what is in it."""
         return not self.streaming and self.fd >= 0 and os.fstat(self.fd).st_nlink == 0
 
     async def durable(self) -> None:

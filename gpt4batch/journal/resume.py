@@ -107,7 +107,7 @@ class Resume:
         )
 
     def _see(self, line: Line) -> None:
-        """Take in a line of the input."""
+        """Look at a line of the input."""
         if self._keys is None:
             return
         if line.answered or line.error or line.meta:
@@ -165,7 +165,7 @@ class Resume:
             self.findings.elsewhere = [path for path in moved_aside(out) if self._knows(path)]
 
     def _knows(self, path: Path) -> bool:
-        """Tell whether an earlier output holds answers to lines that have none."""
+        """Return whether an earlier output holds answers to lines that have none."""
         assert self._keys is not None
         try:
             with path.open("rb", buffering=BUFFER) as file:
@@ -200,7 +200,7 @@ class Resume:
             self._take_log_record(start, number, raw)
 
     def _take_log_record(self, start: int, number: int, raw: bytes) -> None:
-        """Take in a record of a log; a line of its own where it belongs to none so far."""
+        """Read a record of a log, which is a new line where it belongs to no earlier one."""
         try:
             line = parse_line(raw)
         except BadLine as error:
@@ -237,7 +237,7 @@ class Resume:
             self._look_at_types(number, line)
 
     def _take_step(self, start: int, raw: bytes, reason: str) -> bool:
-        """Take a step of a half-way line in; False where it is none or has no beginning."""
+        """Read a step of a half-way line; False where it is not one or lacks its beginning."""
         if reason != NO_ASKS or not is_step(doc := decoded(raw)):
             return False
         go = self._goes.get(doc["go"])
@@ -308,7 +308,7 @@ class Resume:
                 return
 
     def _is_next(self, key: bytes) -> bool:
-        """Tell whether a record is that of the next line, as it is in an ordered output."""
+        """Return whether a record is that of the next line, as it is in an ordered output."""
         assert self._keys is not None
         return self._keys.key_at(self._next) == key
 

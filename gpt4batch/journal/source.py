@@ -74,7 +74,7 @@ class Source:
         self._file.close()
 
     def is_changed(self) -> bool:
-        """Tell whether the lines are no longer where they were; ask this after reading one.
+        """Return whether the lines are no longer where they were; ask this after reading one.
 
         A line out of a window that was looked at is as it was, whatever the file is by now.
         """
@@ -111,7 +111,9 @@ class Source:
             line = parse_line(raw, index, number)
         except BadLine as error:
             if self._log_starts and start + len(raw) == self.size:
-                log.warning("%s:%d: a torn last line of a log is dropped", self.path, number)
+                log.warning(
+                    "%s:%d: an incomplete last line of a log was dropped", self.path, number
+                )
                 return
             self._note(start, number)
             self._bad_reasons[index] = str(error)
@@ -124,7 +126,7 @@ class Source:
 
     @property
     def is_log(self) -> bool:
-        """Tell whether the input is the log of a run that was killed."""
+        """Return whether the input is the log of a run that was killed."""
         return len(self._log_starts) > 0
 
     def log_records(self) -> Iterator[tuple[int, int, bytes]]:

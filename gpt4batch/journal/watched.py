@@ -37,7 +37,7 @@ class Watched(io.FileIO):
         return count
 
     def is_changed(self) -> bool:
-        """Tell whether the file is another one than when it was read.
+        """Return whether the file is another one than when it was read.
 
         Whoever reads it asks this after each reading, not before. A file that was only touched, or
         to which something was added, is the same.

@@ -61,12 +61,12 @@ class Line:
 
     @property
     def done(self) -> bool:
-        """Tell whether every ask has its answer and nothing failed."""
+        """Return whether every ask has its answer and nothing failed."""
         return self.answered == len(self.asks) and not self.error
 
     @property
     def waiting(self) -> bool:
-        """Tell whether the line only says that it was not run yet."""
+        """Return whether the line only says that it was not run yet."""
         return self.error is not None and {**self.error, **NOT_RUN} == self.error
 
     def forget(self) -> None:
@@ -92,7 +92,7 @@ def parse_line(raw: bytes, index: int = 0, number: int = 0) -> Line:
     """Read a line of the input, or of an output, whole.
 
     Raises:
-        BadLine: It is no JSON object, or one of its known keys has the wrong type.
+        BadLine: It is not a JSON object, or one of its known keys has the wrong type.
     """
     try:
         return line_of(decoded(raw), raw, index, number)
@@ -127,7 +127,7 @@ def decoded(raw: bytes, decode: Callable[[bytes], Any] = rawjson.loads) -> dict[
     """Return the object that a line is.
 
     Raises:
-        BadLine: It is none.
+        BadLine: It is not a JSON object.
     """
     try:
         doc = decode(raw)
@@ -139,7 +139,7 @@ def decoded(raw: bytes, decode: Callable[[bytes], Any] = rawjson.loads) -> dict[
 
 
 def _take_optional(line: Line, doc: dict[str, Any]) -> None:
-    """Take in what only some lines of an input have."""
+    """Read what only some lines of an input have."""
     failure, meta = doc.get("iErr"), doc.get("meta")
     if failure is not None and not isinstance(failure, dict):
         raise BadLine(f"iErr must be an object, not {_kind(failure)}")

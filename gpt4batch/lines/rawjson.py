@@ -49,7 +49,7 @@ def loads(raw: bytes) -> Any:
     half. A number is the same whichever of the two decoders reads it.
 
     Raises:
-        JSONError: The text is no JSON.
+        JSONError: The text is not JSON.
         UntakenError: It is whole all the same.
     """
     try:

@@ -18,7 +18,7 @@ _LONE_SURROGATE = re.compile(
 
 
 def parse(line: bytes) -> dict[str, Any] | None:
-    """Return the line's object, or None where it is none; ids and `extra` keep all their digits."""
+    """Return the line's object, or None for other lines; ids and `extra` keep all their digits."""
     line = line.removeprefix(BOM)
     if b"\\ud" in line or b"\\uD" in line:
         line = _LONE_SURROGATE.sub(rb"\1\\ufffd", line)
@@ -32,7 +32,7 @@ def parse(line: bytes) -> dict[str, Any] | None:
 
 
 def _lost_digits(record: dict[str, Any]) -> bool:
-    """Tell whether a number that is the user's own came out of the decoder as a float."""
+    """Return whether a number that is the user's own came out of the decoder as a float."""
     own = [record.get("id"), *mapped(record.get("extra")).values()]
     own += [mapped(ask).get("id") for ask in listed(record.get("asks"))]
     return any(isinstance(value, float) and abs(value) >= EXACT for value in own)

@@ -52,7 +52,7 @@ def state_of(line: Line) -> State:
 
 
 def says_done(doc: dict[str, Any], line: Line) -> bool:
-    """Tell whether a decoded record is plainly that of a line, and done.
+    """Return whether a decoded record is plainly that of a line, and done.
 
     It is a short cut for the record that nearly every line has: of a single ask, without
     attachments and options. Any other one gets False here and is read by `parse_line`.
@@ -116,7 +116,7 @@ def gone_on(raw: bytes, record: bytes) -> bytes:
 
 
 def in_key_order(raw: bytes) -> bool:
-    """Tell whether the known keys of a line stand in the order of an output.
+    """Return whether the known keys of a line stand in the order of an output.
 
     A look at where they first stand, nested ones included: what it doubts is written anew.
     """
@@ -143,7 +143,7 @@ def render_bad(raw: bytes, reason: str) -> bytes:
 
 
 def is_bad_record(raw: bytes) -> bool:
-    """Tell whether a line of an output stands for a bad line of the input."""
+    """Return whether a line of an output stands for a bad line of the input."""
     if b'"stage":"input"' not in raw:
         return False
     try:

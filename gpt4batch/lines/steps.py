@@ -117,7 +117,7 @@ def _meta(before: dict[str, Any], now: dict[str, Any], *, answered: bool) -> dic
 
 
 def is_step(doc: dict[str, Any]) -> bool:
-    """Tell whether a decoded record is a step, as far as its shape goes."""
+    """Return whether a decoded record is a step, as far as its shape goes."""
     answers, links = doc.get("answers", []), doc.get("downloads", [])
     return (
         "asks" not in doc

@@ -99,7 +99,7 @@ class Consumer:
 
     @property
     def connected(self) -> bool:
-        """Tell whether some nsqd is connected."""
+        """Return whether some nsqd is connected."""
         return any(self._links.values())
 
     def make_room(self, room: int) -> None:

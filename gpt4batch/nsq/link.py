@@ -153,7 +153,7 @@ class Link:
         return self.lost or f"no reply within {PATIENCE:g} s"
 
     def has_room(self) -> bool:
-        """Tell whether one more message may be sent ahead of the replies."""
+        """Return whether one more message may be sent ahead of the replies."""
         window = WINDOW if self.proven else 1
         return not self.lost and len(self.flying) < window and self._bytes < WINDOW_BYTES
 

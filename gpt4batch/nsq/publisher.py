@@ -176,7 +176,7 @@ class Publisher:
         self.dropped += 1
         if self.dropped == 1:
             self._say(
-                f"no room for messages in {self.path}: those from now on are in the output only"
+                f"no room for messages in {self.path}: from now on they are in the output only"
             )
         return False
 
@@ -187,7 +187,7 @@ class Publisher:
             await self._progress.wait()
 
     async def fits(self, body: bytes) -> bool:
-        """Tell whether nsqd takes a message of this size, compressed where that is needed."""
+        """Return whether nsqd takes a message of this size, compressed where that is needed."""
         if len(body) <= self.limit:
             return True
         return len(await anyio.to_thread.run_sync(_compressed, body)) <= self.limit
@@ -214,7 +214,7 @@ class Publisher:
         """Put what an earlier run left at the front of the queue."""
         for spool in (self._spool, self._big):
             if spool.cut:
-                self._say(f"{spool.path}: {spool.cut} bytes at its end were no whole message")
+                self._say(f"{spool.path}: {spool.cut} bytes at its end were an incomplete message")
         while (body := self._big.next()) is not None and self._spool.append(body):
             self._big.acknowledge(1)
         self._big.rewind()
@@ -275,7 +275,7 @@ class Publisher:
                     await anyio.sleep(RECONNECT)
                 link = await self._reconnect()
         except OSError as error:
-            self._say(f"{self.path} cannot be used: {error.strerror}; nothing is sent any more")
+            self._say(f"{self.path} cannot be used: {error.strerror}; no more messages are sent")
         finally:
             link.close()
 

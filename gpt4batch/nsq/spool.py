@@ -93,7 +93,7 @@ class Spool:
         self.waiting = 0
         """Messages that were not acknowledged yet."""
         self.cut = 0
-        """Bytes at the end of the file that were no whole message."""
+        """Bytes at the end of the file that were an incomplete message."""
         self._limit = limit
         self._sent: deque[int] = deque()
         try:
