@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
-from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
@@ -13,12 +12,12 @@ from typing import IO, TYPE_CHECKING, Any
 from gpt4batch.journal.aside import moved_aside
 from gpt4batch.journal.beside import Beside
 from gpt4batch.journal.findings import Findings, around_holes, is_torn
+from gpt4batch.journal.half_way import HalfWay
 from gpt4batch.journal.ledger import Equals, KeyIndex, Ledger
 from gpt4batch.lines import rawjson
 from gpt4batch.lines.parse import (
     BOM,
     NO_ASKS,
-    NOT_RUN,
     BadLine,
     Id,
     Line,
@@ -37,18 +36,6 @@ log = logging.getLogger(__name__)
 BUFFER = 1 << 20
 LOOKED_AT = 50
 """Records of an earlier output that are looked at to tell whose it is."""
-
-
-@dataclass(slots=True)
-class Go:
-    """A half-way line whose steps are being read."""
-
-    index: int
-    asks: int
-    answered: int
-    place: tuple[int, int, bool] | None
-    equals: Equals | None
-    steps: int = 0
 
 
 class Resume:
@@ -70,7 +57,7 @@ class Resume:
         self._beside: Beside | None = None
         self._output = -1
         self._next = 0
-        self._goes: dict[str, Go] = {}
+        self._half_way = HalfWay()
 
     def read(self, out: Path | None, size: int = 0) -> None:
         """Read the input with its own results, and those in the first `size` bytes of an output.
@@ -212,7 +199,7 @@ class Resume:
             self._source.add(start, number, raw, self._see)
             self.ledger.grow(len(self._source))
             if line is not None and len(self._source) > index:
-                self._begin_go(index, start, line)
+                self._begin(index, start, line)
 
     def _take_record(self, start: int, number: int, raw: bytes) -> None:
         """Note one line of the output, or that it is an answer to no line of the input."""
@@ -230,7 +217,7 @@ class Resume:
         findings.readable += 1
         if not raw.startswith(LOG_MARK) and self._is_next(line.key):
             index = self._note_next(state_of(line), start, len(raw))
-            self._begin_go(index, start, line)
+            self._begin(index, start, line)
         elif not self._assign(line, start, in_input=False) and line.answered:
             findings.strangers += 1
             findings.keep(start, len(raw))
@@ -240,40 +227,17 @@ class Resume:
         """Read a step of a half-way line; False where it is not one or lacks its beginning."""
         if reason != NO_ASKS or not is_step(doc := decoded(raw)):
             return False
-        go = self._goes.get(doc["go"])
-        if go is None or doc["step"] > go.steps + 1:
+        if not self._half_way.go_on(self.ledger, doc, start, len(raw)):
             return False
         self.findings.readable += 1
-        if doc["step"] <= go.steps:
-            return True  # it is here twice
-        go.steps += 1
-        go.answered += len(doc.get("answers", ()))
-        error = doc.get("iErr")
-        if error and {**error, **NOT_RUN} != error:
-            state = State.FAILED
-        else:
-            state = State.DONE if go.answered == go.asks and not error else State.PARTIAL
-        if go.place is not None and go.place == self.ledger.place(go.index):
-            self.ledger.step(go.index, state, start, len(raw))
-            go.place = self.ledger.place(go.index)
-        if state is not State.PARTIAL:
-            del self._goes[doc["go"]]
-            if go.equals is not None:
-                go.equals.ended(go.index, failed=state is State.FAILED)
         return True
 
-    def _begin_go(self, index: int, start: int, line: Line) -> None:
-        """Remember a line that further steps may go on from, if its record at `start` counts."""
-        name = line.meta.get("go")
-        if not isinstance(name, str):
-            return
-        assert self._keys is not None
-        place = self.ledger.place(index)
-        equals = self._keys.equals.get(self._keys.find(line.key))
-        counts = place is not None and place[0] == start
-        self._goes[name] = Go(
-            index, len(line.asks), line.answered, place if counts else None, equals
-        )
+    def _begin(self, index: int, start: int, line: Line) -> None:
+        """Remember a line that steps may follow."""
+        if "go" in line.meta:
+            assert self._keys is not None
+            equals = self._keys.equals.get(self._keys.find(line.key))
+            self._half_way.begin(self.ledger, index, start, line, equals)
 
     def _take_unreadable(self, start: int, number: int, raw: bytes, reason: str) -> None:
         """Take what can be read of a line with holes; note any other one as damaged."""
@@ -347,7 +311,7 @@ class Resume:
         if index >= 0:
             self._next = self._keys.after(index)
             self._put(index, state, start, len(line.raw), in_input=in_input)
-            self._begin_go(index, start, line)
+            self._begin(index, start, line)
         return True
 
     def _claim(self, equals: Equals, line: Line, state: State) -> int:

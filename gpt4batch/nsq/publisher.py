@@ -34,7 +34,8 @@ from gpt4batch.nsq.link import (
     quiet,
     shown,
 )
-from gpt4batch.nsq.spool import ROOM, Backlog, Spool
+from gpt4batch.nsq.spool import ROOM, Backlog
+from gpt4batch.nsq.waiting import Waiting
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -97,8 +98,7 @@ class Publisher:
             raise UsageError(f"--nsq-topic {topic!r}: 1 to 64 of the characters A-Z a-z 0-9 . _ -")
         self._addresses = deque(parse_address(address) for address in addresses)
         self._topic = topic
-        self._kept = spool
-        self._room = room
+        self._waiting = Waiting(spool, room)
         self._access = access or Access()
         self._say = on_state or logger.warning
         self._wake = asyncio.Event()
@@ -118,37 +118,29 @@ class Publisher:
     @property
     def path(self) -> Path | str:
         """Return where messages wait."""
-        return "memory" if isinstance(self._kept, Backlog) else self._kept
+        return self._waiting.path
 
     @property
     def left(self) -> int:
-        """Messages that wait in the files, those too big for nsqd included."""
-        return self._spool.waiting + self._big.waiting
+        """Return how many messages wait, those too big for nsqd included."""
+        return len(self._waiting)
 
     async def __aenter__(self) -> Self:
         async with AsyncExitStack() as stack:
             stack.enter_context(quiet())
             link = await self._first_link()
             stack.callback(link.close)
-            self._open_spools(stack)
-            self._take_over()
+            for words in self._waiting.open(stack):
+                self._say(words)
+            if self._waiting.queue.waiting:
+                self._handed += self._waiting.queue.waiting
+                self._wake.set()
             tasks = await stack.enter_async_context(anyio.create_task_group())
             stack.callback(tasks.cancel_scope.cancel)
             tasks.start_soon(self._serve, link)
             self._stack = stack.pop_all()
         self._open = True
         return self
-
-    def _open_spools(self, stack: AsyncExitStack) -> None:
-        self._spool: Spool | Backlog
-        self._big: Spool | Backlog
-        if isinstance(self._kept, Backlog):
-            self._spool, self._big = self._kept, Backlog()
-        else:
-            self._spool = Spool(self._kept, self._room)
-            stack.callback(self._spool.close)
-            self._big = Spool(self._kept.with_name(self._kept.name + "-too-big"))
-            stack.callback(self._big.close)
 
     async def __aexit__(
         self,
@@ -169,7 +161,7 @@ class Publisher:
 
     def publish(self, body: bytes) -> bool:
         """Hand over one message and tell whether there was room; never waits and never fails."""
-        if self._spool.append(body):
+        if self._waiting.queue.append(body):
             self._handed += 1
             self._wake.set()
             return True
@@ -206,22 +198,9 @@ class Publisher:
     async def drain(self, patience: float) -> None:
         """Wait `patience` seconds at most for what can be sent."""
         with anyio.move_on_after(patience):
-            while self._spool.waiting:
+            while self._waiting.queue.waiting:
                 self._drained.clear()
                 await self._drained.wait()
-
-    def _take_over(self) -> None:
-        """Put what an earlier run left at the front of the queue."""
-        for spool in (self._spool, self._big):
-            if spool.cut:
-                self._say(f"{spool.path}: {spool.cut} bytes at its end were an incomplete message")
-        while (body := self._big.next()) is not None and self._spool.append(body):
-            self._big.acknowledge(1)
-        self._big.rewind()
-        if self._spool.waiting:
-            self._handed += self._spool.waiting
-            self._say(f"{self._spool.waiting} messages of an earlier run in {self.path} go first")
-            self._wake.set()
 
     async def _first_link(self) -> Link:
         reasons = []
@@ -286,8 +265,8 @@ class Publisher:
 
     def _tell_back(self, link: Link) -> None:
         # Not when it connects: an nsqd with a full disk does that, and takes nothing.
-        if self.trouble and (link.proven or self._spool.waiting == 0):
-            count = self._spool.waiting
+        if self.trouble and (link.proven or self._waiting.queue.waiting == 0):
+            count = self._waiting.queue.waiting
             self._say(f"nsqd at {shown(link.place)} is back: {count} more messages to send")
             self.trouble = ""
 
@@ -302,7 +281,7 @@ class Publisher:
 
     async def _send(self, link: Link) -> None:
         """Send whatever the spool has, until the link is lost."""
-        self._spool.rewind()
+        self._waiting.queue.rewind()
         while True:
             self._settle(link)
             if link.lost:
@@ -320,17 +299,17 @@ class Publisher:
         """Forget what nsqd has accepted since the last time."""
         messages, records = link.settled()
         self.sent += messages
-        self._spool.acknowledge(records)
+        self._waiting.queue.acknowledge(records)
         if records:
             self._settled += records
             self._progress.set()
             self._progress = anyio.Event()
-        if self._spool.waiting == 0:
+        if self._waiting.queue.waiting == 0:
             self._drained.set()
 
     async def _fill(self, link: Link) -> None:
         """Send messages until the window is full or there are no more."""
-        while link.has_room() and (body := self._spool.next()) is not None:
+        while link.has_room() and (body := self._waiting.queue.next()) is not None:
             packed = body
             if len(body) > link.limit:
                 packed = await anyio.to_thread.run_sync(_compressed, body)
@@ -340,12 +319,12 @@ class Publisher:
                 self._put_aside(body, link)
 
     def _put_aside(self, body: bytes, link: Link) -> None:
-        kept = self._big.append(body)
+        kept = self._waiting.big.append(body)
         self.dropped += not kept
         self._say(
             f"a message of {len(body)} bytes, compressed too, is over the limit of nsqd at"
             f" {shown(link.place)} (--max-msg-size {link.limit}): "
-            + (f"kept in {self._big.path}" if kept else "it is in the output only")
+            + (f"kept in {self._waiting.big.path}" if kept else "it is in the output only")
         )
         link.skip()
         self._wake.set()

@@ -1,0 +1,65 @@
+"""The messages that wait for nsqd, and those that are too big for it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from gpt4batch.nsq.spool import Backlog, Spool
+
+if TYPE_CHECKING:
+    from contextlib import AsyncExitStack
+    from pathlib import Path
+
+
+class Waiting:
+    """Two queues: one goes out in order, one keeps what nsqd does not take.
+
+    Args:
+        kept: The file of the one, with the other beside it; or a backlog in memory.
+        room: Bytes that may wait in the file.
+    """
+
+    def __init__(self, kept: Path | Backlog, room: int) -> None:
+        self._kept = kept
+        self._room = room
+        self.queue: Spool | Backlog
+        self.big: Spool | Backlog
+
+    @property
+    def path(self) -> Path | str:
+        """Return where messages wait."""
+        return "memory" if isinstance(self._kept, Backlog) else self._kept
+
+    def __len__(self) -> int:
+        """Return how many messages there are, those too big for nsqd included."""
+        return self.queue.waiting + self.big.waiting
+
+    def open(self, stack: AsyncExitStack) -> list[str]:
+        """Open the files, with what an earlier run left in them at the front of the queue.
+
+        Args:
+            stack: Closes them.
+
+        Returns:
+            What is worth saying of it.
+        """
+        if isinstance(self._kept, Backlog):
+            self.queue, self.big = self._kept, Backlog()
+            return []
+        big = self._kept.with_name(f"{self._kept.name}-too-big")
+        self.queue = Spool(self._kept, self._room)
+        stack.callback(self.queue.close)
+        self.big = Spool(big)
+        stack.callback(self.big.close)
+        said = [
+            f"{spool.path}: {spool.cut} bytes at its end were an incomplete message"
+            for spool in (self.queue, self.big)
+            if spool.cut
+        ]
+        while (body := self.big.next()) is not None and self.queue.append(body):
+            self.big.acknowledge(1)
+        self.big.rewind()
+        if self.queue.waiting:
+            count = self.queue.waiting
+            said.append(f"{count} messages of an earlier run in {self.path} go first")
+        return said
