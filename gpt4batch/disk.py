@@ -111,7 +111,9 @@ def replacing(
     """
     wanted = mode if mode is not None else _mode_of(path)
     try:
-        with _made(temporary, wanted) as file:
+        # Nobody can read it before it has its mode.
+        os.close(os.open(temporary, os.O_WRONLY | os.O_CREAT, 0o666 if wanted is None else wanted))
+        with temporary.open("wb", buffering=MIB) as file:
             yield file
             file.flush()
             if synced:
@@ -124,12 +126,6 @@ def replacing(
         raise
     if synced:
         sync_folder(path.parent)
-
-
-def _made(path: Path, mode: int | None) -> IO[bytes]:
-    """Make a file that nobody can read before it has its mode."""
-    os.close(os.open(path, os.O_WRONLY | os.O_CREAT, 0o666 if mode is None else mode))
-    return path.open("wb", buffering=MIB)
 
 
 def _mode_of(path: Path) -> int | None:
@@ -244,20 +240,17 @@ def _has(encoding: str, character: str) -> bool:
 
 def descriptor_of(path: str) -> int | None:
     """Return the number of the descriptor that a path such as /dev/stdin or /dev/fd/3 names."""
+    process = f"/proc/{os.getpid()}"
+    folders = ("/dev/fd", f"{process}/fd", f"{process}/task/{os.getpid()}/fd")
     for _ in range(LINKS):
         folder, name = os.path.split(os.path.abspath(path))  # noqa: PTH100 - links are kept
-        if name.isdigit() and os.path.realpath(folder) in _descriptor_folders():
+        if name.isdigit() and os.path.realpath(folder) in folders:
             return int(name)
         try:
             path = os.path.join(folder, os.readlink(path))  # noqa: PTH115, PTH118
         except OSError:
             return None
     return None
-
-
-def _descriptor_folders() -> set[str]:
-    process = f"/proc/{os.getpid()}"
-    return {"/dev/fd", f"{process}/fd", f"{process}/task/{os.getpid()}/fd"}
 
 
 # -- locked ----------------------------------------------------------------------------------

@@ -70,12 +70,9 @@ class Pool:
                     break
                 await self._work(item)
             finally:
-                self._leave(item)
+                # The place of an item that is finished goes to the next one.
+                if item in self._lent:
+                    self._lent.discard(item)
+                else:
+                    self._places.release()
         self._workers -= 1
-
-    def _leave(self, item: int | None) -> None:
-        """Give the place of an item that is finished to the next one."""
-        if item in self._lent:
-            self._lent.discard(item)
-        else:
-            self._places.release()

@@ -34,21 +34,20 @@ class Snapshots:
         The runs of one input with two outputs in a folder would overwrite each other's.
         """
         moment = datetime.now().astimezone()
-        names = [f".{moment:%Y%m%d-%H%M}-{name}.jsonl" for name in self._stems(stem)]
+        own = self._out.stem
+        stems = (own, f"{stem}-{own}") if self._told else (stem, own, f"{stem}-{own}")
+        names = [f".{moment:%Y%m%d-%H%M}-{name}.jsonl" for name in stems]
         paths = [self._out.with_name(name) for name in names]
-        path = next((path for path in paths if self._is_free(path)), paths[-1])
+        free = (
+            path
+            for path in paths
+            if not os.path.lexists(path) or (path == self.newest and self._is_ours())
+        )
+        path = next(free, paths[-1])
         if path != paths[0] and not self._told:
             self._told = True
             log.warning("the snapshot %s is another run's: this one's is %s", paths[0], path.name)
         return path
-
-    def _stems(self, stem: str) -> tuple[str, ...]:
-        own = self._out.stem
-        stems = (stem, own, f"{stem}-{own}")
-        return stems[1:] if self._told else stems
-
-    def _is_free(self, path: Path) -> bool:
-        return not os.path.lexists(path) or (path == self.newest and self._is_ours())
 
     def _is_ours(self) -> bool:
         """Return whether the newest snapshot is still the file that this run wrote."""

@@ -15,8 +15,13 @@ def unexpected(error: BaseException, *, begun: bool) -> str:
         error: The error.
         begun: Calls may have been made.
     """
-    error = _innermost(error)
-    text = f"unexpected error: {type(error).__name__}: {error}{_place(error)}"
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    where = ""
+    for frame in traceback.extract_tb(error.__traceback__):  # the last of ours counts
+        if (file := Path(frame.filename)).is_relative_to(PACKAGE):
+            where = f" ({file.relative_to(PACKAGE)}:{frame.lineno})"
+    text = f"unexpected error: {type(error).__name__}: {error}{where}"
     fate = (
         "the answers so far are in the output: run again with -f" if begun else "nothing was called"
     )
@@ -24,19 +29,3 @@ def unexpected(error: BaseException, *, begun: bool) -> str:
         f"{text}; {fate}. This is a defect of the tool, please report it; "
         "--log-level debug shows its traceback"
     )
-
-
-def _innermost(error: BaseException) -> BaseException:
-    """Return the first error in a group of a task group."""
-    while isinstance(error, BaseExceptionGroup):
-        error = error.exceptions[0]
-    return error
-
-
-def _place(error: BaseException) -> str:
-    """Return where in this package an error was raised, relative to it."""
-    frames = traceback.extract_tb(error.__traceback__)
-    ours = [frame for frame in frames if Path(frame.filename).is_relative_to(PACKAGE)]
-    if not ours:
-        return ""
-    return f" ({Path(ours[-1].filename).relative_to(PACKAGE)}:{ours[-1].lineno})"

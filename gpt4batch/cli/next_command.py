@@ -27,9 +27,9 @@ def next_command(settings: Settings) -> str:
             value = settings.out
         if value == default or name == "fix" or spec.panel == LOGGING:
             continue
-        if spec.secret or (name in ADDRESSES and _has_password(value)):
+        if spec.secret or (name in ADDRESSES and "@" in urlsplit(value).netloc):
             hidden += [] if environment_name(spec) in os.environ else [f"--{spec.long}"]
-        elif not _in_environment(spec, value):
+        elif os.environ.get(environment_name(spec)) != str(value):
             words += _words(spec, value)
     command = shlex.join([*words, "-f=true"])
     if hidden:
@@ -43,13 +43,3 @@ def _words(spec: Flag, value: Any) -> list[str]:
     if isinstance(value, bool):
         return [name if value else f"{name}=false"]
     return [name, f"{value:g}" if isinstance(value, float) else str(value)]
-
-
-def _in_environment(spec: Flag, value: Any) -> bool:
-    """Return whether the environment sets a flag to this very value."""
-    text = os.environ.get(environment_name(spec))
-    return text is not None and text == str(value)
-
-
-def _has_password(address: str) -> bool:
-    return "@" in urlsplit(address).netloc

@@ -77,41 +77,32 @@ class Resume:
         self.ledger.grow(len(self._source))
         if self._source.is_log:
             if not len(self._source):
-                self._warn_of_log()
+                log.warning(
+                    "%s is the log of a run that was killed and holds only the lines that were "
+                    "begun; to run the others too, use the original input: -i INPUT -o %s -f",
+                    self._source.path,
+                    self._source.path,
+                )
             self._leave()
             self._take_log()
         if not self._fix:
             self.ledger = Ledger()
         self.ledger.grow(len(self._source))
 
-    def _warn_of_log(self) -> None:
-        path = self._source.path
-        log.warning(
-            "%s is the log of a run that was killed and holds only the lines that were begun; "
-            "to run the others too, use the original input: -i INPUT -o %s -f",
-            path,
-            path,
-        )
-
     def _see(self, line: Line) -> None:
         """Look at a line of the input."""
         if self._keys is None:
             return
-        if line.answered or line.error or line.meta:
-            self._take_carried(line)
+        carries = line.answered or line.error or line.meta
+        if carries and (state := state_of(line)) is not State.NEW:
+            self.ledger.grow(line.index + 1)
+            start = self._source.start(line.index)
+            self.ledger.put(line.index, state, start, len(line.raw), in_input=True)
         if self._beside is not None and self._beside.follows:
             if self._beside.take(line):
                 return
             self._add_keys(line.index)
         self._keys.add(line.key, line.index)
-
-    def _take_carried(self, line: Line) -> None:
-        """Note the result that a line of the input carries."""
-        state = state_of(line)
-        if state is not State.NEW:
-            self.ledger.grow(line.index + 1)
-            start = self._source.start(line.index)
-            self.ledger.put(line.index, state, start, len(line.raw), in_input=True)
 
     def _leave(self) -> None:
         """Take the output in after the log that the input is, and not beside it."""

@@ -115,7 +115,8 @@ class Source:
                     "%s:%d: an incomplete last line of a log was dropped", self.path, number
                 )
                 return
-            self._note(start, number)
+            self._starts.append(start)
+            self._numbers.append(number)
             self._bad_reasons[index] = str(error)
             if not is_bad_record(raw):
                 self.bad.append(InputError(self.path, number, str(error)))
@@ -133,10 +134,6 @@ class Source:
         """Yield start, number and text of the records of a log, in their order."""
         for start, number in zip(self._log_starts, self._log_numbers, strict=True):
             yield start, number, self._at(start)
-
-    def _note(self, start: int, number: int) -> None:
-        self._starts.append(start)
-        self._numbers.append(number)
 
     def _physical(self) -> Iterator[tuple[int, int, bytes, bool]]:
         """Yield start, line number, text and log mark of each line that is not blank."""

@@ -24,18 +24,15 @@ def parse(line: bytes) -> dict[str, Any] | None:
         line = _LONE_SURROGATE.sub(rb"\1\\ufffd", line)
     try:
         value = rawjson.loads(line)
-        if isinstance(value, dict) and _lost_digits(value):
-            value = rawjson.exact(line)
+        if not isinstance(value, dict):
+            return None
+        own = [value.get("id"), *mapped(value.get("extra")).values()]
+        own += [mapped(ask).get("id") for ask in listed(value.get("asks"))]
+        if any(isinstance(number, float) and abs(number) >= EXACT for number in own):
+            value = rawjson.exact(line)  # the decoder made a float of the user's own number
     except rawjson.JSONError:
         return None
     return value if isinstance(value, dict) else None
-
-
-def _lost_digits(record: dict[str, Any]) -> bool:
-    """Return whether a number that is the user's own came out of the decoder as a float."""
-    own = [record.get("id"), *mapped(record.get("extra")).values()]
-    own += [mapped(ask).get("id") for ask in listed(record.get("asks"))]
-    return any(isinstance(value, float) and abs(value) >= EXACT for value in own)
 
 
 def listed(value: Any) -> list[Any]:
