@@ -38,9 +38,9 @@ from gpt4batch.settings import WorkerSettings, endpoints
 from gpt4batch.signals import obeyed
 
 if TYPE_CHECKING:
+    from gpt4batch.dialects.limits import Limits
     from gpt4batch.lines.parse import Line
     from gpt4batch.nsq.link import Delivery
-    from gpt4batch.service.limits import Limits
 
 log = logging.getLogger(__name__)
 

@@ -17,6 +17,7 @@ import httpx
 from gpt4batch.control import Stopped
 from gpt4batch.dialects.base import Refusal
 from gpt4batch.dialects.gpt4api import CHAT, GIZMOS, UPLOAD, Gpt4Api
+from gpt4batch.dialects.limits import limits_of
 from gpt4batch.dialects.meaning import error_text
 from gpt4batch.errors import (
     AuthError,
@@ -35,7 +36,6 @@ from gpt4batch.lines import rawjson
 from gpt4batch.lines.parse import BOM
 from gpt4batch.service.exchange import OutOfDescriptors
 from gpt4batch.service.failures import SHOWN, failure, shortened
-from gpt4batch.service.limits import limits_of
 from gpt4batch.service.probing import Probing
 from gpt4batch.service.retry import LONGEST_AFTER, retry_after, retrying
 from gpt4batch.service.transport import body_of, damage_of

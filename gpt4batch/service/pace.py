@@ -37,7 +37,7 @@ from operator import attrgetter
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from gpt4batch.service.limits import Limits
+    from gpt4batch.dialects.limits import Limits
 
 SPAN = 1.1
 """Seconds that are judged together, at least: services count by the second."""

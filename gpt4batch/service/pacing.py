@@ -14,7 +14,7 @@ from gpt4batch.service.pace import Rule
 
 if TYPE_CHECKING:
     from gpt4batch.control import Control
-    from gpt4batch.service.limits import Limits
+    from gpt4batch.dialects.limits import Limits
 
 WINDOW = 1.01
 """In so many seconds no more calls leave than the rate + 1. That is less than the promised
