@@ -30,6 +30,7 @@ from gpt4batch.batch.refusals import (
 from gpt4batch.batch.snapshots import Snapshots
 from gpt4batch.batch.summary import Summary
 from gpt4batch.control import Control, Stopped
+from gpt4batch.dialects.known import GPT4API
 from gpt4batch.errors import (
     BudgetError,
     FatalError,
@@ -45,6 +46,7 @@ from gpt4batch.journal.in_flight import InFlight
 from gpt4batch.journal.journal import Journal
 from gpt4batch.journal.source import Source
 from gpt4batch.lines import rawjson
+from gpt4batch.lines.formats.asks import Asks
 from gpt4batch.lines.record import State
 from gpt4batch.nsq.publisher import Publisher, message
 from gpt4batch.service import credentials, wiring
@@ -52,7 +54,7 @@ from gpt4batch.service.client import Client
 from gpt4batch.service.conversation import Conversation, Manner, Outcome
 from gpt4batch.service.pacing import Pacer
 from gpt4batch.service.probing import Probing
-from gpt4batch.settings import KIB, Settings, endpoints
+from gpt4batch.settings import KIB, Settings
 from gpt4batch.signals import listening
 
 if TYPE_CHECKING:
@@ -176,7 +178,7 @@ class Batch:
         self.journal.lock()
         self._stack.callback(self.journal.close)
         spool = None if self.journal.streaming else self.journal.out.parent
-        self.source = Source(settings.input, spool=spool)
+        self.source = Source(settings.input, form=Asks(GPT4API.options), spool=spool)
         self._stack.callback(self.source.close)
         self.journal.open(self.source, fix=settings.fix)
         refuse_bad_lines(self.source, skip=settings.skip_bad_lines)
@@ -184,7 +186,7 @@ class Batch:
 
     def _connect(self, token: str) -> None:
         settings = self.settings
-        addresses = endpoints(settings)
+        addresses = wiring.endpoints(settings)
         transport = wiring.sockets(addresses, settings.proxy)
         self._stack.push_async_callback(transport.aclose)
         client = Client(
@@ -203,22 +205,14 @@ class Batch:
         if settings.enable_download:
             folder = download_folder(settings, self.source)
             self.downloads = wiring.downloads(folder, settings, addresses, transport, self.control)
-        manner = Manner(
-            self.source.folder,
-            settings.model,
-            settings.gizmo_id,
-            settings.history_and_training_disabled,
-            self.source.path,
-        )
+        manner = Manner(self.source.folder, GPT4API.defaults(settings), self.source.path)
         self.executor = Conversation(client, self.downloads, manner, self.keep, places=self.pool)
 
     async def _gather_fleet(self) -> None:
         settings, streaming = self.settings, self.journal.streaming
         path = None if streaming else self.journal.out.with_name(f"{self.journal.out.name}.fleet")
         manner = messages.Manner(
-            model=settings.model,
-            gizmo=settings.gizmo_id,
-            history_disabled=settings.history_and_training_disabled,
+            options=GPT4API.defaults(settings),
             retries=settings.retries,
             timeout=settings.timeout,
             downloads=settings.enable_download,

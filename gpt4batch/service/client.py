@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import time
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 import anyio
@@ -16,9 +17,7 @@ import httpx
 
 from gpt4batch.control import Stopped
 from gpt4batch.dialects.base import Refusal
-from gpt4batch.dialects.gpt4api import CHAT, GIZMOS, UPLOAD, Gpt4Api
-from gpt4batch.dialects.limits import limits_of
-from gpt4batch.dialects.meaning import error_text
+from gpt4batch.dialects.known import GPT4API
 from gpt4batch.errors import (
     AuthError,
     CallError,
@@ -42,14 +41,13 @@ from gpt4batch.service.transport import body_of, damage_of
 from gpt4batch.settings import VERSION
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
     from pathlib import Path
 
     from gpt4batch.control import Control
     from gpt4batch.dialects.base import Call, Dialect
     from gpt4batch.service.pacing import Pace
     from gpt4batch.service.tokens import Tokens
-    from gpt4batch.settings import Endpoints
 
 log = logging.getLogger(__name__)
 T = TypeVar("T")
@@ -97,7 +95,7 @@ class Client:
 
     Args:
         transport: Sends the requests.
-        endpoints: The addresses to call.
+        addresses: The addresses to call, by the dialect's names for them.
         tokens: The token, and how to renew it.
         pacer: Lets calls go.
         control: Ends waiting when the run is halted.
@@ -113,7 +111,7 @@ class Client:
     def __init__(  # noqa: PLR0913 - one argument a collaborator
         self,
         transport: httpx.AsyncBaseTransport,
-        endpoints: Endpoints,
+        addresses: Mapping[str, str],
         tokens: Tokens,
         pacer: Pace,
         control: Control,
@@ -123,11 +121,10 @@ class Client:
         before_chat: Callable[[], None] = lambda: None,
         on_retry: Callable[[RetryableError, float], None] = lambda _error, _delay: None,
         in_flight: InFlight | None = None,
-        dialect: Dialect | None = None,
+        dialect: Dialect = GPT4API,
         probing: Probing | None = None,
     ) -> None:
         self._transport = transport
-        self._endpoints = endpoints
         self._tokens = tokens
         self._pacer = pacer
         self._control = control
@@ -136,13 +133,9 @@ class Client:
         self._before_chat = before_chat
         self._on_retry = on_retry
         self._in_flight = in_flight or InFlight(None)
-        self._dialect = dialect or Gpt4Api()
+        self.dialect = dialect
         self._probing = probing or Probing(control)
-        self._urls = {
-            CHAT: httpx.URL(endpoints.chat),
-            GIZMOS: httpx.URL(endpoints.gizmos),
-            UPLOAD: httpx.URL(endpoints.upload),
-        }
+        self._urls = {name: httpx.URL(url) for name, url in addresses.items()}
         self._sent: dict[int, float] = {}
         self._warned = False
         self.calls = 0
@@ -283,7 +276,7 @@ class Client:
         except NetworkError:
             _log_call(where, stage, None, time.monotonic() - began, attempt)
             raise
-        if limits := limits_of(response.headers):
+        if limits := self.dialect.limits(response.headers, datetime.now(UTC)):
             self._pacer.limits(limits)
         body = body_of(response).removeprefix(BOM)
         seconds = time.monotonic() - began
@@ -359,7 +352,7 @@ class Client:
     ) -> Gpt4BatchError:
         """Turn a status that is no success into the error that says how it is treated."""
         code, said = response.status_code, request.extensions.get("said", "")
-        refusal = self._dialect.refusal(code, response.headers, body, said)
+        refusal = self.dialect.refusal(code, response.headers, body, said)
         text = f"{code} {response.reason_phrase}".strip()
         if words := self._shown(refusal.words):
             text = f"{text}: {words}"
@@ -373,7 +366,7 @@ class Client:
         """Refuse a reply with status 200 that does not answer its ask."""
         if stage != "chat":
             return
-        found = self._dialect.answer(reply.doc, request.extensions["said"])
+        found = self.dialect.answer(reply.doc, request.extensions["said"])
         if not isinstance(found, Refusal):
             return
         text = self._shown(found.words)
@@ -394,10 +387,10 @@ class Client:
     def _scrub(self, text: str) -> str:
         return self._tokens.scrub(text)
 
-    def no_upload(self, text: str, reply: Reply) -> ReplyError:
-        """Return the error of a reply to an upload without what an upload becomes."""
-        words = self._shown(error_text(reply.doc))
-        error = ReplyError(f"{text}: {words}" if words else text, self.scrubbed(reply.raw))
+    def no_upload(self, path: str, refusal: Refusal, reply: Reply) -> ReplyError:
+        """Return the error of a reply to an upload that does not say what the file became."""
+        text = f"the reply to the upload of {path} has {self._shown(refusal.words)}"
+        error = ReplyError(text, self.scrubbed(reply.raw))
         error.attempts = reply.attempts
         return error
 

@@ -46,7 +46,7 @@ def stored_path() -> Path:
 class Credentials:
     """A token with the moment it expires, as the token service gave it."""
 
-    access_token: str
+    token: str
     expired_at: Any = None
     username: str = ""
 
@@ -143,7 +143,7 @@ def store(credentials: Credentials, path: Path | None = None) -> Path:
     """Write the credentials atomically, readable by their owner only."""
     path = path or stored_path()
     document = {
-        "access_token": credentials.access_token,
+        "access_token": credentials.token,
         "expired_at": credentials.expired_at,
         "username": credentials.username,
     }
@@ -205,14 +205,14 @@ def read_token(token: str, token_file: str) -> str:
     if token.strip():
         return clean(token.strip(), "in --token")
     if not token_file:
-        return clean(load().access_token, f"in {stored_path()}")
+        return clean(load().token, f"in {stored_path()}")
     try:
         raw = Path(token_file).read_bytes()
         _warn_if_shared(Path(token_file))
     except OSError as error:
         raise UsageError(f"cannot read --token-file {token_file}: {error.strerror}") from None
     credentials = Credentials.from_reply(raw)
-    text = credentials.access_token if credentials else raw.decode(errors="replace").strip()
+    text = credentials.token if credentials else raw.decode(errors="replace").strip()
     if not text:
         raise UsageError(f"--token-file {token_file} is empty")
     return clean(text, f"in {token_file}")
