@@ -1,8 +1,4 @@
-"""The service over HTTP: uploads and chats, each with its retries.
-
-The wire format is that of the service's own documentation. This is the one place where a status
-or a lost connection becomes an error of ours.
-"""
+"""The service over HTTP: uploads and chats, each with its retries."""
 
 from __future__ import annotations
 
@@ -16,17 +12,13 @@ import anyio
 import httpx
 
 from gpt4batch.control import Stopped
-from gpt4batch.dialects.base import Refusal
 from gpt4batch.dialects.known import GPT4API
 from gpt4batch.errors import (
     AuthError,
     CallError,
     Crowded,
-    Gpt4BatchError,
     NetworkError,
-    QuotaError,
     RateLimited,
-    ReplyError,
     RetryableError,
     UnclearQuota,
 )
@@ -34,10 +26,11 @@ from gpt4batch.journal.in_flight import InFlight
 from gpt4batch.lines import rawjson
 from gpt4batch.lines.parse import BOM
 from gpt4batch.service.exchange import OutOfDescriptors
-from gpt4batch.service.failures import SHOWN, failure, shortened
+from gpt4batch.service.failures import calling
 from gpt4batch.service.probing import Probing
-from gpt4batch.service.retry import LONGEST_AFTER, retry_after, retrying
-from gpt4batch.service.transport import body_of, damage_of
+from gpt4batch.service.replies import Replies
+from gpt4batch.service.retry import LONGEST_AFTER, retrying
+from gpt4batch.service.transport import body_of
 from gpt4batch.settings import VERSION
 
 if TYPE_CHECKING:
@@ -53,8 +46,7 @@ log = logging.getLogger(__name__)
 T = TypeVar("T")
 
 USER_AGENT = f"gpt4batch/{VERSION}"
-REDIRECTS = (301, 302, 303, 307, 308)
-CUT_OFF = (httpx.ReadError, httpx.RemoteProtocolError)
+CUT_OFF = (httpx.ReadTimeout, httpx.ReadError, httpx.RemoteProtocolError)
 """A chat that ends so was sent: it may be paid for, though no answer came."""
 
 DESCRIPTOR_WAIT = 0.2
@@ -134,6 +126,7 @@ class Client:
         self._on_retry = on_retry
         self._in_flight = in_flight or InFlight(None)
         self.dialect = dialect
+        self.replies = Replies(dialect, tokens.scrub)
         self._probing = probing or Probing(control)
         self._urls = {name: httpx.URL(url) for name, url in addresses.items()}
         self._sent: dict[int, float] = {}
@@ -235,7 +228,6 @@ class Client:
             message = request({"authorization": f"Bearer {token}", "user-agent": USER_AGENT})
             try:
                 reply = await self._attempt(stage, message, number, where)
-                self._check(stage, reply, message)
             except AuthError as error:
                 await self._tokens.renew(token, str(error))
                 return None
@@ -276,27 +268,14 @@ class Client:
         except NetworkError:
             _log_call(where, stage, None, time.monotonic() - began, attempt)
             raise
-        if limits := self.dialect.limits(response.headers, datetime.now(UTC)):
+        now = datetime.now(UTC)
+        if limits := self.dialect.limits(response.headers, now):
             self._pacer.limits(limits)
         body = body_of(response).removeprefix(BOM)
         seconds = time.monotonic() - began
         _log_call(where, stage, response.status_code, seconds, attempt)
-        if not response.is_success:
-            raise self._refusal(response, body, stage, request)
-        damage = damage_of(response)
-        try:
-            doc = rawjson.loads(body)
-        except rawjson.JSONError as error:
-            if damage or isinstance(error, rawjson.UntakenError):
-                # It may be an answer that was paid for: another one would be no better.
-                kept = rawjson.dumps(body.decode(errors="surrogateescape"))
-                text = f"the reply cannot be read: {damage}" if damage else f"the reply is {error}"
-                raise ReplyError(text, kept) from None
-            text = f"the reply is {error}: {self._words(body)}"
-            raise NetworkError(text, stage=stage, code=response.status_code) from None
-        raw = rawjson.one_line(body)
-        if not isinstance(doc, dict):
-            raise ReplyError(f"the reply is no JSON object: {self._words(body)}", raw)
+        said = request.extensions.get("said", "")
+        raw, doc = self.replies.read(response, body, stage, said, now)
         return Reply(raw, doc, seconds, attempt)
 
     async def _exchange(self, stage: str, request: httpx.Request) -> httpx.Response:
@@ -311,13 +290,11 @@ class Client:
         if chat:
             self._in_flight.sent()
         try:
-            return await self._deliver(request)
-        except httpx.ReadTimeout:
-            self.unanswered += chat
-            raise NetworkError(f"no answer within {self._timeout:g} s", stage=stage) from None
-        except httpx.HTTPError as error:
-            self.unanswered += chat and isinstance(error, CUT_OFF)
-            raise NetworkError(self._scrub(str(error) or repr(error)), stage=stage) from error
+            with calling(stage, self._tokens.scrub):
+                return await self._deliver(request)
+        except NetworkError as error:
+            self.unanswered += chat and isinstance(error.__cause__, CUT_OFF)
+            raise
         except anyio.get_cancelled_exc_class():
             self.unanswered += chat
             chat = False  # nobody will learn what became of it: it stays in flight
@@ -346,57 +323,6 @@ class Client:
                     log.warning("%s: calls wait until others end; raise ulimit -n", error)
                 with self._control.waiting():
                     await anyio.sleep(DESCRIPTOR_WAIT)
-
-    def _refusal(
-        self, response: httpx.Response, body: bytes, stage: str, request: httpx.Request
-    ) -> Gpt4BatchError:
-        """Turn a status that is no success into the error that says how it is treated."""
-        code, said = response.status_code, request.extensions.get("said", "")
-        refusal = self.dialect.refusal(code, response.headers, body, said)
-        text = f"{code} {response.reason_phrase}".strip()
-        if words := self._shown(refusal.words):
-            text = f"{text}: {words}"
-        if code in REDIRECTS:
-            target = self._scrub(response.headers.get("location", "nowhere"))
-            text += f" to {target}; the token is not sent on"
-        after = retry_after(response.headers)
-        return failure(refusal, text, stage, refusal.after if after is None else after)
-
-    def _check(self, stage: str, reply: Reply, request: httpx.Request) -> None:
-        """Refuse a reply with status 200 that does not answer its ask."""
-        if stage != "chat":
-            return
-        found = self.dialect.answer(reply.doc, request.extensions["said"])
-        if not isinstance(found, Refusal):
-            return
-        text = self._shown(found.words)
-        error = failure(found, text, "reply", None)
-        if isinstance(error, QuotaError | UnclearQuota):
-            raise error
-        kept = ReplyError(text, self.scrubbed(reply.raw))
-        kept.forgotten = error.forgotten if isinstance(error, CallError) else ""
-        raise kept
-
-    def _words(self, body: bytes) -> str:
-        """Return what a reply that is no JSON object says, in one short line."""
-        return self._shown(body[: SHOWN * 8].decode(errors="replace"))
-
-    def _shown(self, words: str) -> str:
-        return shortened(self._scrub(words))
-
-    def _scrub(self, text: str) -> str:
-        return self._tokens.scrub(text)
-
-    def no_upload(self, path: str, refusal: Refusal, reply: Reply) -> ReplyError:
-        """Return the error of a reply to an upload that does not say what the file became."""
-        text = f"the reply to the upload of {path} has {self._shown(refusal.words)}"
-        error = ReplyError(text, self.scrubbed(reply.raw))
-        error.attempts = reply.attempts
-        return error
-
-    def scrubbed(self, reply: bytes) -> bytes:
-        """Return a reply that is kept in an error without any secret in it."""
-        return self._scrub(reply.decode(errors="surrogateescape")).encode(errors="surrogateescape")
 
 
 def _sent_name(path: Path) -> str:

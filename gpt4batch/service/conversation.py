@@ -287,7 +287,9 @@ class Conversation:
         reply = await self._client.upload(file, call, where, new=outcome.first())
         found = self._dialect.uploaded(kind, reply.doc)
         if isinstance(found, Refusal):
-            raise self._client.no_upload(path, found, reply)
+            error = self._client.replies.no_upload(path, found, reply.raw)
+            error.attempts = reply.attempts
+            raise error
         return found
 
     # -- downloads ---------------------------------------------------------------------------

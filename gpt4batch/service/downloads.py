@@ -15,10 +15,11 @@ import anyio.lowlevel
 import httpx
 
 from gpt4batch.errors import DownloadError, NetworkError, OutputError, RetryableError, ServerError
+from gpt4batch.service.failures import calling
 from gpt4batch.service.file_names import LONGEST_NAME, PART, cut, local_name, suggested_name
 from gpt4batch.service.links import address_of, data_of, is_data
 from gpt4batch.service.part_file import CONTENT_RANGE, PartFile, remove_abandoned
-from gpt4batch.service.retry import LONGEST_AFTER, backoff, retry_after
+from gpt4batch.service.retry import retry_after, retrying
 from gpt4batch.service.unpacking import CHUNK, UNPACKED, UNREADABLE, is_marked, unpacked
 
 if TYPE_CHECKING:
@@ -156,23 +157,22 @@ class Downloads:
     async def _fill(self, part: PartFile, url: str) -> str:
         """Download into the part, going on where an attempt ended; return the suggested name."""
         address = address_of(url, self._links.base)
-        attempt = 0
-        while True:
-            attempt += 1
-            try:
-                async with self._place(address.host):
-                    return await self._attempt(part, address)
-            except DownloadError as error:
-                error.attempts = attempt
-                raise
-            except RetryableError as error:
-                after = error.after or 0.0
-                if attempt > self._retries or after > LONGEST_AFTER:
-                    raise _given_up(error, attempt, after) from error
-                delay = max(after, backoff(attempt))
-                log.debug("download: attempt %d failed (%s)", attempt, error)
-                with self._control.waiting():
-                    await anyio.sleep(delay)
+
+        async def attempt(_number: int) -> str:
+            async with self._place(address.host):
+                return await self._attempt(part, address)
+
+        async def pause(error: RetryableError, delay: float) -> None:
+            log.debug("download: attempt %d failed (%s)", error.attempts, error)
+            with self._control.waiting():
+                await anyio.sleep(delay)
+
+        try:
+            return await retrying(attempt, self._retries, pause)
+        except RetryableError as error:
+            final = DownloadError(str(error), code=error.code)
+            final.attempts = error.attempts
+            raise final from error
 
     @asynccontextmanager
     async def _place(self, host: str) -> AsyncIterator[None]:
@@ -222,7 +222,7 @@ class Downloads:
         chunks = cast("AsyncIterable[bytes]", response.stream)
         since, before = anyio.current_time(), part.size
         try:
-            with anyio.fail_after(self._span) as idle:
+            with calling("download"), anyio.fail_after(self._span) as idle:
                 async for chunk in chunks:
                     part.write(chunk)
                     self._check_size(part.size)
@@ -233,8 +233,6 @@ class Downloads:
                         since, before = now, part.size
         except TimeoutError:
             raise NetworkError(f"no byte for {self._span:.0f} s", stage="download") from None
-        except httpx.HTTPError as error:
-            raise NetworkError(str(error) or repr(error), stage="download") from error
         if part.total is not None and part.size != part.total:
             text = f"{part.size} bytes came of {part.total}"
             if part.size > part.total:
@@ -292,15 +290,6 @@ async def _is_packed(file: IO[bytes], coding: str) -> bool:
         return False
     file.seek(0)
     return True
-
-
-def _given_up(error: RetryableError, attempts: int, after: float) -> DownloadError:
-    text = str(error)
-    if after > LONGEST_AFTER:
-        text += f"; asked to wait {after:.0f} s, more than {LONGEST_AFTER:.0f} s"
-    final = DownloadError(text, code=error.code)
-    final.attempts = attempts
-    return final
 
 
 def _is_beginning(response: httpx.Response) -> bool:

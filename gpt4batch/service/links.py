@@ -11,9 +11,11 @@ from urllib.parse import quote, unquote_to_bytes, urljoin
 
 import httpx
 
-from gpt4batch.errors import DownloadError, NetworkError
-from gpt4batch.service.client import REDIRECTS, USER_AGENT
+from gpt4batch.errors import DownloadError
+from gpt4batch.service.client import USER_AGENT
+from gpt4batch.service.failures import calling
 from gpt4batch.service.file_names import ASCII, plain
+from gpt4batch.service.replies import REDIRECTS
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
@@ -135,10 +137,8 @@ class Links:
         if self._public(address):
             extensions["public"] = True
         request = httpx.Request("GET", address, headers=headers, extensions=extensions)
-        try:
+        with calling("download"):
             return await self._transport.handle_async_request(request)
-        except httpx.HTTPError as error:
-            raise NetworkError(str(error) or repr(error), stage="download") from error
 
 
 def _target(response: httpx.Response, address: httpx.URL) -> httpx.URL:

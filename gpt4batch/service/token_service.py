@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING
 import httpx
 
 from gpt4batch.dialects.meaning import error_text, refusal_of
-from gpt4batch.errors import AuthError, CallError, NetworkError, RetryableError
+from gpt4batch.errors import AuthError, CallError, RetryableError
 from gpt4batch.lines import rawjson
 from gpt4batch.service.credentials import Credentials
-from gpt4batch.service.failures import failure, shortened
+from gpt4batch.service.failures import calling, failure, shortened
 from gpt4batch.service.retry import retry_after, retrying
 from gpt4batch.service.secrets import Secrets
 from gpt4batch.service.transport import body_of
@@ -71,14 +71,8 @@ async def _sent(transport: httpx.AsyncBaseTransport, url: str, body: bytes) -> h
     request = httpx.Request(
         "POST", url, headers=headers, content=body, extensions={"timeout": TIMEOUT}
     )
-    try:
+    with calling("token", lambda why: f"{url} cannot be reached: {why}; is the network up?"):
         return await transport.handle_async_request(request)
-    except httpx.ReadTimeout:
-        text = f"{url} does not answer ({TIMEOUT:.0f} s); is the network up?"
-        raise NetworkError(text, stage="token") from None
-    except httpx.HTTPError as error:
-        text = f"{url} cannot be reached: {error}; is the network up?"
-        raise NetworkError(text, stage="token") from error
 
 
 def _read(url: str, response: httpx.Response, secrets: Secrets) -> Credentials:
