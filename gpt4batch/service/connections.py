@@ -152,7 +152,7 @@ class Channel(ResponseHandler):
     def listen(self, reader: ResponseReader) -> None:
         """Await a reply; a writer that waits hears of its end."""
         reader.on_end = self._wake_writer
-        reader.pause = self._pause
+        reader.pieces.pause = self._pause
         self.reader = reader
 
     def _pause(self, paused: bool) -> None:
