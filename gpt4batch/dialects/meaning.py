@@ -39,7 +39,10 @@ def refusal_of(status: int, headers: Mapping[str, str], body: bytes, said: str =
         after = own.wait()
     named = "retry-after" in headers or "retry-after-ms" in headers
     waits = named if after is None else after <= SOON
-    reason = _by_codes(doc, status) or _by_status(status, waits=named or after is not None)
+    reason = _by_codes(doc, status)
+    if reason is None and status == 402:
+        told = named or after is not None
+        reason = Reason.UNCLEAR_QUOTA if told else Reason.EMPTY_ACCOUNT
     reason = reason or _by_words(own, status, waits=waits) or _otherwise(status, own, waits=waits)
     return Refusal(reason, status, text, after)
 
@@ -133,12 +136,6 @@ def _by_codes(doc: Any, status: int) -> Reason | None:
     if status == 401:
         return Reason.AUTH
     return next((CODES[code] for code in _codes(doc) if code in CODES), None)
-
-
-def _by_status(status: int, *, waits: bool) -> Reason | None:
-    if status == 402:
-        return Reason.UNCLEAR_QUOTA if waits else Reason.EMPTY_ACCOUNT
-    return None
 
 
 def _by_words(own: Words, status: int, *, waits: bool) -> Reason | None:

@@ -176,12 +176,13 @@ class Client:
             FatalError: The run has to stop.
         """
         url = self._urls[call.address]
+        name = path.name.encode("utf-8", "replace").decode()  # as a header can carry it
         try:
             with path.open("rb") as file:
 
                 def request(headers: dict[str, str]) -> httpx.Request:
                     file.seek(0)
-                    files = {"file": (_sent_name(path), file)}
+                    files = {"file": (name, file)}
                     return httpx.Request(
                         "POST", url, headers=headers, data=call.fields, files=files
                     )
@@ -247,7 +248,8 @@ class Client:
     def _slow_down(self, error: RetryableError, sent: float) -> None:
         """Tell the pace of a refusal that asks for fewer calls, a second or at a time."""
         if isinstance(error, RateLimited):
-            self._pacer.slow_down(sent, _held_by(error))
+            named = error.after and error.after <= LONGEST_AFTER
+            self._pacer.slow_down(sent, error.after if named else None)
         elif isinstance(error, Crowded) or (error.code == 503 and error.after is not None):
             self._pacer.crowded(sent)
 
@@ -323,17 +325,6 @@ class Client:
                     log.warning("%s: calls wait until others end; raise ulimit -n", error)
                 with self._control.waiting():
                     await anyio.sleep(DESCRIPTOR_WAIT)
-
-
-def _sent_name(path: Path) -> str:
-    """Return a file's name as a header can carry it."""
-    return path.name.encode("utf-8", "replace").decode()
-
-
-def _held_by(error: RetryableError) -> float | None:
-    """Return the seconds for which everybody waits: those that a 429 asks for."""
-    known = error.after and error.after <= LONGEST_AFTER
-    return error.after if known and isinstance(error, RateLimited) else None
 
 
 def _log_call(where: Where, stage: str, status: int | None, seconds: float, attempt: int) -> None:

@@ -6,7 +6,6 @@ import logging
 import os
 import time
 import zlib
-from contextlib import asynccontextmanager
 from typing import IO, TYPE_CHECKING, cast
 from weakref import WeakValueDictionary
 
@@ -23,7 +22,7 @@ from gpt4batch.service.retry import retry_after, retrying
 from gpt4batch.service.unpacking import CHUNK, UNPACKED, UNREADABLE, is_marked, unpacked
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterable, AsyncIterator
+    from collections.abc import AsyncIterable
     from pathlib import Path
 
     from gpt4batch.control import Control
@@ -159,7 +158,11 @@ class Downloads:
         address = address_of(url, self._links.base)
 
         async def attempt(_number: int) -> str:
-            async with self._place(address.host):
+            # One of the host's places first, so that nobody waits for that host.
+            places = self._places_of.setdefault(
+                address.host, anyio.CapacityLimiter(AT_ONCE_OF_A_HOST)
+            )
+            async with places, self._places:
                 return await self._attempt(part, address)
 
         async def pause(error: RetryableError, delay: float) -> None:
@@ -173,13 +176,6 @@ class Downloads:
             final = DownloadError(str(error), code=error.code)
             final.attempts = error.attempts
             raise final from error
-
-    @asynccontextmanager
-    async def _place(self, host: str) -> AsyncIterator[None]:
-        """Wait for a turn: one of the host's places first, so that nobody waits for that host."""
-        places = self._places_of.setdefault(host, anyio.CapacityLimiter(AT_ONCE_OF_A_HOST))
-        async with places, self._places:
-            yield
 
     async def _attempt(self, part: PartFile, address: httpx.URL) -> str:
         headers = {"accept-encoding": "identity"} | part.to_go_on

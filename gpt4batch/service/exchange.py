@@ -158,7 +158,11 @@ class Exchange:
                 await reader.ready
         except TimeoutError:
             _drop(connection)
-            raise self._too_late(sent=connection is not None) from None
+            if connection is not None:
+                raise httpx.ReadTimeout(f"no answer within {self._seconds:g} s") from None
+            seconds = min(self._seconds, CONNECT_TIMEOUT)
+            text = f"cannot connect to {self._peer()} within {seconds:g} s"
+            raise httpx.ConnectTimeout(text) from None
         except BaseException:
             _drop(connection)
             raise
@@ -259,12 +263,6 @@ class Exchange:
         )
 
     # -- errors ------------------------------------------------------------------------------
-
-    def _too_late(self, *, sent: bool) -> httpx.HTTPError:
-        if sent:
-            return httpx.ReadTimeout(f"no answer within {self._seconds:g} s")
-        seconds = min(self._seconds, CONNECT_TIMEOUT)
-        return httpx.ConnectTimeout(f"cannot connect to {self._peer()} within {seconds:g} s")
 
     def _peer(self) -> str:
         """Return what a connection is made to, as a message names it."""

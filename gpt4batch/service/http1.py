@@ -202,14 +202,11 @@ class ResponseReader:
         self._reset = error is not None
         self._advance()
         if not self.whole:
-            self._fail(self._ended(error))
-
-    def _ended(self, error: BaseException | None) -> httpx.HTTPError:
-        """Return the error of a connection that ended too early."""
-        reason = getattr(error, "strerror", None) or "the connection was closed"
-        if not self.began:
-            return httpx.ReadError(f"{reason} before a reply came")
-        return httpx.RemoteProtocolError(f"the reply was cut short: {reason}")
+            reason = getattr(error, "strerror", None) or "the connection was closed"
+            if self.began:
+                self._fail(httpx.RemoteProtocolError(f"the reply was cut short: {reason}"))
+            else:
+                self._fail(httpx.ReadError(f"{reason} before a reply came"))
 
     def _advance(self) -> None:
         try:
@@ -266,7 +263,8 @@ class ResponseReader:
             yield from self._read_body()
 
     def _read_body(self) -> Generator[None, None, None]:
-        lengths = _lengths(self.head)
+        told = self.head.tokens(b"content-length")
+        lengths = {int(token) for token in told if LENGTH.fullmatch(token)}
         chunked = b"chunked" in self.head.tokens(b"transfer-encoding")
         if chunked or not self.head.framing.get(b"content-length", b"0").isdigit():
             self._name_length(None if chunked or not lengths else min(lengths))
@@ -371,8 +369,3 @@ class ResponseReader:
             piece = bytes(self._buffer)
             self._buffer.clear()
             self.pieces.add(piece)
-
-
-def _lengths(head: Head) -> set[int]:
-    """Return the lengths that a head names; what is not a number names none."""
-    return {int(token) for token in head.tokens(b"content-length") if LENGTH.fullmatch(token)}

@@ -119,8 +119,14 @@ class Links:
             DownloadError: The address is refused.
             RetryableError: It may be there later.
         """
+        headers = {"user-agent": USER_AGENT, "accept": "*/*", **headers}
         for _ in range(REDIRECTS_FOLLOWED + 1):
-            response = await self._get(address, headers)
+            extensions: dict[str, Any] = {"streamed": True, "timeout": HEAD_WITHIN}
+            if self._public(address):
+                extensions["public"] = True
+            request = httpx.Request("GET", address, headers=headers, extensions=extensions)
+            with calling("download"):
+                response = await self._transport.handle_async_request(request)
             if response.status_code not in REDIRECTS:
                 try:
                     yield response
@@ -130,15 +136,6 @@ class Links:
             await response.aclose()
             address = _target(response, address)
         raise DownloadError(f"more than {REDIRECTS_FOLLOWED} redirects")
-
-    async def _get(self, address: httpx.URL, headers: dict[str, str]) -> httpx.Response:
-        headers = {"user-agent": USER_AGENT, "accept": "*/*", **headers}
-        extensions: dict[str, Any] = {"streamed": True, "timeout": HEAD_WITHIN}
-        if self._public(address):
-            extensions["public"] = True
-        request = httpx.Request("GET", address, headers=headers, extensions=extensions)
-        with calling("download"):
-            return await self._transport.handle_async_request(request)
 
 
 def _target(response: httpx.Response, address: httpx.URL) -> httpx.URL:

@@ -270,7 +270,8 @@ class Rule:
             return
 
         share, through = refused / calls, (calls - refused) / span
-        excess, error = share - self.weather, self._error(calls)
+        spread = max(self.weather * (1 - self.weather), TOLERATED, 1 / calls)
+        excess, error = share - self.weather, math.sqrt(spread / calls)
         # Where the pace feels its way up refusals are expected: fewer of them are enough.
         sure = 2.0 if self.pace > 0.98 * self._ceiling.height else 3.5
         good = max(TOLERATED, error) if self.weather else TOLERATED
@@ -284,11 +285,6 @@ class Rule:
             self._learn_weather(calls, excess)
             self._clean = through
             self._go_up(now, calls / span)
-
-    def _error(self, calls: int) -> float:
-        """Return the standard error of the share of refusals among so many calls."""
-        spread = max(self.weather * (1 - self.weather), TOLERATED, 1 / calls)
-        return math.sqrt(spread / calls)
 
     def _learn_weather(self, calls: int, excess: float) -> None:
         """Follow a weather that changes."""

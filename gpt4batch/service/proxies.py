@@ -58,7 +58,8 @@ class Proxies:
             return self._given
         scheme = url.scheme if self._environment.get(url.scheme) else "all"
         found = self._environment.get(scheme, "").strip()
-        if not found or _is_excepted(host, url.port, self._environment.get("no", "")):
+        excepted = re.split(r"[\s,;]+", self._environment.get("no", ""))
+        if not found or any(_names(entry, host.lower(), url.port) for entry in excepted if entry):
             return None
         return _checked(found if "://" in found else f"http://{found}", _variable(scheme))
 
@@ -79,12 +80,8 @@ def _is_loopback(host: str) -> bool:
     return name == "localhost" or name.endswith(".localhost")
 
 
-def _is_excepted(host: str, port: int | None, names: str) -> bool:
-    """Tell whether NO_PROXY names a host: as a name, a domain, an address or a network."""
-    return any(_names(entry, host.lower(), port) for entry in re.split(r"[\s,;]+", names) if entry)
-
-
 def _names(entry: str, host: str, port: int | None) -> bool:
+    """Tell whether an entry of NO_PROXY names a host: a name, a domain, an address or a network."""
     if entry == "*":
         return True
     entry, wanted = _with_port(entry.lower().rpartition("://")[2])

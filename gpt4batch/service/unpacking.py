@@ -31,7 +31,9 @@ def unpacked(file: IO[bytes], coding: str) -> Iterator[bytes]:
         zlib.error: It is damaged.
     """
     data = file.read(CHUNK)
-    bits = _bits(coding, data)
+    bits = UNPACKED[coding]
+    if coding == "deflate" and not _has_header(data):  # it often lacks the one it should have
+        bits = -bits
     while data:  # gzip may have several members
         inflate = zlib.decompressobj(bits)
         while not inflate.eof:
@@ -49,12 +51,6 @@ def is_marked(beginning: bytes, coding: str) -> bool | None:
     if coding == "deflate":
         return True if _has_header(beginning) else None
     return beginning.startswith(BEGINNINGS.get(coding, b""))
-
-
-def _bits(coding: str, data: bytes) -> int:
-    """Return what zlib calls a compression; deflate often lacks the header that it should have."""
-    bare = coding == "deflate" and not _has_header(data)
-    return -UNPACKED[coding] if bare else UNPACKED[coding]
 
 
 def _has_header(data: bytes) -> bool:
