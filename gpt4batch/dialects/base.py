@@ -82,7 +82,7 @@ class Answer:
 
 
 class Links(NamedTuple):
-    """The files that a reply links to, and how many of its links hold no address."""
+    """The files that a reply links to, and how many of its links have no address."""
 
     addresses: list[str]
     unread: int = 0

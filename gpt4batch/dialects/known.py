@@ -1,4 +1,4 @@
-"""The dialects that this tool speaks, and a look at replies whose dialect nobody noted."""
+"""The dialects that this tool speaks, and readers of replies of any of them."""
 
 from __future__ import annotations
 

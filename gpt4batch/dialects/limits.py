@@ -1,7 +1,7 @@
 """What a service says of its limits in the headers of its replies; pure.
 
 Headers count requests or tokens: the limit, what remains of it, and the time until all of it is
-there again, which is no time to wait. Each is written differently from service to service.
+there again, which is not a time to wait. Each is written differently from service to service.
 """
 
 from __future__ import annotations

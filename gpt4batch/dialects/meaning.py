@@ -31,7 +31,7 @@ DEEPEST = 10
 
 
 def refusal_of(status: int, headers: Mapping[str, str], body: bytes, said: str = "") -> Refusal:
-    """Read a reply whose status is no success; `said` is the user's text, which it may repeat."""
+    """Read a reply with an error status; `said` is the user's text, which it may repeat."""
     doc, text = _opened(body)
     own = Words(text, said, _quota_names(doc), quotes=status != 429)
     after = told_in_fields(doc)

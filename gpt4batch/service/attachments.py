@@ -70,7 +70,12 @@ def _is_file(path: Path) -> bool:
 
 
 def measure(folder: Path, path: str, most: int = 0) -> list[int]:
-    """Return size and time of change of an attachment of at most so many bytes; 0 is no limit.
+    """Return size and time of change of an attachment that can be sent.
+
+    Args:
+        folder: Where a relative path starts from.
+        path: The path of the attachment.
+        most: The most bytes that it may have; 0 is no limit.
 
     Raises:
         AttachmentError: It is not there, cannot be read or is too large.
@@ -78,7 +83,7 @@ def measure(folder: Path, path: str, most: int = 0) -> list[int]:
     try:
         found = (folder / path).stat()
         if not stat.S_ISREG(found.st_mode):
-            raise AttachmentError(f"the attachment {shown(path)} is no file")
+            raise AttachmentError(f"the attachment {shown(path)} is not a file")
         with (folder / path).open("rb"):
             pass
     except (OSError, ValueError) as error:
@@ -94,7 +99,7 @@ def measure(folder: Path, path: str, most: int = 0) -> list[int]:
 
 
 def picture_format(path: Path) -> str:
-    """Return the format of a picture by its first bytes, or an empty string for what is none."""
+    """Return the format of a picture by its first bytes, or an empty text."""
     with path.open("rb") as file:
         head = file.read(16)
     formats = (name for at, mark, name in SIGNATURES if head[at : at + len(mark)] == mark)

@@ -142,7 +142,7 @@ class Client:
 
     @property
     def longest(self) -> float:
-        """Return how long the oldest call in flight has been waiting; 0 where there is none."""
+        """Return how long the oldest call in flight has been waiting; 0 if no call is in flight."""
         oldest = next(iter(self._sent.values()), None)
         return 0.0 if oldest is None else time.monotonic() - oldest
 

@@ -67,7 +67,7 @@ class Channel(ResponseHandler):
         self._writable: asyncio.Future[None] | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Take the connection."""
+        """Note the connection that was made."""
         super().connection_made(transport)
         descriptor = self._descriptor()
         if descriptor >= 0:

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-UNREAD = "%s:%d: not fetched, as they hold no address: %d of the reply's downloads; see the answer"
+UNREAD = "%s:%d: not fetched, as they have no address: %d of the reply's downloads; see the answer"
 
 NO_PLACE = (
     "the answer to ask %d does not say which conversation and message it is (%s), so ask %d was not"
@@ -75,7 +75,7 @@ class Outcome:
         self.line.answered = -1  # from here on nothing is of an earlier run
 
     def remember(self, error: CallError) -> None:
-        """Go back to the earlier answers where the new beginning brought none.
+        """Go back to the earlier answers if the new beginning brought no answer.
 
         Where it came as far and no further, say why: another new beginning would not help.
         """
@@ -127,7 +127,7 @@ class Manner:
 
 
 class Places(Protocol):
-    """The places of the lines that ask at the same time; one that fetches files needs none."""
+    """The places of the lines that ask at the same time; fetching files needs no place."""
 
     def lend(self, item: int) -> None:
         """Let another line have the place of this one."""
@@ -183,7 +183,7 @@ class Conversation:
         An error of a call becomes the outcome's; only what stops the run is raised.
         """
         outcome = Outcome(line, line.answers(), published=line.answered)
-        _take_up(outcome)
+        _read_notes(outcome)
         try:
             for place in range(len(outcome.answers)):
                 await self._download(outcome, place)
@@ -206,14 +206,14 @@ class Conversation:
     # -- asking ------------------------------------------------------------------------------
 
     async def _ask(self, outcome: Outcome) -> None:
-        """Bring the answer to the first ask that has none."""
+        """Ask the first ask that has no answer yet."""
         if self._places is not None:
             await self._places.take_back(outcome.line.index)
         place = len(outcome.answers)
         try:
             reply = await self._chat(outcome, place)
         except CallError as error:
-            if place != outcome.line.answered or not _let_go(outcome, error):
+            if place != outcome.line.answered or not _drop_forgotten(outcome, error):
                 raise
             return
         outcome.uploads.clear()
@@ -333,8 +333,8 @@ def _list(value: Any) -> list[Any]:
     return list(value) if isinstance(value, list) else []
 
 
-def _take_up(outcome: Outcome) -> None:
-    """Take in what an earlier run noted of the line; a `meta` that is not ours is no note."""
+def _read_notes(outcome: Outcome) -> None:
+    """Read what an earlier run noted about the line, leaving out what this tool did not write."""
     line, meta = outcome.line, outcome.line.meta
     timings = [item if isinstance(item, dict) else {} for item in _list(meta.get("asks"))]
     outcome.timings = (timings + [{}] * line.answered)[: line.answered]
@@ -354,7 +354,7 @@ def _is_up(known: list[dict[str, Any]], path: str, version: list[int]) -> bool:
     return bool(known) and known[0]["path"] == path and known[0]["version"] == version
 
 
-def _let_go(outcome: Outcome, error: CallError) -> bool:
+def _drop_forgotten(outcome: Outcome, error: CallError) -> bool:
     """Drop what the service has forgotten of an earlier run; False where it forgot nothing of it.
 
     First the uploads; were there none, the line begins anew, unless that was of no use before.

@@ -106,7 +106,7 @@ class Downloads:
         """Fetch an asset and return the name of its file in the folder.
 
         Raises:
-            DownloadError: It cannot be had.
+            DownloadError: It cannot be fetched.
             OutputError: The disk is full, or the folder is gone.
             Stopped: The run was halted meanwhile.
         """
@@ -129,7 +129,7 @@ class Downloads:
         return OutputError(f"cannot write downloads to {self.folder}: {error.strerror}")
 
     def _taken(self, part: PartFile, url: str) -> str:
-        """Take the file out of a link that holds it; return the suggested name."""
+        """Write the file that a `data:` link contains; return the suggested name."""
         content, name = data_of(url)
         self._check_size(len(content))
         part.start_over()
@@ -192,14 +192,14 @@ class Downloads:
         return name
 
     def _check(self, response: httpx.Response, part: PartFile) -> None:
-        """See what the reply is: the rest, the whole from its beginning, or none."""
+        """Tell the rest of the file from the whole of it, and refuse any other reply."""
         code = response.status_code
         text = f"{code} {response.reason_phrase}".strip()
         if code == 206 and part.size and part.is_continued_by(response.headers):
             return
         if code == 416 or (code == 206 and (part.size or not _is_beginning(response))):
             part.start_over()
-            raise ServerError(f"{code}: another part than was asked for", stage="download")
+            raise ServerError(f"{code}: a different part from the one requested", stage="download")
         if code in PASSING or code >= 500:
             after = retry_after(response.headers)
             raise ServerError(text, code=code, stage="download", after=after)
@@ -212,7 +212,7 @@ class Downloads:
 
     def _check_size(self, size: int) -> None:
         if self._max_size and size > self._max_size:
-            raise DownloadError(f"{size} bytes are more than --max-download-size allows")
+            raise DownloadError(f"{size} bytes, more than --max-download-size allows")
 
     async def _receive(self, response: httpx.Response, part: PartFile) -> None:
         chunks = cast("AsyncIterable[bytes]", response.stream)
@@ -230,7 +230,7 @@ class Downloads:
         except TimeoutError:
             raise NetworkError(f"no byte for {self._span:.0f} s", stage="download") from None
         if part.total is not None and part.size != part.total:
-            text = f"{part.size} bytes came of {part.total}"
+            text = f"{part.size} of {part.total} bytes arrived"
             if part.size > part.total:
                 part.start_over()
             raise NetworkError(text, stage="download")
@@ -289,7 +289,7 @@ async def _is_packed(file: IO[bytes], coding: str) -> bool:
 
 
 def _is_beginning(response: httpx.Response) -> bool:
-    """Tell whether a 206 that nobody asked for begins at the first byte; some send no other."""
+    """Tell whether a 206 to a request for the whole begins at the first byte."""
     if response.headers.get("content-type", "").startswith("multipart/byteranges"):
         return False
     told = response.headers.get("content-range")

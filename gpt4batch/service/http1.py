@@ -158,7 +158,7 @@ class ResponseReader:
         """Whether a single byte of a reply has come."""
         self.whole = False
         self.stray = False
-        """Whether something came that nobody asked for."""
+        """Whether bytes came that belong to no request."""
         self.damage = ""
         """Why the body may not be what was sent, though it came whole."""
         self.until_closed = False
@@ -186,7 +186,7 @@ class ResponseReader:
     # -- from the connection -----------------------------------------------------------------
 
     def feed(self, data: bytes) -> None:
-        """Take what has come."""
+        """Process bytes that have arrived."""
         if self.whole:
             self.stray = True
             return
@@ -195,7 +195,7 @@ class ResponseReader:
         self._advance()
 
     def lost(self, error: BaseException | None) -> None:
-        """Take note that the connection has ended."""
+        """Note that the connection has ended."""
         if self.whole or self.error is not None:
             return
         self._eof = True
@@ -237,7 +237,7 @@ class ResponseReader:
         return self.pieces.joined()
 
     async def next_piece(self, make: Callable[[], asyncio.Future[None]]) -> bytes:
-        """Return the next bytes of a streamed body, or none at its end.
+        """Return the next bytes of a streamed body; empty at its end.
 
         Raises:
             httpx.HTTPError: The connection was lost before.
@@ -279,7 +279,7 @@ class ResponseReader:
             self._take_all()
 
     def _name_length(self, length: int | None) -> None:
-        """Leave one Content-Length in the headers, or none where it says nothing."""
+        """Leave one Content-Length in the headers; remove it if it means nothing."""
         kept = [pair for pair in self.head.headers if pair[0].lower() != b"content-length"]
         if length is not None:
             kept.append((b"content-length", b"%d" % length))
@@ -305,7 +305,7 @@ class ResponseReader:
         return head
 
     def _read_chunks(self) -> Generator[None, None, bool]:
-        """Read a body in chunks; return False where it has none, whatever its headers say."""
+        """Read a body in chunks; return False if it has no chunks, whatever its headers say."""
         first = True
         while True:
             line = yield from self._read_line()
@@ -332,7 +332,7 @@ class ResponseReader:
         return True
 
     def _read_line(self, *, may_end: bool = False) -> Generator[None, None, bytes]:
-        """Return a line with its end; what is no line after so many bytes comes as it is."""
+        """Return a line with its end; after too many bytes without an end, return them."""
         while (end := self._buffer.find(b"\n")) < 0 and len(self._buffer) < LONGEST_LINE:
             if self._eof and (may_end or self._buffer):
                 break

@@ -55,7 +55,7 @@ def address_of(link: str, base: str) -> httpx.URL:
         address = httpx.URL(text if ABSOLUTE.match(text) else urljoin(base, text))
         fetched = address.scheme in ("http", "https") and bool(address.host)
         if (address.port or 0) > 65535:
-            raise DownloadError(f"not an address: there is no port {address.port}")
+            raise DownloadError(f"not an address: {address.port} is not a valid port")
     except (httpx.InvalidURL, ValueError) as error:  # a host may be refused when it is read
         raise DownloadError(f"not an address: {error}") from None
     if address.copy_with(fragment=None) == httpx.URL(base):  # nothing in it, such as `//` or `#a`
@@ -91,7 +91,7 @@ def data_of(link: str) -> tuple[bytes, str]:
 
 
 class Links:
-    """Open links, in the name of nobody: no token and no cookie goes along.
+    """Open links anonymously: without the token and without cookies.
 
     Args:
         transport: Sends the requests.

@@ -136,7 +136,7 @@ class Rule:
         return now
 
     def leave(self, now: float) -> None:
-        """Take note that a call leaves."""
+        """Note that a call leaves."""
         if self._began is None:
             self._began = self._cycle.began = now
             self._judge_anew(now)
@@ -155,15 +155,15 @@ class Rule:
     # -- what comes of it --------------------------------------------------------------------
 
     def answered(self) -> None:
-        """Take note that a call was answered."""
+        """Note that a call was answered."""
         self._start.answered += 1
 
     def done(self) -> None:
-        """Take note that a call has come to its end, whatever it was."""
+        """Note that a call has ended, whatever came of it."""
         self.live = max(0, self.live - 1)
 
     def refused(self, sent: float, now: float, after: float | None = None) -> None:
-        """Take note that the call that left at `sent` was refused and, perhaps, is to wait."""
+        """Note that the call that left at `sent` was refused and, perhaps, is to wait."""
         place = self._calls.refuse(sent, now)
         if after:
             self.held = now + after

@@ -123,7 +123,7 @@ class Ceiling:
     patience: float = PATIENCE[0]
 
     def meet(self, height: float, now: float) -> None:
-        """Take the height as that of the ceiling."""
+        """Set the height of the ceiling."""
         self.height, self.found = height, now
 
     def is_same(self, height: float) -> bool:
@@ -151,7 +151,7 @@ class Room:
         return now >= tried.sent + (PATIENCE[1] if tried.refused else delay)
 
     def leave(self, call: Call) -> None:
-        """Take note of a call that leaves; one more than there was room for is a try."""
+        """Note a call that leaves; one more than there was room for is a try."""
         if call.live >= self.most:
             if self._tried is not None and not self._tried.refused:
                 self.most = math.ceil(1.25 * self.most)
@@ -214,12 +214,12 @@ class Cycle:
     named: float = 0.0
 
     def leave(self) -> None:
-        """Take note that a call leaves."""
+        """Note that a call leaves."""
         self.through += 1
         self.gap += 1
 
     def refuse(self, sent: float) -> None:
-        """Take note that the call that left at a moment was refused."""
+        """Note that the call that left at a moment was refused."""
         if sent >= self.began:
             self.through -= 1
 

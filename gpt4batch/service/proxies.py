@@ -31,7 +31,7 @@ class Proxy:
 
     @property
     def authorization(self) -> bytes:
-        """Return what the proxy knows the user by; nothing where its address names nobody."""
+        """Return what the proxy knows the user by; empty if its address has no user name."""
         if self.url.raw_user is None:
             return b""
         pair = f"{unquote(self.url.raw_user)}:{unquote(self.url.raw_password or '')}"
@@ -98,7 +98,7 @@ def _names(entry: str, host: str, port: int | None) -> bool:
 
 
 def _with_port(entry: str) -> tuple[str, int | None]:
-    """Take the port from an entry: `host:8080`, `[::1]:8080`; `::1` has none."""
+    """Take the port from an entry: `host:8080`, `[::1]:8080`; `::1` has no port."""
     host, colon, port = entry.rpartition(":")
     if colon and port.isdecimal() and (":" not in host or host.endswith("]")):
         return host, int(port)

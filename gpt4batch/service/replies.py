@@ -73,7 +73,7 @@ class Replies:
 
         raw = rawjson.one_line(body)
         if not isinstance(doc, dict):
-            raise ReplyError(f"the reply is no JSON object: {self._beginning(body)}", raw)
+            raise ReplyError(f"the reply is not a JSON object: {self._beginning(body)}", raw)
         if stage == "chat":
             found = self._dialect.answer(doc, said)
             if isinstance(found, Refusal):

@@ -93,7 +93,7 @@ def _keep(found: credentials.Credentials) -> None:
     """Store a new token; where that is not possible, this run has it all the same."""
     try:
         credentials.store(found)
-    except (OSError, UsageError) as error:  # the latter: there is no home
+    except (OSError, UsageError) as error:  # UsageError: no home folder
         why = error.strerror if isinstance(error, OSError) else error
         log.warning("the new token could not be stored, only this run has it: %s", why)
 
