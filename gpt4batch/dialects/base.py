@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from gpt4batch.dialects.limits import Limits
+    from gpt4batch.lines.parse import Ask
     from gpt4batch.settings import Settings
 
     Check = Callable[[Any], str]
@@ -107,7 +108,11 @@ class Kind(Enum):
 
 
 class Upload(NamedTuple):
-    """A file that was uploaded, with the note that the dialect made of the service's reply."""
+    """A file that is sent, with what is known of it.
+
+    That is the note that the dialect made of the reply to its upload, or `path` and `content` where
+    files are a part of their ask.
+    """
 
     kind: Kind
     note: Mapping[str, Any]
@@ -118,13 +123,15 @@ class Turn:
     """One ask, ready to be sent.
 
     Args:
-        message: The question.
+        asks: The asks of its line up to this one, which is the last.
+        answers: The replies to the asks before it, as they came.
         options: What the run's flags and the line set of the dialect's options.
         thread: Where in its conversation the ask stands.
-        uploads: The files that were uploaded for this ask.
+        uploads: The files of this ask; of all `asks`, in order, where they are a part of their ask.
     """
 
-    message: str
+    asks: Sequence[Ask]
+    answers: Sequence[bytes]
     options: Mapping[str, Any]
     thread: Thread = NOWHERE
     uploads: Sequence[Upload] = ()

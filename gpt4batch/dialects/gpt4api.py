@@ -90,8 +90,8 @@ class Gpt4Api:
 
     def chat(self, turn: Turn) -> Call:
         """Return the call that asks."""
-        options = turn.options
-        body: dict[str, Any] = {"message": turn.message, "model": options["model"]}
+        options, message = turn.options, turn.asks[-1].content
+        body: dict[str, Any] = {"message": message, "model": options["model"]}
         if conversation := _conversation(turn.thread, turn.uploads):
             body["conversation_id"] = conversation
         if turn.thread.parent:
@@ -103,7 +103,7 @@ class Gpt4Api:
         if gizmo:
             body["gizmo_id"] = gizmo
         body["history_and_training_disabled"] = options["history_and_training_disabled"]
-        return Call(GIZMOS if gizmo else CHAT, body, turn.message)
+        return Call(GIZMOS if gizmo else CHAT, body, message)
 
     def upload(self, kind: Kind, thread: Thread, uploads: Iterable[Upload]) -> Call:
         """Return the call that sends a file; the file itself is the form's field `file`."""

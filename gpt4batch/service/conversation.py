@@ -8,6 +8,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
+import anyio
+
 from gpt4batch.control import Stopped
 from gpt4batch.dialects.base import NOWHERE, Kind, Refusal, Turn, Upload
 from gpt4batch.errors import CallError, DownloadError, FatalError, RejectedError
@@ -231,11 +233,14 @@ class Conversation:
             await self._download(outcome, place)
 
     async def _chat(self, outcome: Outcome, place: int) -> Reply:
-        line, ask = outcome.line, outcome.line.asks[place]
-        thread = self._thread(outcome)
-        uploads = await self._attach(outcome, ask, thread)
+        line = outcome.line
+        asks, thread = line.asks[: place + 1], self._thread(outcome)
+        if self._dialect.upload_scope == "inline":
+            uploads = [await self._read(kind, path) for ask in asks for kind, path in _files(ask)]
+        else:
+            uploads = await self._attach(outcome, asks[-1], thread)
         own = {name: line.options[name] for name in self._dialect.options if line.options.get(name)}
-        turn = Turn(ask.content, {**self._manner.options, **own}, thread, uploads)
+        turn = Turn(asks, outcome.answers, {**self._manner.options, **own}, thread, uploads)
         try:
             where = self._where(line, place)
             call = self._dialect.chat(turn)
@@ -266,9 +271,7 @@ class Conversation:
 
     async def _attach(self, outcome: Outcome, ask: Ask, thread: Thread) -> list[Upload]:
         """Upload what an ask needs and is not up yet; return all of it."""
-        paths = [(Kind.PICTURE, path) for path in ask.images]
-        paths += [(Kind.FILE, path) for path in ask.files]
-        folder, most = self._manner.folder, self._dialect.largest_file
+        paths, folder, most = _files(ask), self._manner.folder, self._dialect.largest_file
         versions = [measure(folder, path, most) for _, path in paths]
         uploads: list[Upload] = []
         for number, ((kind, path), version) in enumerate(zip(paths, versions, strict=True)):
@@ -280,6 +283,12 @@ class Conversation:
                 await self._keep(outcome)
             uploads.append(Upload(kind, outcome.uploads[number]))
         return uploads
+
+    async def _read(self, kind: Kind, path: str) -> Upload:
+        """Return a file that is a part of its ask."""
+        measure(self._manner.folder, path, self._dialect.largest_file)
+        content = await anyio.Path(self._manner.folder / path).read_bytes()
+        return Upload(kind, {"path": path, "content": content})
 
     async def _upload(self, outcome: Outcome, kind: Kind, path: str, call: Call) -> dict[str, Any]:
         where = self._where(outcome.line, len(outcome.answers))
@@ -327,6 +336,12 @@ class Conversation:
             outcome.lost = DownloadError(f"{error} ({_shortened(url)})", code=error.code)
             outcome.lost.attempts = error.attempts
             return {"origin": url, "local": "", "error": str(error)}
+
+
+def _files(ask: Ask) -> list[tuple[Kind, str]]:
+    """Return the paths of an ask's attachments, pictures first."""
+    pictures = [(Kind.PICTURE, path) for path in ask.images]
+    return pictures + [(Kind.FILE, path) for path in ask.files]
 
 
 def _list(value: Any) -> list[Any]:
