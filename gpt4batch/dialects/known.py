@@ -23,7 +23,7 @@ def messages(reply: Any) -> Iterator[Message]:
 
 
 def is_answer(reply: dict[str, Any]) -> bool:
-    """Tell whether any service would give such a reply for an answer."""
+    """Return whether any service would give such a reply for an answer."""
     return any(isinstance(dialect.answer(reply), Answer) for dialect in DIALECTS)
 
 

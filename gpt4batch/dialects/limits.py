@@ -41,7 +41,7 @@ class Window:
 
     @property
     def scarce(self) -> bool:
-        """Tell whether little is left."""
+        """Return whether little is left."""
         return self.remaining <= SCARCE * self.limit
 
     @property

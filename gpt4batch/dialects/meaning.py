@@ -72,7 +72,7 @@ class Words:
         self._said = _folded(said)
 
     def find(self, wording: Wording) -> bool:
-        """Tell whether a wording stands in the text and is the service's own."""
+        """Return whether a wording stands in the text and is the service's own."""
         if wording.whole:
             return any(wording.pattern.fullmatch(text) for text in self._bare)
         if len(self.whole) > wording.longest:

@@ -97,7 +97,7 @@ class Outcome:
 
     @property
     def done(self) -> bool:
-        """Tell whether every ask has its answer and nothing failed."""
+        """Return whether every ask has its answer and nothing failed."""
         return self.error is None and len(self.answers) == len(self.line.asks)
 
     def standing(self, *, finished: bool = True) -> Standing:
@@ -365,7 +365,7 @@ def _is_upload(item: Any) -> bool:
 
 
 def _is_up(known: list[dict[str, Any]], path: str, version: list[int]) -> bool:
-    """Tell whether an upload of an earlier run is of this very file."""
+    """Return whether an upload of an earlier run is of this very file."""
     return bool(known) and known[0]["path"] == path and known[0]["version"] == version
 
 

@@ -79,7 +79,7 @@ class Credentials:
 
     @property
     def expired(self) -> bool:
-        """Tell whether the token is known to have expired."""
+        """Return whether the token is known to have expired."""
         expires = self.expires
         return expires is not None and expires <= datetime.now(UTC)
 

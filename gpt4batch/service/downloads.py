@@ -272,7 +272,7 @@ class Downloads:
 
 
 async def _is_packed(file: IO[bytes], coding: str) -> bool:
-    """Tell whether a file is compressed as its label says; many are labelled and are not."""
+    """Return whether a file is compressed as its label says; many are labelled and are not."""
     if coding not in UNPACKED and coding not in UNREADABLE:
         return False
     marked = is_marked(file.read(CHUNK), coding)
@@ -289,7 +289,7 @@ async def _is_packed(file: IO[bytes], coding: str) -> bool:
 
 
 def _is_beginning(response: httpx.Response) -> bool:
-    """Tell whether a 206 to a request for the whole begins at the first byte."""
+    """Return whether a 206 to a request for the whole begins at the first byte."""
     if response.headers.get("content-type", "").startswith("multipart/byteranges"):
         return False
     told = response.headers.get("content-range")

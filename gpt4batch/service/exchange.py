@@ -299,7 +299,7 @@ def _reason(error: aiohttp.ClientConnectorError) -> str:
 
 
 def _is_used_up(error: Exception) -> bool:
-    """Tell whether no descriptor was free, for the connection or for looking up the name."""
+    """Return whether no descriptor was free, for the connection or for looking up the name."""
     if not isinstance(error, aiohttp.ClientConnectorError):
         return False
     if error.os_error.errno in USED_UP:

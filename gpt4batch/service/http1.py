@@ -173,7 +173,7 @@ class ResponseReader:
 
     @property
     def reusable(self) -> bool:
-        """Tell whether the connection may carry another request after this response."""
+        """Return whether the connection may carry another request after this response."""
         if not self.whole or self.stray or self.damage or self.until_closed:
             return False
         if self._eof or self.pieces.paused:

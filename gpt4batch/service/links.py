@@ -66,7 +66,7 @@ def address_of(link: str, base: str) -> httpx.URL:
 
 
 def is_data(link: str) -> bool:
-    """Tell whether a link holds its file itself (`data:`)."""
+    """Return whether a link holds its file itself (`data:`)."""
     return link.strip(AROUND)[:5].lower() == "data:"
 
 

@@ -224,7 +224,7 @@ class Rule:
     # -- refusals one after the other --------------------------------------------------------
 
     def _in_a_row(self, place: int) -> bool:
-        """Tell whether a refused call and those before it, all of this pace, were refused."""
+        """Return whether a refused call and those before it, all of this pace, were refused."""
         count = math.ceil(STREAK * math.log(0.06) / math.log(max(0.06, self.weather)))
         return self._calls.are_refused(place, count, self._since)
 
@@ -316,7 +316,7 @@ class Rule:
         self._judge_anew(now)
 
     def _ended_as_weather(self, trial: Trial, share: float, named: float) -> bool:
-        """Give a trial up that cured nothing, and tell whether it was so."""
+        """Give a trial up that cured nothing, and return whether it was so."""
         if trial.steps <= STEPS_DOWN or share > WORST_WEATHER or named > WORST_WEATHER / 2:
             return False
         if named:
@@ -362,7 +362,7 @@ class Rule:
         self._judge_anew(now)
 
     def _is_crowded(self, now: float) -> bool:
-        """Tell whether there are too many calls in flight, and make less room if so."""
+        """Return whether there are too many calls in flight, and make less room if so."""
         recent = self._calls.after(now - LONGEST_SPAN)
         if not self._room.shrink(recent, now - self._calls.delay, now):
             return False

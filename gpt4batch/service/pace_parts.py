@@ -73,7 +73,7 @@ class Calls:
         return sum(not self._calls[k].refused for k in range(place, len(self._calls)))
 
     def are_refused(self, place: int, count: int, since: float) -> bool:
-        """Tell whether so many calls up to a place left since a moment and were all refused."""
+        """Return whether so many calls up to a place left since a moment and were all refused."""
         first = place + 1 - count
         if first < 0 or self._calls[first].sent < since:
             return False
@@ -127,11 +127,11 @@ class Ceiling:
         self.height, self.found = height, now
 
     def is_same(self, height: float) -> bool:
-        """Tell whether a ceiling of that height seems to be this one."""
+        """Return whether a ceiling of that height seems to be this one."""
         return abs(height / self.height - 1) < SAME
 
     def is_believed(self, now: float) -> bool:
-        """Tell whether the pace stays below it for now."""
+        """Return whether the pace stays below it for now."""
         return now - self.found < self.patience
 
 
@@ -144,7 +144,7 @@ class Room:
         self._left = 0
 
     def may_try(self, now: float, delay: float) -> bool:
-        """Tell whether one call more than there is room for may leave, to see what comes of it."""
+        """Return whether one call more than there is room for may leave, as a try."""
         tried = self._tried
         if tried is None or (tried.refused and self._left < 3 * ENOUGH):
             return False
@@ -159,7 +159,7 @@ class Room:
         self._left += 1
 
     def shrink(self, calls: list[Call], known: float, now: float) -> bool:
-        """Make less room where calls are refused only when many are in flight; tell whether so."""
+        """Make less room if calls are refused only when many are in flight; return whether so."""
         full = sorted(call.live for call in calls if call.refused)
         if len(full) < STREAK:
             return False

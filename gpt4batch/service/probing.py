@@ -58,7 +58,7 @@ class Probing:
 
     @property
     def on(self) -> bool:
-        """Tell whether calls are held."""
+        """Return whether calls are held."""
         return self._since is not None
 
     @property
@@ -74,7 +74,7 @@ class Probing:
 
     @asynccontextmanager
     async def turn(self) -> AsyncIterator[bool]:
-        """Hold a call until it may leave, and tell whether it is a probe.
+        """Hold a call until it may leave, and return whether it is a probe.
 
         Raises:
             QuotaError: No call succeeded within the patience.

@@ -81,7 +81,7 @@ def _is_loopback(host: str) -> bool:
 
 
 def _names(entry: str, host: str, port: int | None) -> bool:
-    """Tell whether an entry of NO_PROXY names a host: a name, a domain, an address or a network."""
+    """Return whether an entry of NO_PROXY (name, domain, address, network) names a host."""
     if entry == "*":
         return True
     entry, wanted = _with_port(entry.lower().rpartition("://")[2])

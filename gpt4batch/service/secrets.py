@@ -94,7 +94,7 @@ def _found(secrets: list[str], plain: str, depth: int) -> list[tuple[int, int]]:
 
 
 def _holds(secrets: list[str], run: str, depth: int) -> bool:
-    """Tell whether a secret is in what a run of letters stands for, in base64 or hexadecimal."""
+    """Return whether a secret is in what a run of letters stands for, in base64 or hexadecimal."""
     letters = run.rstrip("=").translate(URL_SAFE)
     decoded = []
     for start in range(4):  # what precedes it may have run into it
