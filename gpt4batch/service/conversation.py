@@ -275,7 +275,8 @@ class Conversation:
         versions = [measure(folder, path, most) for _, path in paths]
         uploads: list[Upload] = []
         for number, ((kind, path), version) in enumerate(zip(paths, versions, strict=True)):
-            if not _is_up(outcome.uploads[number : number + 1], path, version):
+            known = outcome.uploads[number : number + 1]
+            if [(note["path"], note["version"]) for note in known] != [(path, version)]:
                 del outcome.uploads[number:]
                 call = self._dialect.upload(kind, thread, uploads)
                 note = await self._upload(outcome, kind, path, call)
@@ -333,7 +334,8 @@ class Conversation:
         try:
             return {"origin": url, "local": await self._downloads.fetch(url, line_id, ask_id)}
         except DownloadError as error:
-            outcome.lost = DownloadError(f"{error} ({_shortened(url)})", code=error.code)
+            where = url.partition("?")[0][:200]  # without its query, which holds signatures
+            outcome.lost = DownloadError(f"{error} ({where})", code=error.code)
             outcome.lost.attempts = error.attempts
             return {"origin": url, "local": "", "error": str(error)}
 
@@ -353,20 +355,15 @@ def _read_notes(outcome: Outcome) -> None:
     line, meta = outcome.line, outcome.line.meta
     timings = [item if isinstance(item, dict) else {} for item in _list(meta.get("asks"))]
     outcome.timings = (timings + [{}] * line.answered)[: line.answered]
-    outcome.uploads = [item for item in _list(meta.get("uploads")) if _is_upload(item)]
+    outcome.uploads = [
+        note
+        for note in _list(meta.get("uploads"))
+        if isinstance(note, dict) and note.keys() >= {"path", "version", "sent"}
+    ]
     outcome.inherited = bool(outcome.uploads)
     outcome.superseded = _list(meta.get("superseded"))
     outcome.refused_anew = str(meta.get("refused_anew") or "")
     outcome.calls = calls_before(meta)
-
-
-def _is_upload(item: Any) -> bool:
-    return isinstance(item, dict) and {"path", "version", "sent"} <= item.keys()
-
-
-def _is_up(known: list[dict[str, Any]], path: str, version: list[int]) -> bool:
-    """Return whether an upload of an earlier run is of this very file."""
-    return bool(known) and known[0]["path"] == path and known[0]["version"] == version
 
 
 def _drop_forgotten(outcome: Outcome, error: CallError) -> bool:
@@ -385,8 +382,3 @@ def _drop_forgotten(outcome: Outcome, error: CallError) -> bool:
         return False
     outcome.forget()
     return True
-
-
-def _shortened(url: str) -> str:
-    """Return an address without its query, which holds signatures."""
-    return url.partition("?")[0][:200]
