@@ -13,11 +13,12 @@ from hypothesis import HealthCheck, given, seed
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
+from gpt4batch.dialects.known import GPT4API
 from gpt4batch.errors import UsageError
 from gpt4batch.journal.journal import Journal
 from gpt4batch.journal.source import Source
 from gpt4batch.lines import rawjson
-from gpt4batch.lines.links import downloads_of, with_downloads
+from gpt4batch.lines.links import with_downloads
 from gpt4batch.lines.parse import BadLine, parse_line
 from gpt4batch.lines.record import State, render, render_bad
 from gpt4batch.lines.steering import STEERING, printable
@@ -169,7 +170,8 @@ def any_reply_is_taken_apart(text: str, links: list[str]) -> None:
     except rawjson.JSONError:
         return
     if isinstance(reply, dict):
-        downloads_of(reply)
+        GPT4API.links(reply)
+        list(GPT4API.messages(reply))
         noted = with_downloads(rawjson.one_line(raw), [{"origin": link} for link in links])
         found = [item["origin"] for item in rawjson.loads(noted)["spec_downloads"]]
         assert found == json.loads(json.dumps(links))

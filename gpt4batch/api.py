@@ -27,6 +27,7 @@ from gpt4batch.batch.runner import Runner
 from gpt4batch.batch.status import Messages, Probe, Status, Worker
 from gpt4batch.batch.work import Work, publishing
 from gpt4batch.control import Control
+from gpt4batch.dialects.known import GPT4API
 from gpt4batch.errors import UsageError
 from gpt4batch.fleet import messages
 from gpt4batch.fleet.coordinator import MOST_OUT, Fleet, Plan, exchange
@@ -35,12 +36,13 @@ from gpt4batch.journal import names
 from gpt4batch.journal.in_flight import InFlight
 from gpt4batch.journal.journal import Journal
 from gpt4batch.journal.source import Source
+from gpt4batch.lines.formats.asks import Asks
 from gpt4batch.service import credentials, wiring
 from gpt4batch.service.client import Client
 from gpt4batch.service.conversation import Conversation, Manner
 from gpt4batch.service.pacing import Pacer
 from gpt4batch.service.probing import Probing
-from gpt4batch.settings import KIB, Settings, endpoints
+from gpt4batch.settings import KIB, Settings
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
@@ -136,7 +138,8 @@ class _Parts:
         settings, journal = self._settings, self._journal
         journal.lock()
         self._stack.callback(journal.close)
-        source = Source(settings.input, spool=None if journal.streaming else journal.out.parent)
+        spool = None if journal.streaming else journal.out.parent
+        source = Source(settings.input, form=Asks(GPT4API.options), spool=spool)
         self._stack.callback(source.close)
         journal.open(source, fix=settings.fix)
         refuse_bad_lines(source, skip=settings.skip_bad_lines)
@@ -146,7 +149,11 @@ class _Parts:
     def _connect(self, token: str, places: int) -> _Calls:
         """Make the calls in this process."""
         settings, work, control = self._settings, self._work, self._control
-        addresses, source, budget = endpoints(settings), work.source, Budget(settings.max_calls)
+        addresses, source, budget = (
+            wiring.endpoints(settings),
+            work.source,
+            Budget(settings.max_calls),
+        )
         transport = wiring.sockets(addresses, settings.proxy)
         self._stack.push_async_callback(transport.aclose)
 
@@ -171,8 +178,7 @@ class _Parts:
         if settings.enable_download:
             folder = download_folder(settings, source)
             files = wiring.downloads(folder, settings, addresses, transport, control)
-        history_off = settings.history_and_training_disabled
-        manner = Manner(source.folder, settings.model, settings.gizmo_id, history_off, source.path)
+        manner = Manner(source.folder, GPT4API.defaults(settings), source.path)
         executor = Conversation(client, files, manner, work.keep, places=work.pool)
         return _Calls(executor, places, files)
 
@@ -252,9 +258,7 @@ def _beside(journal: Journal, name: str) -> Path | None:
 async def gather_fleet(settings: Settings, work: Work, stack: AsyncExitStack) -> _Calls:
     """Have the calls made by workers elsewhere."""
     manner = messages.Manner(
-        model=settings.model,
-        gizmo=settings.gizmo_id,
-        history_disabled=settings.history_and_training_disabled,
+        options=GPT4API.defaults(settings),
         retries=settings.retries,
         timeout=settings.timeout,
         downloads=settings.enable_download,

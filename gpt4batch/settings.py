@@ -23,7 +23,6 @@ DEFAULT_URL = "https://beta.gpt4api.plus/standard/all-tools"
 DEFAULT_UPLOAD_URL = "https://beta.gpt4api.plus/standard/uploaded"
 DEFAULT_TOKEN_URL = "https://beta.gpt4api.shop/console/access_token"
 DEFAULT_TTL = 86400
-MAX_ATTACHMENT_SIZE = 100 * MIB
 LAST_PORT = 65535
 LARGEST = 1e9
 """The greatest rate and time: so many seconds are 31 years, and no clock here counts further."""
@@ -550,15 +549,6 @@ class WorkerSettings:
         tidy_addresses(self)
 
 
-@dataclass(frozen=True, slots=True)
-class Endpoints:
-    """The addresses that a run calls."""
-
-    chat: str
-    gizmos: str
-    upload: str
-
-
 def check(settings: Any) -> None:
     """Refuse numbers that nothing can work with and words that are not among a flag's choices."""
     for name, _, spec in flags_of(type(settings)):
@@ -622,25 +612,6 @@ def without_user(url: str) -> str:
     start, at, rest = url.rpartition("@")
     scheme, mark, _ = start.partition("://")
     return (scheme + mark if mark else "") + rest if at else url
-
-
-def endpoints(settings: Settings | WorkerSettings) -> Endpoints:
-    """Work out the addresses to call; one that was left alone lies beside `-u`."""
-    chat = settings.url
-    upload = settings.upload_url
-    if chat != DEFAULT_URL and upload == DEFAULT_UPLOAD_URL:
-        upload = sibling(chat, "uploaded")
-    gizmos = sibling(chat, "gizmos") if chat == DEFAULT_URL else chat
-    if settings.origin:
-        chat, gizmos, upload = (moved(url, settings.origin) for url in (chat, gizmos, upload))
-    return Endpoints(chat, gizmos, upload)
-
-
-def sibling(url: str, name: str) -> str:
-    """Return the address with its last part replaced."""
-    parts = urlsplit(url)
-    folder = parts.path.rstrip("/").rpartition("/")[0]
-    return urlunsplit((parts.scheme, parts.netloc, f"{folder}/{name}", "", ""))
 
 
 def moved(url: str, origin: str) -> str:

@@ -254,7 +254,7 @@ async def test_token_that_cannot_be_stored_is_said_in_one_line(
 @pytest.mark.parametrize(
     ("reply", "said"),
     [
-        ({"access_token": "one\ntwo"}, "gave is no token: it holds line breaks"),
+        ({"access_token": "one\ntwo"}, "gave is not valid: it contains line breaks"),
         ({"access_token": "t-1", "expired_at": 1000}, "is this machine's clock right?"),
     ],
 )

@@ -233,7 +233,7 @@ async def test_reply_is_kept_whole(bench: Bench, scripted: Scripting) -> None:
         (b'{"detail":"Our systems are a bit busy"}', "Our systems are a bit busy"),
         (b'{"contents":[{"error":"over the cap","message":null}]}', "over the cap"),
         (b'{"contents":[{"error":null},{"error":{"message":"blocked"}}]}', "blocked"),
-        (b"[1, 2]", "no JSON object"),
+        (b"[1, 2]", "not a JSON object"),
     ],
 )
 async def test_reply_that_is_no_answer_fails_the_line_and_is_kept_verbatim(

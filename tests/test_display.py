@@ -223,6 +223,45 @@ async def test_hostile_words_never_reach_the_terminal(
     assert rb"\x1b]0;owned" in shown.raw
 
 
+@pytest.mark.parametrize(
+    ("locale", "begins", "said"),
+    [
+        (
+            "C.UTF-8",
+            "calls held",
+            r"next try in [\d.]+ s, stops in \S+ min.* \(--patience\): 429 .*: You exceeded",
+        ),
+        (
+            "zh_CN.UTF-8",
+            "已暂停调用",
+            r"[\d.]+\S+后再试, .*后停止\(--patience\): 429 .*: You exceeded",
+        ),
+    ],
+)
+async def test_held_calls_are_shown_with_the_next_try_and_the_end_of_the_patience(
+    bench: Bench,
+    scripted: Any,
+    terminal: Callable[..., Any],
+    locale: str,
+    begins: str,
+    said: str,
+) -> None:
+    async def refuse(request: web.BaseRequest) -> web.StreamResponse:
+        error = {"code": "insufficient_quota", "message": "You exceeded your current quota"}
+        return web.json_response({"error": error}, status=429)
+
+    bench.write(bench.line(1, "x"))
+    async with scripted(refuse) as service:
+        words = bench.batchsvc(service.origin, "--patience", "300")
+
+        def watch() -> str:
+            with terminal(*words, columns=200, LC_ALL=locale) as shown:
+                return " ".join(shown.shows(begins).split())
+
+        text = await anyio.to_thread.run_sync(watch)
+    assert re.search(said, text), text
+
+
 # Without a terminal
 
 

@@ -10,7 +10,8 @@ from conftest import COMMAND
 
 from gpt4batch.cli import prepared
 from gpt4batch.cli.flags import command_of, environment_name
-from gpt4batch.settings import AuthSettings, Settings, endpoints, flags_of
+from gpt4batch.service.wiring import endpoints
+from gpt4batch.settings import AuthSettings, Settings, flags_of
 
 if TYPE_CHECKING:
     from conftest import Bench
@@ -212,14 +213,14 @@ def test_addresses_left_alone_are_siblings(
 ) -> None:
     found = endpoints(Settings(**settings))
     chat, gizmos, upload, base = wanted
-    assert found.chat.endswith(f"{base}/{chat}")
-    assert found.gizmos.endswith(f"{base}/{gizmos}")
-    assert found.upload.endswith(f"{base}/{upload}")
+    assert found["chat"].endswith(f"{base}/{chat}")
+    assert found["gizmos"].endswith(f"{base}/{gizmos}")
+    assert found["upload"].endswith(f"{base}/{upload}")
 
 
 def test_address_for_uploads_that_was_given_stays() -> None:
     other = "http://127.0.0.1:9/elsewhere"
-    assert endpoints(Settings(url=URL, upload_url=other)).upload == other
+    assert endpoints(Settings(url=URL, upload_url=other))["upload"] == other
 
 
 # The real command

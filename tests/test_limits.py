@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 
 import pytest
 
-from gpt4batch.service.limits import Limits, Window, limits_of, seconds
+from gpt4batch.dialects.limits import Limits, Window, limits_of, seconds
 
 NOW = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
 EPOCH = NOW.timestamp()

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from benchmarks.service_models import Batch, Both, Bucket, Crowd, Minute, Sliding, Weather
-from gpt4batch.service.limits import Limits, Window
+from gpt4batch.dialects.limits import Limits, Window
 from gpt4batch.service.pace import Rule
 
 if TYPE_CHECKING:

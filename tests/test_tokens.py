@@ -125,7 +125,7 @@ async def test_new_token_that_no_header_can_carry_stops_the_run(
     async with scripted(handler) as server:
         result = await bench.call(*bench.batchsvc(server.origin), env=account(server.origin))
     assert result.code == 3, result.err
-    assert "gave is no token: it holds line breaks" in result.err
+    assert "gave is not valid: it contains line breaks" in result.err
     assert not (bench.folder / "user" / ".gpt4api-sk.pub").exists()
 
 

@@ -13,7 +13,6 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
-from urllib.parse import urlsplit
 
 from gpt4batch.batch.download_folder import download_folder
 from gpt4batch.batch.refusals import (
@@ -29,18 +28,20 @@ from gpt4batch.batch.refusals import (
     what_to_do,
     writable,
 )
+from gpt4batch.dialects.known import GPT4API
 from gpt4batch.errors import AttachmentError, Gpt4BatchError, UsageError
 from gpt4batch.journal.journal import Journal
 from gpt4batch.journal.source import Source
 from gpt4batch.lines import rawjson
 from gpt4batch.lines.blank import blank_ask
+from gpt4batch.lines.formats.asks import Asks
 from gpt4batch.lines.record import State
 from gpt4batch.nsq.publisher import Publisher
-from gpt4batch.service import credentials
+from gpt4batch.service import credentials, wiring
 from gpt4batch.service.attachments import measure, picture_format, shown
 from gpt4batch.service.certificates import certificates
 from gpt4batch.service.proxies import proxy_of
-from gpt4batch.settings import Settings, endpoints
+from gpt4batch.settings import Settings
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -57,7 +58,7 @@ SAMPLE = 2000
 """Lines of an earlier run that are looked at for the length of its calls."""
 
 
-LINE_KEYS = {"id", "asks", "answers", "iErr", "extra", "meta", "model", "gizmo_id"}
+LINE_KEYS = {"id", "asks", "answers", "iErr", "extra", "meta", *GPT4API.options}
 ASK_KEYS = {"id", "content", "images", "image", "files", "file"}
 
 Level = Literal["refused", "fails", "note"]
@@ -175,28 +176,15 @@ class _Check:
         credentials.account()
 
     def _network(self) -> None:
-        addresses = endpoints(self._settings)
-        certificates(addresses)
-        for url in (addresses.chat, addresses.upload):
+        addresses = wiring.endpoints(self._settings)
+        certificates(addresses.values())
+        for url in addresses.values():
             proxy_of(url, self._settings.proxy)
 
     def _addresses(self) -> None:
         """Note addresses that do not look as if they belonged together."""
-        addresses = endpoints(self._settings)
-        chat, upload = addresses.chat, addresses.upload
-        for what, part in (("hosts", _host), ("editions", _edition), ("folders", _folder)):
-            if part(chat) != part(upload):
-                text = f"-u and -l name different {what}: {part(chat)} and {part(upload)}"
-                self._note("note", "addresses", f"{text}; leave out -l to call the one beside -u")
-                break
-        if (last := _last(chat)) not in ("all-tools", "gizmos"):
-            text = f"-u ends in /{last}; the service's addresses end in /all-tools or /gizmos"
-            self._note("note", "addresses", text)
-        if (last := _last(upload)) != "uploaded":
-            text = f"-l ends in /{last}; the service's address for uploads ends in /uploaded"
-            self._note("note", "addresses", text)
-        if self._settings.gizmo_id and _last(addresses.gizmos) != "gizmos":
-            text = f"-z is set, but its calls go to {addresses.gizmos}, which is not .../gizmos"
+        addresses = wiring.endpoints(self._settings)
+        for text in GPT4API.doubts(addresses, GPT4API.defaults(self._settings)):
             self._note("note", "addresses", text)
 
     async def _reach(self, publisher: Callable[[Settings, Journal], Publisher]) -> None:
@@ -218,7 +206,7 @@ class _Check:
 
     def _input(self) -> None:
         settings = self._settings
-        source = Source(settings.input)
+        source = Source(settings.input, form=Asks(GPT4API.options))
         self._stack.callback(source.close)
         self._journal.open(source, fix=settings.fix, repair=False)
         skip = settings.skip_bad_results
@@ -348,7 +336,7 @@ class _Survey:
                 self._note("fails", "attachments", f"{where}: {shown(path)} cannot be sent either")
             return size
         try:
-            size = measure(self._source.folder, path)[0]
+            size = measure(self._source.folder, path, GPT4API.largest_file)[0]
         except AttachmentError as error:
             self._note("fails", "attachments", f"{where}: {error}")
             size = -1
@@ -405,19 +393,3 @@ def _why_none(plan: Plan) -> str:
 def _seconds(ask: object) -> float:
     value = ask.get("seconds") if isinstance(ask, dict) else None
     return float(value) if isinstance(value, int | float) else 0.0
-
-
-def _host(url: str) -> str:
-    return urlsplit(url).netloc
-
-
-def _edition(url: str) -> str:
-    return next((name for name in ("standard", "concurrent") if f"/{name}/" in url), "neither")
-
-
-def _folder(url: str) -> str:
-    return urlsplit(url).path.rstrip("/").rpartition("/")[0]
-
-
-def _last(url: str) -> str:
-    return urlsplit(url).path.rstrip("/").rpartition("/")[2]

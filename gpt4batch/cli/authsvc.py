@@ -70,7 +70,7 @@ def _stored(found: Credentials, url: str) -> tuple[str, str]:
     """
     from gpt4batch.service import credentials
 
-    credentials.clean(found.access_token, f"that {url} gave")
+    credentials.clean(found.token, f"that {url} gave")
     until = credentials.shown(found.expires) if found.expires else ""
     if found.expired:
         raise UsageError(

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from gpt4batch.dialects.known import answer_text, model_of
 from gpt4batch.errors import UsageError
 from gpt4batch.journal.resume import Resume
 from gpt4batch.journal.source import Source
-from gpt4batch.lines.reading import answer_text, attached, listed, mapped, parse, text_of
+from gpt4batch.lines.reading import attached, listed, mapped, parse, text_of
 from gpt4batch.lines.record import State, is_bad_record
 
 if TYPE_CHECKING:
@@ -132,11 +133,7 @@ def _number(value: Any) -> Any:
 
 def _model_of(reply: dict[str, Any]) -> str:
     """Return the model that answered, by its own word."""
-    for item in listed(reply.get("contents")):
-        metadata = mapped(mapped(mapped(item).get("message")).get("metadata"))
-        if metadata.get("model_slug"):
-            return text_of(metadata["model_slug"])
-    return text_of(reply.get("model"))
+    return model_of(reply) or text_of(reply.get("model"))
 
 
 class Results:

@@ -5,12 +5,19 @@ A dialect only says; it never sends, sleeps or logs.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from enum import Enum
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+    from datetime import datetime
+
+    from gpt4batch.dialects.limits import Limits
+    from gpt4batch.lines.parse import Ask
+    from gpt4batch.settings import Settings
+
+    Check = Callable[[Any], str]
 
 
 class Reason(Enum):
@@ -55,6 +62,10 @@ class Refusal:
     after: float | None = None
 
 
+CHAT = "chat"
+"""What every dialect calls the address of chats."""
+
+
 class Thread(NamedTuple):
     """The place in a conversation that the next ask follows."""
 
@@ -71,25 +82,59 @@ class Answer:
     """A reply that answers its ask."""
 
 
+class Links(NamedTuple):
+    """The files that a reply links to, and how many of its links have no address."""
+
+    addresses: list[str]
+    unread: int = 0
+
+
+class Message(NamedTuple):
+    """One message of a reply: who says it to whom, as what, and its text."""
+
+    role: str
+    name: str
+    recipient: str
+    kind: str
+    language: str
+    text: str
+
+
+class Kind(Enum):
+    """What an ask can have attached."""
+
+    PICTURE = "picture"
+    FILE = "file"
+
+
+class Upload(NamedTuple):
+    """A file that is sent, with what is known of it.
+
+    That is the note that the dialect made of the reply to its upload, or `path` and `content` where
+    files are a part of their ask.
+    """
+
+    kind: Kind
+    note: Mapping[str, Any]
+
+
 @dataclass(frozen=True, slots=True)
 class Turn:
     """One ask, ready to be sent.
 
     Args:
-        message: The question.
-        model: The model that is asked.
-        gizmo_id: The GPT that is asked; empty for the model itself.
+        asks: The asks of its line up to this one, which is the last.
+        answers: The replies to the asks before it, as they came.
+        options: What the run's flags and the line set of the dialect's options.
         thread: Where in its conversation the ask stands.
-        uploads: What the uploads of this ask became, by kind.
-        history_disabled: Keep the conversation out of the account's history.
+        uploads: The files of this ask; of all `asks`, in order, where they are a part of their ask.
     """
 
-    message: str
-    model: str
-    gizmo_id: str = ""
+    asks: Sequence[Ask]
+    answers: Sequence[bytes]
+    options: Mapping[str, Any]
     thread: Thread = NOWHERE
-    uploads: Mapping[str, list[Any]] = field(default_factory=dict)
-    history_disabled: bool = True
+    uploads: Sequence[Upload] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,23 +150,50 @@ class Dialect(Protocol):
     """The language of one kind of service."""
 
     name: str
+    options: Mapping[str, Check]
+    """The keys of a line that go to the service; each check returns what is wrong with a value."""
+    upload_scope: Literal["thread", "inline"]
+    """Whether files are uploaded ahead of their ask or are a part of it."""
+    largest_file: int
+    """The most bytes that an attachment may have."""
+
+    def addresses(self, chat: str, upload: str) -> dict[str, str]:
+        """Return every address to call by its name, given those that the user named."""
+
+    def defaults(self, settings: Settings) -> dict[str, Any]:
+        """Return what the flags of a run say of every ask; a line's own options come before it."""
+
+    def doubts(self, addresses: Mapping[str, str], options: Mapping[str, Any]) -> Iterator[str]:
+        """Yield what looks wrong about addresses that can be called all the same."""
 
     def chat(self, turn: Turn) -> Call:
         """Return the call that asks."""
 
-    def upload(self, kind: str, conversation: str) -> Call:
-        """Return the call that sends a file, which belongs to a conversation."""
+    def upload(self, kind: Kind, thread: Thread, uploads: Iterable[Upload]) -> Call:
+        """Return the call that sends a file, `uploads` being those of the same ask before it."""
 
-    def uploaded(self, kind: str, reply: Mapping[str, Any]) -> tuple[Any, str]:
-        """Return what an upload became and the conversation it belongs to."""
+    def uploaded(self, kind: Kind, reply: Mapping[str, Any]) -> dict[str, Any] | Refusal:
+        """Return what to remember of an upload by the reply to it."""
 
     def answer(self, reply: Mapping[str, Any], said: str = "") -> Answer | Refusal:
         """Read a reply with status 200; `said` is the user's text, which it may repeat."""
 
-    def thread(self, reply: Mapping[str, Any]) -> Thread | None:
-        """Return the place that the next ask follows; None where the reply does not name it."""
+    def thread(self, reply: Mapping[str, Any]) -> Thread | Refusal:
+        """Return the place that the next ask follows, or what the reply lacks to name it."""
+
+    def links(self, reply: Mapping[str, Any]) -> Links:
+        """Return the files that a reply links to."""
+
+    def messages(self, reply: Any) -> Iterator[Message]:
+        """Yield what a person wants to see of a reply; nothing where it is another dialect's."""
+
+    def model(self, reply: Any) -> str:
+        """Return the model that answered, by its own word; empty where the reply does not say."""
 
     def refusal(
         self, status: int, headers: Mapping[str, str], body: bytes, said: str = ""
     ) -> Refusal:
         """Read a reply with any other status; `said` is the user's text, which it may repeat."""
+
+    def limits(self, headers: Mapping[str, str], now: datetime) -> Limits:
+        """Return the limits that the headers of a reply name."""

@@ -31,7 +31,7 @@ DEEPEST = 10
 
 
 def refusal_of(status: int, headers: Mapping[str, str], body: bytes, said: str = "") -> Refusal:
-    """Read a reply whose status is no success; `said` is the user's text, which it may repeat."""
+    """Read a reply with an error status; `said` is the user's text, which it may repeat."""
     doc, text = _opened(body)
     own = Words(text, said, _quota_names(doc), quotes=status != 429)
     after = told_in_fields(doc)
@@ -39,7 +39,10 @@ def refusal_of(status: int, headers: Mapping[str, str], body: bytes, said: str =
         after = own.wait()
     named = "retry-after" in headers or "retry-after-ms" in headers
     waits = named if after is None else after <= SOON
-    reason = _by_codes(doc, status) or _by_status(status, waits=named or after is not None)
+    reason = _by_codes(doc, status)
+    if reason is None and status == 402:
+        told = named or after is not None
+        reason = Reason.UNCLEAR_QUOTA if told else Reason.EMPTY_ACCOUNT
     reason = reason or _by_words(own, status, waits=waits) or _otherwise(status, own, waits=waits)
     return Refusal(reason, status, text, after)
 
@@ -69,7 +72,7 @@ class Words:
         self._said = _folded(said)
 
     def find(self, wording: Wording) -> bool:
-        """Tell whether a wording stands in the text and is the service's own."""
+        """Return whether a wording stands in the text and is the service's own."""
         if wording.whole:
             return any(wording.pattern.fullmatch(text) for text in self._bare)
         if len(self.whole) > wording.longest:
@@ -133,12 +136,6 @@ def _by_codes(doc: Any, status: int) -> Reason | None:
     if status == 401:
         return Reason.AUTH
     return next((CODES[code] for code in _codes(doc) if code in CODES), None)
-
-
-def _by_status(status: int, *, waits: bool) -> Reason | None:
-    if status == 402:
-        return Reason.UNCLEAR_QUOTA if waits else Reason.EMPTY_ACCOUNT
-    return None
 
 
 def _by_words(own: Words, status: int, *, waits: bool) -> Reason | None:

@@ -38,9 +38,7 @@ class ForeignError(ValueError):
 class Manner:
     """How every line of a batch is asked."""
 
-    model: str
-    gizmo: str
-    history_disabled: bool
+    options: dict[str, Any]
     retries: int
     timeout: float
     downloads: bool

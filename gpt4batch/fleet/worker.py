@@ -34,13 +34,13 @@ from gpt4batch.service.client import Client
 from gpt4batch.service.conversation import Conversation, Manner, Outcome
 from gpt4batch.service.pacing import Pacer
 from gpt4batch.service.probing import Probing
-from gpt4batch.settings import WorkerSettings, endpoints
+from gpt4batch.settings import WorkerSettings
 from gpt4batch.signals import obeyed
 
 if TYPE_CHECKING:
+    from gpt4batch.dialects.limits import Limits
     from gpt4batch.lines.parse import Line
     from gpt4batch.nsq.link import Delivery
-    from gpt4batch.service.limits import Limits
 
 log = logging.getLogger(__name__)
 
@@ -464,7 +464,7 @@ class Worker:
         async with AsyncExitStack() as stack:
             token = credentials.read_token(self.settings.token, self.settings.token_file)
             self._lock(stack)
-            self._addresses = endpoints(self.settings)
+            self._addresses = wiring.endpoints(self.settings)
             self._transport = wiring.sockets(self._addresses, self.settings.proxy)
             stack.push_async_callback(self._transport.aclose)
             self._tokens = wiring.tokens(self.settings, token, self._transport, self.control)
@@ -637,7 +637,7 @@ class Worker:
                 folder, settings, self._addresses, self._transport, desk.control
             )
             downloads.prepare(chosen=True)
-        asked = Manner(root, manner.model, manner.gizmo, manner.history_disabled)
+        asked = Manner(root, manner.options)
         return Conversation(client, downloads, asked, desk.keep)
 
     # -- lines -------------------------------------------------------------------------------

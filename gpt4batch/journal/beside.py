@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from pathlib import Path
     from typing import Self
 
+    from gpt4batch.lines.formats.base import Format
     from gpt4batch.lines.parse import Line
 
 BUFFER = 1 << 20
@@ -24,7 +25,8 @@ class Beside:
     `follows` whether every line so far had its record there.
     """
 
-    def __init__(self, path: Path, size: int) -> None:
+    def __init__(self, path: Path, size: int, form: Format) -> None:
+        self._form = form
         self._size = size
         self._file = path.open("rb", buffering=BUFFER)
         self._begin = len(BOM) if self._file.read(len(BOM)) == BOM else 0
@@ -46,7 +48,7 @@ class Beside:
     def take(self, line: Line) -> bool:
         """Take the next record in and return True, where it is one of this line."""
         raw = self._file.readline() if self.end < self._size else b""
-        state = _state_in(raw, line)
+        state = _state_in(self._form.result(raw), line)
         if state is None:
             self.follows = False
             return False

@@ -62,7 +62,7 @@ class Records:
         place = ledger.place(index)
         if place is None:
             return self._line_of_input(index)
-        text = ledger.read(index, self._source.descriptor, self._log.fd)
+        text = self._source.form.result(ledger.read(index, self._source.descriptor, self._log.fd))
         start, _, in_input = place
         if in_input:
             self._check_input()
@@ -109,16 +109,20 @@ class Records:
 
     def ordered_line(self, index: int, ledger: Ledger) -> bytes:
         """Return a line as the ordered output has it."""
+        return self._source.form.row(self._final_record(index, ledger)) + b"\n"
+
+    def _final_record(self, index: int, ledger: Ledger) -> bytes:
+        """Return the record of a line with its keys in order, and without what only a log has."""
         state = ledger.states[index]
         record = self._record(index, ledger)
         finished = state == State.FAILED or (state == State.DONE and b'"iErr"' not in record)
         if finished and in_key_order(record):
-            return record + b"\n"
+            return record
         if reason := self._source.bad_reason(index):
-            return render_bad(record, reason) + b"\n"
+            return render_bad(record, reason)
         line = parse_line(record)
         if ledger.place(index) is None:
             line.forget()
         error = None if state == State.DONE else line.error or NOT_RUN
         line.meta.pop("go", None)
-        return render(record, line.answers(), error, line.meta) + b"\n"
+        return render(record, line.answers(), error, line.meta)

@@ -68,7 +68,7 @@ class Resume:
         if out is None:
             self._read_input()
             return
-        with Beside(out, size) as self._beside:
+        with Beside(out, size, self._source.form) as self._beside:
             self._read_input()
         self._read_output(out, size, self._beside)
 
@@ -149,7 +149,7 @@ class Resume:
             with path.open("rb", buffering=BUFFER) as file:
                 for raw in islice(file, LOOKED_AT):
                     with contextlib.suppress(BadLine):
-                        line = parse_line(raw.removeprefix(BOM))
+                        line = parse_line(self._source.form.result(raw.removeprefix(BOM)))
                         index = self._keys.find(line.key) if line.answered else -1
                         if index >= 0 and self.ledger.states[index] == State.NEW:
                             return True
@@ -200,7 +200,7 @@ class Resume:
         findings = self.findings
         findings.records += 1
         try:
-            line = parse_line(raw)
+            line = parse_line(self._source.form.result(raw))
         except BadLine as error:
             if not self._take_step(start, raw, str(error)):
                 self._take_unreadable(start, number, raw, str(error))

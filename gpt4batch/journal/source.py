@@ -18,11 +18,14 @@ from typing import IO, TYPE_CHECKING
 from gpt4batch import disk
 from gpt4batch.errors import InputError, UsageError
 from gpt4batch.journal.watched import Watched
+from gpt4batch.lines.formats.asks import Asks
 from gpt4batch.lines.parse import BOM, BadLine, Line, parse_line
 from gpt4batch.lines.record import LOG_MARK, is_bad_record
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+
+    from gpt4batch.lines.formats.base import Format
 
 log = logging.getLogger(__name__)
 
@@ -44,11 +47,12 @@ class Source:
     Args:
         path: The file, or `-` for standard input, which is spooled to a temporary file. So is any
             other descriptor or pipe, and paths are relative to the working folder then.
+        form: The form of its lines.
         spool: The folder for that temporary file.
-        end: Read only so many bytes, where the file will grow because it is the output as well.
     """
 
-    def __init__(self, path: str, *, spool: Path | None = None) -> None:
+    def __init__(self, path: str, *, form: Format | None = None, spool: Path | None = None) -> None:
+        self.form = form or Asks({})
         number = 0 if path == STDIN else disk.descriptor_of(path)
         self.path = "<stdin>" if number == 0 else path
         self.stem = "stdin" if number == 0 else Path(path).stem
@@ -108,7 +112,7 @@ class Source:
         """Take one line in."""
         index = len(self._starts)
         try:
-            line = parse_line(raw, index, number)
+            line = self.form.parse(raw, index, number)
         except BadLine as error:
             if self._log_starts and start + len(raw) == self.size:
                 log.warning(
@@ -163,8 +167,9 @@ class Source:
         return self._bad_reasons.get(index)
 
     def raw(self, index: int) -> bytes:
-        """Return the text of a line without its newline."""
-        return self._at(self._starts[index])
+        """Return the text of a line in our own form; that of a bad line as it stands."""
+        text = self._at(self._starts[index])
+        return text if index in self._bad_reasons else self.form.own(text)
 
     def _at(self, start: int) -> bytes:
         # Without a position in the file: a snapshot reads it in a thread at the same time.

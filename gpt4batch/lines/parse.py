@@ -15,7 +15,9 @@ if TYPE_CHECKING:
 Id: TypeAlias = str | int | None
 
 BOM = b"\xef\xbb\xbf"
-OPTIONAL = frozenset({"model", "gizmo_id", "answers", "iErr", "meta"})
+OWN_KEYS = frozenset({"id", "asks", "answers", "iErr", "extra", "meta"})
+PLAIN = frozenset({"id", "asks", "extra"})
+"""The keys of most lines of an input."""
 NO_ASKS = "asks is missing"
 NOT_RUN = {"code": NOT_READY, "message": "resource is not ready"}
 
@@ -45,14 +47,14 @@ class Ask(NamedTuple):
 class Line:
     """One line of the input: a conversation to hold, and what is known of it already.
 
-    `answered` is the number of answers that stand in `raw`, `error` the `iErr` it carries.
+    `answered` is the number of answers that stand in `raw`, `error` the `iErr` it carries, and
+    `options` has its other keys: a dialect knows which of them the service is told.
     """
 
     raw: bytes
     asks: tuple[Ask, ...]
     id: Id = None
-    model: str = ""
-    gizmo_id: str = ""
+    options: dict[str, Any] = field(default_factory=dict)
     answered: int = 0
     error: dict[str, Any] | None = None
     meta: dict[str, Any] = field(default_factory=dict)
@@ -118,7 +120,7 @@ def line_of(doc: dict[str, Any], raw: bytes, index: int = 0, number: int = 0) ->
     if not isinstance(line_id, str):
         line_id = _id(line_id, "id")
     line = Line(raw, items, line_id, index=index, number=number)
-    if not OPTIONAL.isdisjoint(doc):
+    if not doc.keys() <= PLAIN:
         _take_optional(line, doc)
     return line
 
@@ -134,7 +136,7 @@ def decoded(raw: bytes, decode: Callable[[bytes], Any] = rawjson.loads) -> dict[
     except rawjson.JSONError as error:
         raise BadLine(str(error)) from None
     if not isinstance(doc, dict):
-        raise BadLine(f"not a JSON object but {_kind(doc)}")
+        raise BadLine(f"not a JSON object but {kind_of(doc)}")
     return doc
 
 
@@ -142,9 +144,8 @@ def _take_optional(line: Line, doc: dict[str, Any]) -> None:
     """Read what only some lines of an input have."""
     failure, meta = doc.get("iErr"), doc.get("meta")
     if failure is not None and not isinstance(failure, dict):
-        raise BadLine(f"iErr must be an object, not {_kind(failure)}")
-    line.model = _text(doc.get("model"), "model")
-    line.gizmo_id = _text(doc.get("gizmo_id"), "gizmo_id")
+        raise BadLine(f"iErr must be an object, not {kind_of(failure)}")
+    line.options = {name: value for name, value in doc.items() if name not in OWN_KEYS}
     line.answered = _answered(doc.get("answers"), len(line.asks))
     line.error = failure or None
     line.meta = meta if isinstance(meta, dict) else {}
@@ -157,10 +158,10 @@ def key_of(line_id: Id, asks: tuple[Ask, ...]) -> bytes:
 
 def _ask(ask: Any, place: int) -> Ask:
     if not isinstance(ask, dict):
-        raise BadLine(f"asks[{place}] must be an object, not {_kind(ask)}")
+        raise BadLine(f"asks[{place}] must be an object, not {kind_of(ask)}")
     content = ask.get("content")
     if not isinstance(content, str):
-        reason = "is missing" if content is None else f"must be text, not {_kind(content)}"
+        reason = "is missing" if content is None else f"must be text, not {kind_of(content)}"
         raise BadLine(f"asks[{place}].content {reason}")
     ask_id = ask.get("id")
     if not isinstance(ask_id, str):
@@ -192,14 +193,14 @@ def _answered(answers: Any, asks: int) -> int:
     if answers is None:
         return 0
     if not isinstance(answers, list):
-        raise BadLine(f"answers must be a list, not {_kind(answers)}")
+        raise BadLine(f"answers must be a list, not {kind_of(answers)}")
     if len(answers) > asks:
         raise BadLine(f"{len(answers)} answers to {asks} asks")
     for place, answer in enumerate(answers):
         if answer is None:
             return place
         if not isinstance(answer, dict):
-            raise BadLine(f"answers[{place}] must be an object, not {_kind(answer)}")
+            raise BadLine(f"answers[{place}] must be an object, not {kind_of(answer)}")
     return len(answers)
 
 
@@ -210,17 +211,10 @@ def _id(value: Any, where: str) -> Id:
         if abs(value) >= EXACT:
             raise LongNumber
         return int(value)
-    raise BadLine(f"{where} must be a string or an integer, not {_kind(value)}")
+    raise BadLine(f"{where} must be a string or an integer, not {kind_of(value)}")
 
 
-def _text(value: Any, where: str) -> str:
-    if value is None:
-        return ""
-    if not isinstance(value, str):
-        raise BadLine(f"{where} must be text, not {_kind(value)}")
-    return value
-
-
-def _kind(value: Any) -> str:
+def kind_of(value: Any) -> str:
+    """Return what kind of JSON value it is, as a message names it."""
     names = {dict: "an object", list: "a list", str: "text", bool: "true or false"}
     return "null" if value is None else names.get(type(value), "a number")

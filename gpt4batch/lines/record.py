@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from gpt4batch.errors import NOT_READY, CallError, ReplyError
 from gpt4batch.lines import rawjson
-from gpt4batch.lines.parse import NOT_RUN, parse_line
+from gpt4batch.lines.parse import NOT_RUN, OWN_KEYS, parse_line
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -25,7 +25,6 @@ record has it too.
 
 NOT_DOWNLOADED = {**NOT_RUN, "stage": "download"}
 ORDER = (b"id", b"asks", b"answers", b"iErr", b"extra", b"meta")
-OWN_KEYS = frozenset({"id", "asks", "answers", "iErr", "extra", "meta"})
 BAD_LINE = "input"
 
 META = b',"meta":{"started":'
@@ -55,7 +54,7 @@ def says_done(doc: dict[str, Any], line: Line) -> bool:
     """Return whether a decoded record is plainly that of a line, and done.
 
     It is a short cut for the record that nearly every line has: of a single ask, without
-    attachments and options. Any other one gets False here and is read by `parse_line`.
+    attachments. Any other one gets False here and is read by `parse_line`.
     """
     try:
         (ask,), (answer,) = doc["asks"], doc["answers"]
@@ -67,7 +66,7 @@ def says_done(doc: dict[str, Any], line: Line) -> bool:
             and type(ask["id"]) is type(known.id)
             and type(doc["id"]) is type(line.id)
             and not (known.images or known.files)
-            and not ("iErr" in doc or "model" in doc or "gizmo_id" in doc)
+            and "iErr" not in doc
         )
     except (KeyError, TypeError, ValueError):
         return False

@@ -1,16 +1,18 @@
 """What is new of a line: the log grows by that alone, and a reader puts the line together again.
 
 The first record of a half-way line is whole and has a `go` in its `meta`. Each further one is a
-step: the same `go`, its number, and only the answers, downloads and uploads that were added.
+step: the same `go`, its number, and only the answers, downloads and uploads that were added. Notes
+of downloads follow those of the answer, or take the place of them from number `at` on.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from itertools import takewhile
 from typing import TYPE_CHECKING, Any
 
 from gpt4batch.lines import rawjson
-from gpt4batch.lines.links import with_noted
+from gpt4batch.lines.links import notes_in, with_downloads
 from gpt4batch.lines.record import render
 
 if TYPE_CHECKING:
@@ -73,13 +75,19 @@ def _links(before: list[bytes], now: list[bytes]) -> list[dict[str, Any]] | None
             found.append({"answer": place, "spec_downloads": items})
             continue
         one, other = rawjson.loads(old), rawjson.loads(new)
-        known = {item.get("origin"): item for item in one.pop("spec_downloads", None) or ()}
-        noted = other.pop("spec_downloads", None) or []
-        if one != other or not known.keys() <= {item.get("origin") for item in noted}:
+        known, noted = notes_in(one), notes_in(other)
+        if one | {"spec_downloads": 0} != other | {"spec_downloads": 0}:
             return None
-        fresh = [item for item in noted if known.get(item.get("origin")) != item]
-        found.append({"answer": place, "spec_downloads": fresh})
+        if not _origins(known) <= _origins(noted):
+            return None
+        pairs = zip(known, noted, strict=False)
+        same = sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], pairs))
+        found.append({"answer": place, "at": same, "spec_downloads": noted[same:]})
     return found
+
+
+def _origins(notes: list[dict[str, Any]]) -> set[Any]:
+    return {item.get("origin") for item in notes}
 
 
 def _appended(old: bytes, new: bytes) -> list[Any] | None:
@@ -137,6 +145,7 @@ def _is_note(note: Any) -> bool:
     return (
         isinstance(items, list)
         and type(note.get("answer")) is int
+        and type(note.get("at", 0)) is int
         and all(isinstance(item, dict) for item in items)
     )
 
@@ -161,13 +170,23 @@ def folded(texts: Iterable[bytes]) -> bytes:
             meta.pop("uploads", None)
         meta |= _grown(meta, more)
         for note in rawjson.loads(parts.get("downloads", b"[]")):
-            noted.setdefault(note["answer"], []).extend(note["spec_downloads"])
+            if 0 <= note["answer"] < len(answers):
+                _add_notes(noted, answers, note)
     for place, items in noted.items():
-        if 0 <= place < len(answers):
-            answers[place] = with_noted(answers[place], items)
+        answers[place] = with_downloads(answers[place], items)
     told = None if error in (None, b"null") else rawjson.Fragment(error)
     text = b"{" + b",".join(rawjson.dumps(k) + b":" + v for k, v in meta.items()) + b"}"
     return render(first, answers, told, rawjson.Fragment(text))
+
+
+def _add_notes(noted: dict[int, list[Any]], answers: list[bytes], note: dict[str, Any]) -> None:
+    """Add what a step tells of the downloads of one answer to what is known of them."""
+    place = note["answer"]
+    if place not in noted:
+        noted[place] = notes_in(rawjson.loads(answers[place]))
+    if "at" in note:
+        del noted[place][note["at"] :]
+    noted[place] += note["spec_downloads"]
 
 
 def _grown(meta: dict[str, bytes], more: dict[str, bytes]) -> dict[str, bytes]:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from gpt4batch.errors import AttachmentError
 from gpt4batch.lines import pictures
-from gpt4batch.settings import MAX_ATTACHMENT_SIZE
+from gpt4batch.settings import MIB
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -55,8 +55,13 @@ def _is_file(path: Path) -> bool:
         return False
 
 
-def measure(folder: Path, path: str) -> list[int]:
+def measure(folder: Path, path: str, most: int = 0) -> list[int]:
     """Return size and time of change of an attachment that can be sent.
+
+    Args:
+        folder: Where a relative path starts from.
+        path: The path of the attachment.
+        most: The most bytes that it may have; 0 is no limit.
 
     Raises:
         AttachmentError: It is not there, cannot be read or is too large.
@@ -64,17 +69,17 @@ def measure(folder: Path, path: str) -> list[int]:
     try:
         found = (folder / path).stat()
         if not stat.S_ISREG(found.st_mode):
-            raise AttachmentError(f"the attachment {shown(path)} is no file")
+            raise AttachmentError(f"the attachment {shown(path)} is not a file")
         with (folder / path).open("rb"):
             pass
     except (OSError, ValueError) as error:
         reason = error.strerror if isinstance(error, OSError) else error
         text = f"cannot read the attachment {shown(path)}: {reason} (looked in {folder})"
         raise AttachmentError(text + hint(folder, path)) from error
-    if found.st_size > MAX_ATTACHMENT_SIZE:
+    if most and found.st_size > most:
         raise AttachmentError(
-            f"the attachment {shown(path)} has {found.st_size} bytes, more than the 100 MiB "
-            "that the service takes"
+            f"the attachment {shown(path)} has {found.st_size} bytes, more than the "
+            f"{most // MIB} MiB that the service takes"
         )
     return [found.st_size, found.st_mtime_ns]
 

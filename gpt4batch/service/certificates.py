@@ -4,20 +4,22 @@ from __future__ import annotations
 
 import os
 import ssl
+from typing import TYPE_CHECKING
 
 import httpx
 
 from gpt4batch.errors import UsageError
-from gpt4batch.settings import Endpoints
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
 
 
-def certificates(addresses: Endpoints) -> ssl.SSLContext | None:
+def certificates(urls: Iterable[str]) -> ssl.SSLContext | None:
     """Return the certificates to trust where an address needs them.
 
     Raises:
         UsageError: They cannot be read.
     """
-    urls = (addresses.chat, addresses.upload, addresses.gizmos)
     return authorities() if any(url.lower().startswith("https") for url in urls) else None
 
 

@@ -1,32 +1,24 @@
-"""The service over HTTP: uploads and chats, each with its retries.
-
-The wire format is that of the service's own documentation. This is the one place where a status
-or a lost connection becomes an error of ours.
-"""
+"""The service over HTTP: uploads and chats, each with its retries."""
 
 from __future__ import annotations
 
 import logging
 import time
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 import anyio
 import httpx
 
 from gpt4batch.control import Stopped
-from gpt4batch.dialects.base import Refusal
-from gpt4batch.dialects.gpt4api import CHAT, GIZMOS, UPLOAD, Gpt4Api
-from gpt4batch.dialects.meaning import error_text
+from gpt4batch.dialects.known import GPT4API
 from gpt4batch.errors import (
     AuthError,
     CallError,
     Crowded,
-    Gpt4BatchError,
     NetworkError,
-    QuotaError,
     RateLimited,
-    ReplyError,
     RetryableError,
     UnclearQuota,
 )
@@ -34,29 +26,27 @@ from gpt4batch.journal.in_flight import InFlight
 from gpt4batch.lines import rawjson
 from gpt4batch.lines.parse import BOM
 from gpt4batch.service.exchange import OutOfDescriptors
-from gpt4batch.service.failures import SHOWN, failure, shortened
-from gpt4batch.service.limits import limits_of
+from gpt4batch.service.failures import calling
 from gpt4batch.service.probing import Probing
-from gpt4batch.service.retry import LONGEST_AFTER, retry_after, retrying
-from gpt4batch.service.transport import body_of, damage_of
+from gpt4batch.service.replies import Replies
+from gpt4batch.service.retry import LONGEST_AFTER, retrying
+from gpt4batch.service.transport import body_of
 from gpt4batch.settings import VERSION
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
     from pathlib import Path
 
     from gpt4batch.control import Control
     from gpt4batch.dialects.base import Call, Dialect
     from gpt4batch.service.pacing import Pace
     from gpt4batch.service.tokens import Tokens
-    from gpt4batch.settings import Endpoints
 
 log = logging.getLogger(__name__)
 T = TypeVar("T")
 
 USER_AGENT = f"gpt4batch/{VERSION}"
-REDIRECTS = (301, 302, 303, 307, 308)
-CUT_OFF = (httpx.ReadError, httpx.RemoteProtocolError)
+CUT_OFF = (httpx.ReadTimeout, httpx.ReadError, httpx.RemoteProtocolError)
 """A chat that ends so was sent: it may be paid for, though no answer came."""
 
 DESCRIPTOR_WAIT = 0.2
@@ -97,7 +87,7 @@ class Client:
 
     Args:
         transport: Sends the requests.
-        endpoints: The addresses to call.
+        addresses: The addresses to call, by the dialect's names for them.
         tokens: The token, and how to renew it.
         pacer: Lets calls go.
         control: Ends waiting when the run is halted.
@@ -113,7 +103,7 @@ class Client:
     def __init__(  # noqa: PLR0913 - one argument a collaborator
         self,
         transport: httpx.AsyncBaseTransport,
-        endpoints: Endpoints,
+        addresses: Mapping[str, str],
         tokens: Tokens,
         pacer: Pace,
         control: Control,
@@ -123,11 +113,10 @@ class Client:
         before_chat: Callable[[], None] = lambda: None,
         on_retry: Callable[[RetryableError, float], None] = lambda _error, _delay: None,
         in_flight: InFlight | None = None,
-        dialect: Dialect | None = None,
+        dialect: Dialect = GPT4API,
         probing: Probing | None = None,
     ) -> None:
         self._transport = transport
-        self._endpoints = endpoints
         self._tokens = tokens
         self._pacer = pacer
         self._control = control
@@ -136,13 +125,10 @@ class Client:
         self._before_chat = before_chat
         self._on_retry = on_retry
         self._in_flight = in_flight or InFlight(None)
-        self._dialect = dialect or Gpt4Api()
+        self.dialect = dialect
+        self.replies = Replies(dialect, tokens.scrub)
         self._probing = probing or Probing(control)
-        self._urls = {
-            CHAT: httpx.URL(endpoints.chat),
-            GIZMOS: httpx.URL(endpoints.gizmos),
-            UPLOAD: httpx.URL(endpoints.upload),
-        }
+        self._urls = {name: httpx.URL(url) for name, url in addresses.items()}
         self._sent: dict[int, float] = {}
         self._warned = False
         self.calls = 0
@@ -156,7 +142,7 @@ class Client:
 
     @property
     def longest(self) -> float:
-        """Return how long the oldest call in flight has been waiting; 0 where there is none."""
+        """Return how long the oldest call in flight has been waiting; 0 if no call is in flight."""
         oldest = next(iter(self._sent.values()), None)
         return 0.0 if oldest is None else time.monotonic() - oldest
 
@@ -190,12 +176,13 @@ class Client:
             FatalError: The run has to stop.
         """
         url = self._urls[call.address]
+        name = path.name.encode("utf-8", "replace").decode()  # as a header can carry it
         try:
             with path.open("rb") as file:
 
                 def request(headers: dict[str, str]) -> httpx.Request:
                     file.seek(0)
-                    files = {"file": (_sent_name(path), file)}
+                    files = {"file": (name, file)}
                     return httpx.Request(
                         "POST", url, headers=headers, data=call.fields, files=files
                     )
@@ -242,7 +229,6 @@ class Client:
             message = request({"authorization": f"Bearer {token}", "user-agent": USER_AGENT})
             try:
                 reply = await self._attempt(stage, message, number, where)
-                self._check(stage, reply, message)
             except AuthError as error:
                 await self._tokens.renew(token, str(error))
                 return None
@@ -262,7 +248,8 @@ class Client:
     def _slow_down(self, error: RetryableError, sent: float) -> None:
         """Tell the pace of a refusal that asks for fewer calls, a second or at a time."""
         if isinstance(error, RateLimited):
-            self._pacer.slow_down(sent, _held_by(error))
+            named = error.after and error.after <= LONGEST_AFTER
+            self._pacer.slow_down(sent, error.after if named else None)
         elif isinstance(error, Crowded) or (error.code == 503 and error.after is not None):
             self._pacer.crowded(sent)
 
@@ -283,27 +270,14 @@ class Client:
         except NetworkError:
             _log_call(where, stage, None, time.monotonic() - began, attempt)
             raise
-        if limits := limits_of(response.headers):
+        now = datetime.now(UTC)
+        if limits := self.dialect.limits(response.headers, now):
             self._pacer.limits(limits)
         body = body_of(response).removeprefix(BOM)
         seconds = time.monotonic() - began
         _log_call(where, stage, response.status_code, seconds, attempt)
-        if not response.is_success:
-            raise self._refusal(response, body, stage, request)
-        damage = damage_of(response)
-        try:
-            doc = rawjson.loads(body)
-        except rawjson.JSONError as error:
-            if damage or isinstance(error, rawjson.UntakenError):
-                # It may be an answer that was paid for: another one would be no better.
-                kept = rawjson.dumps(body.decode(errors="surrogateescape"))
-                text = f"the reply cannot be read: {damage}" if damage else f"the reply is {error}"
-                raise ReplyError(text, kept) from None
-            text = f"the reply is {error}: {self._words(body)}"
-            raise NetworkError(text, stage=stage, code=response.status_code) from None
-        raw = rawjson.one_line(body)
-        if not isinstance(doc, dict):
-            raise ReplyError(f"the reply is no JSON object: {self._words(body)}", raw)
+        said = request.extensions.get("said", "")
+        raw, doc = self.replies.read(response, body, stage, said, now)
         return Reply(raw, doc, seconds, attempt)
 
     async def _exchange(self, stage: str, request: httpx.Request) -> httpx.Response:
@@ -318,13 +292,11 @@ class Client:
         if chat:
             self._in_flight.sent()
         try:
-            return await self._deliver(request)
-        except httpx.ReadTimeout:
-            self.unanswered += chat
-            raise NetworkError(f"no answer within {self._timeout:g} s", stage=stage) from None
-        except httpx.HTTPError as error:
-            self.unanswered += chat and isinstance(error, CUT_OFF)
-            raise NetworkError(self._scrub(str(error) or repr(error)), stage=stage) from error
+            with calling(stage, self._tokens.scrub):
+                return await self._deliver(request)
+        except NetworkError as error:
+            self.unanswered += chat and isinstance(error.__cause__, CUT_OFF)
+            raise
         except anyio.get_cancelled_exc_class():
             self.unanswered += chat
             chat = False  # nobody will learn what became of it: it stays in flight
@@ -353,68 +325,6 @@ class Client:
                     log.warning("%s: calls wait until others end; raise ulimit -n", error)
                 with self._control.waiting():
                     await anyio.sleep(DESCRIPTOR_WAIT)
-
-    def _refusal(
-        self, response: httpx.Response, body: bytes, stage: str, request: httpx.Request
-    ) -> Gpt4BatchError:
-        """Turn a status that is no success into the error that says how it is treated."""
-        code, said = response.status_code, request.extensions.get("said", "")
-        refusal = self._dialect.refusal(code, response.headers, body, said)
-        text = f"{code} {response.reason_phrase}".strip()
-        if words := self._shown(refusal.words):
-            text = f"{text}: {words}"
-        if code in REDIRECTS:
-            target = self._scrub(response.headers.get("location", "nowhere"))
-            text += f" to {target}; the token is not sent on"
-        after = retry_after(response.headers)
-        return failure(refusal, text, stage, refusal.after if after is None else after)
-
-    def _check(self, stage: str, reply: Reply, request: httpx.Request) -> None:
-        """Refuse a reply with status 200 that does not answer its ask."""
-        if stage != "chat":
-            return
-        found = self._dialect.answer(reply.doc, request.extensions["said"])
-        if not isinstance(found, Refusal):
-            return
-        text = self._shown(found.words)
-        error = failure(found, text, "reply", None)
-        if isinstance(error, QuotaError | UnclearQuota):
-            raise error
-        kept = ReplyError(text, self.scrubbed(reply.raw))
-        kept.forgotten = error.forgotten if isinstance(error, CallError) else ""
-        raise kept
-
-    def _words(self, body: bytes) -> str:
-        """Return what a reply that is no JSON object says, in one short line."""
-        return self._shown(body[: SHOWN * 8].decode(errors="replace"))
-
-    def _shown(self, words: str) -> str:
-        return shortened(self._scrub(words))
-
-    def _scrub(self, text: str) -> str:
-        return self._tokens.scrub(text)
-
-    def no_upload(self, text: str, reply: Reply) -> ReplyError:
-        """Return the error of a reply to an upload without what an upload becomes."""
-        words = self._shown(error_text(reply.doc))
-        error = ReplyError(f"{text}: {words}" if words else text, self.scrubbed(reply.raw))
-        error.attempts = reply.attempts
-        return error
-
-    def scrubbed(self, reply: bytes) -> bytes:
-        """Return a reply that is kept in an error without any secret in it."""
-        return self._scrub(reply.decode(errors="surrogateescape")).encode(errors="surrogateescape")
-
-
-def _sent_name(path: Path) -> str:
-    """Return a file's name as a header can carry it."""
-    return path.name.encode("utf-8", "replace").decode()
-
-
-def _held_by(error: RetryableError) -> float | None:
-    """Return the seconds for which everybody waits: those that a 429 asks for."""
-    known = error.after and error.after <= LONGEST_AFTER
-    return error.after if known and isinstance(error, RateLimited) else None
 
 
 def _log_call(where: Where, stage: str, status: int | None, seconds: float, attempt: int) -> None:

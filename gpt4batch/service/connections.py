@@ -67,7 +67,7 @@ class Channel(ResponseHandler):
         self._writable: asyncio.Future[None] | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Take the connection."""
+        """Note the connection that was made."""
         super().connection_made(transport)
         descriptor = self._descriptor()
         if descriptor >= 0:
@@ -112,14 +112,14 @@ class Channel(ResponseHandler):
                 reader.feed(data)
 
     def is_fit(self) -> bool:
-        """Tell whether nothing has come and the peer has not closed since the last reply.
+        """Return whether nothing has come and the peer has not closed since the last reply.
 
         What has come may lie in the system still, where a busy loop has not read it.
         """
         return self.is_connected() and not self._has_news()
 
     def _has_news(self) -> bool:
-        """Tell whether bytes, or the end of the connection, lie in the system unread."""
+        """Return whether bytes, or the end of the connection, lie in the system unread."""
         return self.transport is not None and self._poll is not None and bool(self._poll.poll(0))
 
     # -- writing -----------------------------------------------------------------------------
@@ -152,7 +152,7 @@ class Channel(ResponseHandler):
     def listen(self, reader: ResponseReader) -> None:
         """Await a reply; a writer that waits hears of its end."""
         reader.on_end = self._wake_writer
-        reader.pause = self._pause
+        reader.pieces.pause = self._pause
         self.reader = reader
 
     def _pause(self, paused: bool) -> None:

@@ -8,14 +8,15 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
+import anyio
+
 from gpt4batch.control import Stopped
-from gpt4batch.dialects.base import NOWHERE, Turn
-from gpt4batch.dialects.gpt4api import FILE, PICTURE, Gpt4Api
+from gpt4batch.dialects.base import NOWHERE, Kind, Refusal, Turn, Upload
 from gpt4batch.errors import CallError, DownloadError, FatalError, RejectedError
 from gpt4batch.lines import rawjson
 from gpt4batch.lines.blank import blank_ask
 from gpt4batch.lines.causes import cause_of
-from gpt4batch.lines.links import downloads_of, unread_downloads, with_downloads
+from gpt4batch.lines.links import notes_in, with_downloads
 from gpt4batch.lines.record import NOT_DOWNLOADED, calls_before, error_record
 from gpt4batch.lines.steps import Standing
 from gpt4batch.service.attachments import measure
@@ -23,21 +24,21 @@ from gpt4batch.service.client import Where
 from gpt4batch.service.counters import CallStats
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Awaitable, Callable, Mapping
 
-    from gpt4batch.dialects.base import Dialect, Thread
+    from gpt4batch.dialects.base import Call, Thread
     from gpt4batch.lines.parse import Ask, Line
     from gpt4batch.service.client import Client, Reply
     from gpt4batch.service.downloads import Downloads
 
 log = logging.getLogger(__name__)
 
-UNREAD = "%s:%d: not fetched, as they hold no address: %d of the reply's downloads; see the answer"
+UNREAD = "%s:%d: not fetched, as they have no address: %d of the reply's downloads; see the answer"
 
 NO_PLACE = (
-    "the answer to ask %d does not say which conversation and message it is (no conversation_id or"
-    " message_id), so ask %d was not asked: it would have begun a new conversation. The answers are"
-    " kept; to ask the line from the start, remove it from the output"
+    "the answer to ask %d does not say which conversation and message it is (%s), so ask %d was not"
+    " asked: it would have begun a new conversation. The answers are kept; to ask the line from the"
+    " start, remove it from the output"
 )
 
 
@@ -76,7 +77,7 @@ class Outcome:
         self.line.answered = -1  # from here on nothing is of an earlier run
 
     def remember(self, error: CallError) -> None:
-        """Go back to the earlier answers where the new beginning brought none.
+        """Go back to the earlier answers if the new beginning brought no answer.
 
         Where it came as far and no further, say why: another new beginning would not help.
         """
@@ -96,7 +97,7 @@ class Outcome:
 
     @property
     def done(self) -> bool:
-        """Tell whether every ask has its answer and nothing failed."""
+        """Return whether every ask has its answer and nothing failed."""
         return self.error is None and len(self.answers) == len(self.line.asks)
 
     def standing(self, *, finished: bool = True) -> Standing:
@@ -120,17 +121,15 @@ class Outcome:
 
 @dataclass(frozen=True, slots=True)
 class Manner:
-    """How every line of a run is asked."""
+    """How every line of a run is asked; a line's own options come before these."""
 
     folder: Path
-    model: str
-    gizmo_id: str = ""
-    history_disabled: bool = True
+    options: Mapping[str, Any]
     input: str = ""
 
 
 class Places(Protocol):
-    """The places of the lines that ask at the same time; one that fetches files needs none."""
+    """The places of the lines that ask at the same time; fetching files needs no place."""
 
     def lend(self, item: int) -> None:
         """Let another line have the place of this one."""
@@ -148,7 +147,6 @@ class Conversation:
         manner: How lines are asked.
         keep: Called with a line that is half-way, whenever something was added that must not be
             lost; returns when it is safe.
-        dialect: Says what to send and what came back.
         places: Are lent to other lines while files come; None keeps them.
     """
 
@@ -159,14 +157,13 @@ class Conversation:
         manner: Manner,
         keep: Callable[[Outcome], Awaitable[None]],
         *,
-        dialect: Dialect | None = None,
         places: Places | None = None,
     ) -> None:
         self._client = client
         self._downloads = downloads
         self._manner = manner
         self._keep = keep
-        self._dialect = dialect or Gpt4Api()
+        self._dialect = client.dialect
         self._places = places
 
     def stats(self) -> CallStats:
@@ -188,7 +185,7 @@ class Conversation:
         An error of a call becomes the outcome's; only what stops the run is raised.
         """
         outcome = Outcome(line, line.answers(), published=line.answered)
-        _take_up(outcome)
+        _read_notes(outcome)
         try:
             for place in range(len(outcome.answers)):
                 await self._download(outcome, place)
@@ -211,14 +208,14 @@ class Conversation:
     # -- asking ------------------------------------------------------------------------------
 
     async def _ask(self, outcome: Outcome) -> None:
-        """Bring the answer to the first ask that has none."""
+        """Ask the first ask that has no answer yet."""
         if self._places is not None:
             await self._places.take_back(outcome.line.index)
         place = len(outcome.answers)
         try:
             reply = await self._chat(outcome, place)
         except CallError as error:
-            if place != outcome.line.answered or not _let_go(outcome, error):
+            if place != outcome.line.answered or not _drop_forgotten(outcome, error):
                 raise
             return
         outcome.uploads.clear()
@@ -226,26 +223,24 @@ class Conversation:
         outcome.answers.append(reply.raw)
         outcome.timings.append({"seconds": round(reply.seconds, 3), "attempts": reply.attempts})
         last = len(outcome.answers) == len(outcome.line.asks)
-        waiting = self._downloads is not None and bool(downloads_of(reply.doc))
-        if self._downloads is not None and (unread := unread_downloads(reply.doc)):
-            log.warning(UNREAD, self._manner.input, outcome.line.number, len(unread))
+        links = self._dialect.links(reply.doc)
+        waiting = self._downloads is not None and bool(links.addresses)
+        if self._downloads is not None and links.unread:
+            log.warning(UNREAD, self._manner.input, outcome.line.number, links.unread)
         if waiting or not last:
             await self._keep(outcome)
         if waiting:
             await self._download(outcome, place)
 
     async def _chat(self, outcome: Outcome, place: int) -> Reply:
-        line, ask = outcome.line, outcome.line.asks[place]
-        thread = self._thread(outcome)
-        conversation, sent = await self._attach(outcome, ask, thread.conversation)
-        turn = Turn(
-            ask.content,
-            line.model or self._manner.model,
-            line.gizmo_id or self._manner.gizmo_id,
-            thread._replace(conversation=conversation),
-            sent,
-            self._manner.history_disabled,
-        )
+        line = outcome.line
+        asks, thread = line.asks[: place + 1], self._thread(outcome)
+        if self._dialect.upload_scope == "inline":
+            uploads = [await self._read(kind, path) for ask in asks for kind, path in _files(ask)]
+        else:
+            uploads = await self._attach(outcome, asks[-1], thread)
+        own = {name: line.options[name] for name in self._dialect.options if line.options.get(name)}
+        turn = Turn(asks, outcome.answers, {**self._manner.options, **own}, thread, uploads)
         try:
             where = self._where(line, place)
             call = self._dialect.chat(turn)
@@ -264,73 +259,70 @@ class Conversation:
         """
         if not outcome.answers:
             return NOWHERE
-        reply = rawjson.loads(outcome.answers[-1])
-        thread = self._dialect.thread(reply) if isinstance(reply, dict) else None
-        if thread is None:
+        thread = self._dialect.thread(rawjson.loads(outcome.answers[-1]))
+        if isinstance(thread, Refusal):
             answered = len(outcome.answers)
-            raise CallError(NO_PLACE % (answered, answered + 1), stage="reply")
+            text = NO_PLACE % (answered, thread.words, answered + 1)
+            raise CallError(text, stage="reply")
         return thread
 
     def _where(self, line: Line, place: int) -> Where:
         return Where(self._manner.input, line.number, line.id, line.asks[place].id)
 
-    async def _attach(
-        self, outcome: Outcome, ask: Ask, conversation: str
-    ) -> tuple[str, dict[str, list[Any]]]:
-        """Upload what an ask needs; return the conversation it is in and what it became."""
-        paths = [(PICTURE, path) for path in ask.images]
-        paths += [(FILE, path) for path in ask.files]
-        versions = [measure(self._manner.folder, path) for _, path in paths]
-        sent: dict[str, list[Any]] = {PICTURE: [], FILE: []}
+    async def _attach(self, outcome: Outcome, ask: Ask, thread: Thread) -> list[Upload]:
+        """Upload what an ask needs and is not up yet; return all of it."""
+        paths, folder, most = _files(ask), self._manner.folder, self._dialect.largest_file
+        versions = [measure(folder, path, most) for _, path in paths]
+        uploads: list[Upload] = []
         for number, ((kind, path), version) in enumerate(zip(paths, versions, strict=True)):
-            if not _is_up(outcome.uploads[number : number + 1], path, version):
+            known = outcome.uploads[number : number + 1]
+            if [(note["path"], note["version"]) for note in known] != [(path, version)]:
                 del outcome.uploads[number:]
-                upload = await self._upload(outcome, kind, path, conversation)
-                outcome.uploads.append({"path": path, "version": version, **upload})
+                call = self._dialect.upload(kind, thread, uploads)
+                note = await self._upload(outcome, kind, path, call)
+                outcome.uploads.append({"path": path, "version": version, **note})
                 await self._keep(outcome)
-            upload = outcome.uploads[number]
-            conversation = conversation or str(upload.get("conversation_id") or "")
-            sent[kind].append(upload["sent"])
-        return conversation, sent
+            uploads.append(Upload(kind, outcome.uploads[number]))
+        return uploads
 
-    async def _upload(
-        self, outcome: Outcome, kind: str, path: str, conversation: str
-    ) -> dict[str, Any]:
+    async def _read(self, kind: Kind, path: str) -> Upload:
+        """Return a file that is a part of its ask."""
+        measure(self._manner.folder, path, self._dialect.largest_file)
+        content = await anyio.Path(self._manner.folder / path).read_bytes()
+        return Upload(kind, {"path": path, "content": content})
+
+    async def _upload(self, outcome: Outcome, kind: Kind, path: str, call: Call) -> dict[str, Any]:
         where = self._where(outcome.line, len(outcome.answers))
-        call = self._dialect.upload(kind, conversation)
-        reply = await self._client.upload(
-            self._manner.folder / path, call, where, new=outcome.first()
-        )
-        sent, belongs_to = self._dialect.uploaded(kind, reply.doc)
-        if not sent:
-            raise self._client.no_upload(f"the reply to the upload of {path} has no {kind}", reply)
-        return {"conversation_id": belongs_to, "sent": sent}
+        file = self._manner.folder / path
+        reply = await self._client.upload(file, call, where, new=outcome.first())
+        found = self._dialect.uploaded(kind, reply.doc)
+        if isinstance(found, Refusal):
+            error = self._client.replies.no_upload(path, found, reply.raw)
+            error.attempts = reply.attempts
+            raise error
+        return found
 
     # -- downloads ---------------------------------------------------------------------------
 
     async def _download(self, outcome: Outcome, place: int) -> None:
         """Fetch what an answer links to and is not here yet; note it in the answer."""
+        if self._downloads is None:
+            return
         answer = outcome.answers[place]
-        if self._downloads is None or b'"downloads"' not in answer:
-            return
         reply = rawjson.loads(answer)
-        noted = reply.get("spec_downloads")
-        here = [
-            item
-            for item in (noted if isinstance(noted, list) else ())
-            if isinstance(item, dict) and item.get("local") and not item.get("error")
-        ]
-        missing = [url for url in downloads_of(reply) if url not in {i.get("origin") for i in here}]
-        if not missing:
-            return
-        if self._places is not None:
+        links = self._dialect.links(reply).addresses
+        found = {
+            note.get("origin"): note
+            for note in notes_in(reply)
+            if note.get("local") and not note.get("error")
+        }
+        wanted = list(dict.fromkeys(url for url in links if url not in found))
+        if wanted and self._places is not None:
             self._places.lend(outcome.line.index)
-        found = {item.get("origin"): item for item in here}
-        for url in (wanted := list(dict.fromkeys(missing))):
+        for url in wanted:
             found[url] = await self._fetch(outcome, place, url)
-            outcome.answers[place] = with_downloads(
-                answer, [found[link] for link in downloads_of(reply) if link in found]
-            )
+            notes = [found[link] for link in links if link in found]
+            outcome.answers[place] = with_downloads(answer, notes)
             if url != wanted[-1] or place + 1 < len(outcome.line.asks):
                 await self._keep(outcome)
 
@@ -342,37 +334,39 @@ class Conversation:
         try:
             return {"origin": url, "local": await self._downloads.fetch(url, line_id, ask_id)}
         except DownloadError as error:
-            outcome.lost = DownloadError(f"{error} ({_shortened(url)})", code=error.code)
+            where = url.partition("?")[0][:200]  # without its query, which holds signatures
+            outcome.lost = DownloadError(f"{error} ({where})", code=error.code)
             outcome.lost.attempts = error.attempts
             return {"origin": url, "local": "", "error": str(error)}
+
+
+def _files(ask: Ask) -> list[tuple[Kind, str]]:
+    """Return the paths of an ask's attachments, pictures first."""
+    pictures = [(Kind.PICTURE, path) for path in ask.images]
+    return pictures + [(Kind.FILE, path) for path in ask.files]
 
 
 def _list(value: Any) -> list[Any]:
     return list(value) if isinstance(value, list) else []
 
 
-def _take_up(outcome: Outcome) -> None:
-    """Take in what an earlier run noted of the line; a `meta` that is not ours is no note."""
+def _read_notes(outcome: Outcome) -> None:
+    """Read what an earlier run noted about the line, leaving out what this tool did not write."""
     line, meta = outcome.line, outcome.line.meta
     timings = [item if isinstance(item, dict) else {} for item in _list(meta.get("asks"))]
     outcome.timings = (timings + [{}] * line.answered)[: line.answered]
-    outcome.uploads = [item for item in _list(meta.get("uploads")) if _is_upload(item)]
+    outcome.uploads = [
+        note
+        for note in _list(meta.get("uploads"))
+        if isinstance(note, dict) and note.keys() >= {"path", "version", "sent"}
+    ]
     outcome.inherited = bool(outcome.uploads)
     outcome.superseded = _list(meta.get("superseded"))
     outcome.refused_anew = str(meta.get("refused_anew") or "")
     outcome.calls = calls_before(meta)
 
 
-def _is_upload(item: Any) -> bool:
-    return isinstance(item, dict) and {"path", "version", "sent"} <= item.keys()
-
-
-def _is_up(known: list[dict[str, Any]], path: str, version: list[int]) -> bool:
-    """Tell whether an upload of an earlier run is of this very file."""
-    return bool(known) and known[0]["path"] == path and known[0]["version"] == version
-
-
-def _let_go(outcome: Outcome, error: CallError) -> bool:
+def _drop_forgotten(outcome: Outcome, error: CallError) -> bool:
     """Drop what the service has forgotten of an earlier run; False where it forgot nothing of it.
 
     First the uploads; were there none, the line begins anew, unless that was of no use before.
@@ -388,8 +382,3 @@ def _let_go(outcome: Outcome, error: CallError) -> bool:
         return False
     outcome.forget()
     return True
-
-
-def _shortened(url: str) -> str:
-    """Return an address without its query, which holds signatures."""
-    return url.partition("?")[0][:200]

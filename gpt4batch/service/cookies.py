@@ -38,7 +38,7 @@ class Cookies:
         jar.extract_cookies(reply)
 
     def header(self, url: URL) -> bytes:
-        """Return the Cookie header for an address; empty where it has set none."""
+        """Return the Cookie header for an address; empty if no cookie was set."""
         jar = self._jars.get(url.origin()) if self._jars else None
         if jar is None:
             return b""

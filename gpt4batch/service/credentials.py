@@ -37,7 +37,7 @@ def stored_path() -> Path:
         return Path.home() / ".gpt4api-sk.pub"
     except RuntimeError:
         raise UsageError(
-            "there is no home folder, where the token is kept: set HOME, or give the token by "
+            "this user has no home folder to keep the token in: set HOME, or give the token by "
             "--token-file or GPT4BATCH_TOKEN"
         ) from None
 
@@ -46,7 +46,7 @@ def stored_path() -> Path:
 class Credentials:
     """A token with the moment it expires, as the token service gave it."""
 
-    access_token: str
+    token: str
     expired_at: Any = None
     username: str = ""
 
@@ -79,7 +79,7 @@ class Credentials:
 
     @property
     def expired(self) -> bool:
-        """Tell whether the token is known to have expired."""
+        """Return whether the token is known to have expired."""
         expires = self.expires
         return expires is not None and expires <= datetime.now(UTC)
 
@@ -96,7 +96,7 @@ def _from_text(text: str) -> datetime | float | None:
 
 
 def _aware(moment: datetime) -> datetime | None:
-    """Return a moment with its time zone; None for the year 1, Go's way to say that none is set."""
+    """Return a moment with its time zone; None for the year 1, Go's unset date."""
     if moment.year <= 1:
         return None
     if moment.tzinfo:
@@ -143,7 +143,7 @@ def store(credentials: Credentials, path: Path | None = None) -> Path:
     """Write the credentials atomically, readable by their owner only."""
     path = path or stored_path()
     document = {
-        "access_token": credentials.access_token,
+        "access_token": credentials.token,
         "expired_at": credentials.expired_at,
         "username": credentials.username,
     }
@@ -158,7 +158,7 @@ def load() -> Credentials:
     """Return the stored credentials.
 
     Raises:
-        UsageError: There are none, they cannot be read, or they have expired.
+        UsageError: They are missing, cannot be read, or have expired.
     """
     path = stored_path()
     try:
@@ -200,19 +200,19 @@ def read_token(token: str, token_file: str) -> str:
     """Return the token to use: the given one, the one in a file, or the stored one.
 
     Raises:
-        UsageError: There is none that can be used.
+        UsageError: No usable token was found.
     """
     if token.strip():
         return clean(token.strip(), "in --token")
     if not token_file:
-        return clean(load().access_token, f"in {stored_path()}")
+        return clean(load().token, f"in {stored_path()}")
     try:
         raw = Path(token_file).read_bytes()
         _warn_if_shared(Path(token_file))
     except OSError as error:
         raise UsageError(f"cannot read --token-file {token_file}: {error.strerror}") from None
     credentials = Credentials.from_reply(raw)
-    text = credentials.access_token if credentials else raw.decode(errors="replace").strip()
+    text = credentials.token if credentials else raw.decode(errors="replace").strip()
     if not text:
         raise UsageError(f"--token-file {token_file} is empty")
     return clean(text, f"in {token_file}")
@@ -235,7 +235,7 @@ def tokens_again(token: str, token_file: str) -> Callable[[], list[str]]:
 
 
 def _read_again(token_file: str) -> str:
-    """Return the token in a file, the usual one where none is named; empty where it holds none."""
+    """Return the token in a file, by default the usual one, or an empty text."""
     try:
         return read_token("", token_file)
     except (UsageError, RuntimeError, OSError):
@@ -249,5 +249,7 @@ def clean(token: str, where: str) -> str:
         UsageError: It holds such characters.
     """
     if not token.isascii() or not token.isprintable():
-        raise UsageError(f"the token {where} is no token: it holds line breaks or odd characters")
+        raise UsageError(
+            f"the token {where} is not valid: it contains line breaks or odd characters"
+        )
     return token

@@ -6,7 +6,6 @@ import logging
 import os
 import time
 import zlib
-from contextlib import asynccontextmanager
 from typing import IO, TYPE_CHECKING, cast
 from weakref import WeakValueDictionary
 
@@ -15,14 +14,15 @@ import anyio.lowlevel
 import httpx
 
 from gpt4batch.errors import DownloadError, NetworkError, OutputError, RetryableError, ServerError
+from gpt4batch.service.failures import calling
 from gpt4batch.service.file_names import LONGEST_NAME, PART, cut, local_name, suggested_name
 from gpt4batch.service.links import address_of, data_of, is_data
 from gpt4batch.service.part_file import CONTENT_RANGE, PartFile, remove_abandoned
-from gpt4batch.service.retry import LONGEST_AFTER, backoff, retry_after
+from gpt4batch.service.retry import retry_after, retrying
 from gpt4batch.service.unpacking import CHUNK, UNPACKED, UNREADABLE, is_marked, unpacked
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterable, AsyncIterator
+    from collections.abc import AsyncIterable
     from pathlib import Path
 
     from gpt4batch.control import Control
@@ -106,7 +106,7 @@ class Downloads:
         """Fetch an asset and return the name of its file in the folder.
 
         Raises:
-            DownloadError: It cannot be had.
+            DownloadError: It cannot be fetched.
             OutputError: The disk is full, or the folder is gone.
             Stopped: The run was halted meanwhile.
         """
@@ -129,7 +129,7 @@ class Downloads:
         return OutputError(f"cannot write downloads to {self.folder}: {error.strerror}")
 
     def _taken(self, part: PartFile, url: str) -> str:
-        """Take the file out of a link that holds it; return the suggested name."""
+        """Write the file that a `data:` link contains; return the suggested name."""
         content, name = data_of(url)
         self._check_size(len(content))
         part.start_over()
@@ -156,30 +156,26 @@ class Downloads:
     async def _fill(self, part: PartFile, url: str) -> str:
         """Download into the part, going on where an attempt ended; return the suggested name."""
         address = address_of(url, self._links.base)
-        attempt = 0
-        while True:
-            attempt += 1
-            try:
-                async with self._place(address.host):
-                    return await self._attempt(part, address)
-            except DownloadError as error:
-                error.attempts = attempt
-                raise
-            except RetryableError as error:
-                after = error.after or 0.0
-                if attempt > self._retries or after > LONGEST_AFTER:
-                    raise _given_up(error, attempt, after) from error
-                delay = max(after, backoff(attempt))
-                log.debug("download: attempt %d failed (%s)", attempt, error)
-                with self._control.waiting():
-                    await anyio.sleep(delay)
 
-    @asynccontextmanager
-    async def _place(self, host: str) -> AsyncIterator[None]:
-        """Wait for a turn: one of the host's places first, so that nobody waits for that host."""
-        places = self._places_of.setdefault(host, anyio.CapacityLimiter(AT_ONCE_OF_A_HOST))
-        async with places, self._places:
-            yield
+        async def attempt(_number: int) -> str:
+            # One of the host's places first, so that nobody waits for that host.
+            places = self._places_of.setdefault(
+                address.host, anyio.CapacityLimiter(AT_ONCE_OF_A_HOST)
+            )
+            async with places, self._places:
+                return await self._attempt(part, address)
+
+        async def pause(error: RetryableError, delay: float) -> None:
+            log.debug("download: attempt %d failed (%s)", error.attempts, error)
+            with self._control.waiting():
+                await anyio.sleep(delay)
+
+        try:
+            return await retrying(attempt, self._retries, pause)
+        except RetryableError as error:
+            final = DownloadError(str(error), code=error.code)
+            final.attempts = error.attempts
+            raise final from error
 
     async def _attempt(self, part: PartFile, address: httpx.URL) -> str:
         headers = {"accept-encoding": "identity"} | part.to_go_on
@@ -196,14 +192,14 @@ class Downloads:
         return name
 
     def _check(self, response: httpx.Response, part: PartFile) -> None:
-        """See what the reply is: the rest, the whole from its beginning, or none."""
+        """Tell the rest of the file from the whole of it, and refuse any other reply."""
         code = response.status_code
         text = f"{code} {response.reason_phrase}".strip()
         if code == 206 and part.size and part.is_continued_by(response.headers):
             return
         if code == 416 or (code == 206 and (part.size or not _is_beginning(response))):
             part.start_over()
-            raise ServerError(f"{code}: another part than was asked for", stage="download")
+            raise ServerError(f"{code}: a different part from the one requested", stage="download")
         if code in PASSING or code >= 500:
             after = retry_after(response.headers)
             raise ServerError(text, code=code, stage="download", after=after)
@@ -216,13 +212,13 @@ class Downloads:
 
     def _check_size(self, size: int) -> None:
         if self._max_size and size > self._max_size:
-            raise DownloadError(f"{size} bytes are more than --max-download-size allows")
+            raise DownloadError(f"{size} bytes, more than --max-download-size allows")
 
     async def _receive(self, response: httpx.Response, part: PartFile) -> None:
         chunks = cast("AsyncIterable[bytes]", response.stream)
         since, before = anyio.current_time(), part.size
         try:
-            with anyio.fail_after(self._span) as idle:
+            with calling("download"), anyio.fail_after(self._span) as idle:
                 async for chunk in chunks:
                     part.write(chunk)
                     self._check_size(part.size)
@@ -233,10 +229,8 @@ class Downloads:
                         since, before = now, part.size
         except TimeoutError:
             raise NetworkError(f"no byte for {self._span:.0f} s", stage="download") from None
-        except httpx.HTTPError as error:
-            raise NetworkError(str(error) or repr(error), stage="download") from error
         if part.total is not None and part.size != part.total:
-            text = f"{part.size} bytes came of {part.total}"
+            text = f"{part.size} of {part.total} bytes arrived"
             if part.size > part.total:
                 part.start_over()
             raise NetworkError(text, stage="download")
@@ -278,7 +272,7 @@ class Downloads:
 
 
 async def _is_packed(file: IO[bytes], coding: str) -> bool:
-    """Tell whether a file is compressed as its label says; many are labelled and are not."""
+    """Return whether a file is compressed as its label says; many are labelled and are not."""
     if coding not in UNPACKED and coding not in UNREADABLE:
         return False
     marked = is_marked(file.read(CHUNK), coding)
@@ -294,17 +288,8 @@ async def _is_packed(file: IO[bytes], coding: str) -> bool:
     return True
 
 
-def _given_up(error: RetryableError, attempts: int, after: float) -> DownloadError:
-    text = str(error)
-    if after > LONGEST_AFTER:
-        text += f"; asked to wait {after:.0f} s, more than {LONGEST_AFTER:.0f} s"
-    final = DownloadError(text, code=error.code)
-    final.attempts = attempts
-    return final
-
-
 def _is_beginning(response: httpx.Response) -> bool:
-    """Tell whether a 206 that nobody asked for begins at the first byte; some send no other."""
+    """Return whether a 206 to a request for the whole begins at the first byte."""
     if response.headers.get("content-type", "").startswith("multipart/byteranges"):
         return False
     told = response.headers.get("content-range")

@@ -100,7 +100,7 @@ def as_utf8(body: bytes, content_type: bytes) -> bytes:
 
 
 def _is_utf8(body: bytes, codec: str) -> bool:
-    """Tell whether a text is UTF-8 whatever its label says.
+    """Return whether a text is UTF-8 whatever its label says.
 
     A few characters of GBK may look like UTF-8 of two bytes a character, not of three; the sets of
     one byte a character decode anything.

@@ -158,7 +158,11 @@ class Exchange:
                 await reader.ready
         except TimeoutError:
             _drop(connection)
-            raise self._too_late(sent=connection is not None) from None
+            if connection is not None:
+                raise httpx.ReadTimeout(f"no answer within {self._seconds:g} s") from None
+            seconds = min(self._seconds, CONNECT_TIMEOUT)
+            text = f"cannot connect to {self._peer()} within {seconds:g} s"
+            raise httpx.ConnectTimeout(text) from None
         except BaseException:
             _drop(connection)
             raise
@@ -260,12 +264,6 @@ class Exchange:
 
     # -- errors ------------------------------------------------------------------------------
 
-    def _too_late(self, *, sent: bool) -> httpx.HTTPError:
-        if sent:
-            return httpx.ReadTimeout(f"no answer within {self._seconds:g} s")
-        seconds = min(self._seconds, CONNECT_TIMEOUT)
-        return httpx.ConnectTimeout(f"cannot connect to {self._peer()} within {seconds:g} s")
-
     def _peer(self) -> str:
         """Return what a connection is made to, as a message names it."""
         proxy = self._route.proxy
@@ -301,7 +299,7 @@ def _reason(error: aiohttp.ClientConnectorError) -> str:
 
 
 def _is_used_up(error: Exception) -> bool:
-    """Tell whether it was a free descriptor that was wanting, here or in looking up a name."""
+    """Return whether no descriptor was free, for the connection or for looking up the name."""
     if not isinstance(error, aiohttp.ClientConnectorError):
         return False
     if error.os_error.errno in USED_UP:

@@ -1,6 +1,11 @@
-"""What becomes of a refusal: one table from what it means to the error that says its treatment."""
+"""The one place where refusals and lost connections become errors, which say their treatment."""
 
 from __future__ import annotations
+
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+import httpx
 
 from gpt4batch.dialects.base import Reason, Refusal
 from gpt4batch.errors import (
@@ -8,6 +13,7 @@ from gpt4batch.errors import (
     CallError,
     Crowded,
     Gpt4BatchError,
+    NetworkError,
     QuotaError,
     RateLimited,
     RejectedError,
@@ -15,6 +21,9 @@ from gpt4batch.errors import (
     ServerError,
     UnclearQuota,
 )
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
 
 SHOWN = 300
 """How much of a service's own words goes into a message, in characters."""
@@ -56,6 +65,24 @@ def failure(refusal: Refusal, text: str, stage: str, after: float | None) -> Gpt
         error.forgotten = FORGOTTEN.get(refusal.reason, "")
         return error
     return kind(text)
+
+
+@contextmanager
+def calling(stage: str, told: Callable[[str], str] = str) -> Iterator[None]:
+    """Turn a connection that is lost in the block into an error.
+
+    Args:
+        stage: Which call it is.
+        told: Makes the message out of what happened.
+
+    Raises:
+        NetworkError: There is no whole response.
+    """
+    try:
+        yield
+    except httpx.HTTPError as error:
+        text = told(str(error) or repr(error))
+        raise NetworkError(text, stage=stage) from error
 
 
 def shortened(text: str) -> str:

@@ -23,7 +23,7 @@ PART = ".part"
 
 ASCII = "".join(map(chr, range(128)))
 CHARSETS = ("utf-8", "gb18030", "latin-1")
-"""How bytes are read whose charset nobody tells; the last one can read any."""
+"""The charsets tried for bytes whose charset is not given; the last one can read any bytes."""
 
 PARAMETER = re.compile(r'(?<![^\s;,"])([^\s;,="]++)\s*+=\s*+("(?:\\.|[^"\\])*+"|[^;]*+)', re.DOTALL)
 """A name and its value in a Content-Disposition; a quoted value may hold anything."""

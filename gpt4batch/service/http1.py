@@ -85,6 +85,60 @@ def parse_head(text: bytes) -> Head | None:
     return Head((int(found[1]), int(found[2] or 0)), int(found[3]), headers, framing)
 
 
+class Pieces:
+    """The body of a response as it comes; one that is streamed is held up while nobody takes it.
+
+    Args:
+        streamed: The body is taken piece by piece.
+    """
+
+    def __init__(self, *, streamed: bool) -> None:
+        self.streamed = streamed
+        self.paused = False
+        self.pause: Callable[[bool], None] = lambda _paused: None
+        """Is called to stop reading the connection, and to go on."""
+        self._pieces: deque[bytes] = deque()
+        self._held = 0
+        self._waiter: asyncio.Future[None] | None = None
+
+    def __bool__(self) -> bool:
+        return bool(self._pieces)
+
+    def joined(self) -> bytes:
+        """Return all that has come."""
+        return b"".join(self._pieces)
+
+    def add(self, piece: bytes) -> None:
+        """Add what came."""
+        self._pieces.append(piece)
+        if not self.streamed:
+            return
+        self._held += len(piece)
+        if self._held > CHUNK and not self.paused:
+            self.paused = True
+            self.pause(True)
+        self.wake()
+
+    def take(self) -> bytes:
+        """Return the first piece and hold it no longer."""
+        piece = self._pieces.popleft()
+        self._held -= len(piece)
+        if self.paused and self._held < CHUNK:
+            self.paused = False
+            self.pause(False)
+        return piece
+
+    async def wait(self, waiter: asyncio.Future[None]) -> None:
+        """Wait until there is a piece, or the response has come to its end."""
+        self._waiter = waiter
+        await waiter
+
+    def wake(self) -> None:
+        """End the waiting."""
+        if self._waiter is not None and not self._waiter.done():
+            self._waiter.set_result(None)
+
+
 class ResponseReader:
     """Reads one response.
 
@@ -99,35 +153,30 @@ class ResponseReader:
     ) -> None:
         self.ready = ready
         self.head = Head((1, 1), 0, [], {})
-        self.pieces: deque[bytes] = deque()
+        self.pieces = Pieces(streamed=streamed)
         self.began = False
         """Whether a single byte of a reply has come."""
         self.whole = False
         self.stray = False
-        """Whether something came that nobody asked for."""
+        """Whether bytes came that belong to no request."""
         self.damage = ""
         """Why the body may not be what was sent, though it came whole."""
         self.until_closed = False
         """Whether only the end of the connection tells the end of the body."""
         self.error: httpx.HTTPError | None = None
-        self.pause: Callable[[bool], None] = lambda _paused: None
         self.on_end: Callable[[], None] = lambda: None
-        self._streamed = streamed
         self._bodiless = bodiless
         self._buffer = bytearray()
-        self._held = 0
-        self._paused = False
         self._eof = False
         self._reset = False
-        self._waiter: asyncio.Future[None] | None = None
         self._steps = self._read()
 
     @property
     def reusable(self) -> bool:
-        """Tell whether the connection may carry another request after this response."""
+        """Return whether the connection may carry another request after this response."""
         if not self.whole or self.stray or self.damage or self.until_closed:
             return False
-        if self._eof or self._paused:
+        if self._eof or self.pieces.paused:
             return False
         named = self.head.tokens(b"connection")
         if self.head.version < (1, 1):
@@ -137,7 +186,7 @@ class ResponseReader:
     # -- from the connection -----------------------------------------------------------------
 
     def feed(self, data: bytes) -> None:
-        """Take what has come."""
+        """Process bytes that have arrived."""
         if self.whole:
             self.stray = True
             return
@@ -146,21 +195,18 @@ class ResponseReader:
         self._advance()
 
     def lost(self, error: BaseException | None) -> None:
-        """Take note that the connection has ended."""
+        """Note that the connection has ended."""
         if self.whole or self.error is not None:
             return
         self._eof = True
         self._reset = error is not None
         self._advance()
         if not self.whole:
-            self._fail(self._ended(error))
-
-    def _ended(self, error: BaseException | None) -> httpx.HTTPError:
-        """Return the error of a connection that ended too early."""
-        reason = getattr(error, "strerror", None) or "the connection was closed"
-        if not self.began:
-            return httpx.ReadError(f"{reason} before a reply came")
-        return httpx.RemoteProtocolError(f"the reply was cut short: {reason}")
+            reason = getattr(error, "strerror", None) or "the connection was closed"
+            if self.began:
+                self._fail(httpx.RemoteProtocolError(f"the reply was cut short: {reason}"))
+            else:
+                self._fail(httpx.ReadError(f"{reason} before a reply came"))
 
     def _advance(self) -> None:
         try:
@@ -179,19 +225,19 @@ class ResponseReader:
         self._finish()
 
     def _finish(self) -> None:
-        for future in (self.ready, self._waiter):
-            if future is not None and not future.done():
-                future.set_result(None)
+        if not self.ready.done():
+            self.ready.set_result(None)
+        self.pieces.wake()
         self.on_end()
 
     # -- to the caller -----------------------------------------------------------------------
 
     def body(self) -> bytes:
         """Return the body of a response that is whole."""
-        return b"".join(self.pieces)
+        return self.pieces.joined()
 
     async def next_piece(self, make: Callable[[], asyncio.Future[None]]) -> bytes:
-        """Return the next bytes of a streamed body, or none at its end.
+        """Return the next bytes of a streamed body; empty at its end.
 
         Raises:
             httpx.HTTPError: The connection was lost before.
@@ -201,14 +247,8 @@ class ResponseReader:
                 return b""
             if self.error is not None:
                 raise self.error
-            self._waiter = make()
-            await self._waiter
-        piece = self.pieces.popleft()
-        self._held -= len(piece)
-        if self._paused and self._held < CHUNK:
-            self._paused = False
-            self.pause(False)
-        return piece
+            await self.pieces.wait(make())
+        return self.pieces.take()
 
     # -- the steps: each waits with `yield` for more bytes, or for the end of the connection ---
 
@@ -217,13 +257,14 @@ class ResponseReader:
             self.head = yield from self._read_head()
             if not 100 <= self.head.status < 200 or self.head.status == 101:
                 break
-        if self._streamed and not self.ready.done():
+        if self.pieces.streamed and not self.ready.done():
             self.ready.set_result(None)
         if not self._bodiless and self.head.status not in NO_BODY:
             yield from self._read_body()
 
     def _read_body(self) -> Generator[None, None, None]:
-        lengths = _lengths(self.head)
+        told = self.head.tokens(b"content-length")
+        lengths = {int(token) for token in told if LENGTH.fullmatch(token)}
         chunked = b"chunked" in self.head.tokens(b"transfer-encoding")
         if chunked or not self.head.framing.get(b"content-length", b"0").isdigit():
             self._name_length(None if chunked or not lengths else min(lengths))
@@ -238,7 +279,7 @@ class ResponseReader:
             self._take_all()
 
     def _name_length(self, length: int | None) -> None:
-        """Leave one Content-Length in the headers, or none where it says nothing."""
+        """Leave one Content-Length in the headers; remove it if it means nothing."""
         kept = [pair for pair in self.head.headers if pair[0].lower() != b"content-length"]
         if length is not None:
             kept.append((b"content-length", b"%d" % length))
@@ -264,7 +305,7 @@ class ResponseReader:
         return head
 
     def _read_chunks(self) -> Generator[None, None, bool]:
-        """Read a body in chunks; return False where it has none, whatever its headers say."""
+        """Read a body in chunks; return False if it has no chunks, whatever its headers say."""
         first = True
         while True:
             line = yield from self._read_line()
@@ -291,7 +332,7 @@ class ResponseReader:
         return True
 
     def _read_line(self, *, may_end: bool = False) -> Generator[None, None, bytes]:
-        """Return a line with its end; what is no line after so many bytes comes as it is."""
+        """Return a line with its end; after too many bytes without an end, return them."""
         while (end := self._buffer.find(b"\n")) < 0 and len(self._buffer) < LONGEST_LINE:
             if self._eof and (may_end or self._buffer):
                 break
@@ -308,7 +349,7 @@ class ResponseReader:
             piece = bytes(self._buffer[:size])
             del self._buffer[:size]
             size -= len(piece)
-            self._take(piece)
+            self.pieces.add(piece)
 
     def _read_rest(self) -> Generator[None, None, None]:
         self.until_closed = True
@@ -327,20 +368,4 @@ class ResponseReader:
         if self._buffer:
             piece = bytes(self._buffer)
             self._buffer.clear()
-            self._take(piece)
-
-    def _take(self, piece: bytes) -> None:
-        self.pieces.append(piece)
-        if not self._streamed:
-            return
-        self._held += len(piece)
-        if self._held > CHUNK and not self._paused:
-            self._paused = True
-            self.pause(True)
-        if self._waiter is not None and not self._waiter.done():
-            self._waiter.set_result(None)
-
-
-def _lengths(head: Head) -> set[int]:
-    """Return the lengths that a head names; what is not a number names none."""
-    return {int(token) for token in head.tokens(b"content-length") if LENGTH.fullmatch(token)}
+            self.pieces.add(piece)

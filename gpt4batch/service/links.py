@@ -11,9 +11,11 @@ from urllib.parse import quote, unquote_to_bytes, urljoin
 
 import httpx
 
-from gpt4batch.errors import DownloadError, NetworkError
-from gpt4batch.service.client import REDIRECTS, USER_AGENT
+from gpt4batch.errors import DownloadError
+from gpt4batch.service.client import USER_AGENT
+from gpt4batch.service.failures import calling
 from gpt4batch.service.file_names import ASCII, plain
+from gpt4batch.service.replies import REDIRECTS
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
@@ -53,7 +55,7 @@ def address_of(link: str, base: str) -> httpx.URL:
         address = httpx.URL(text if ABSOLUTE.match(text) else urljoin(base, text))
         fetched = address.scheme in ("http", "https") and bool(address.host)
         if (address.port or 0) > 65535:
-            raise DownloadError(f"not an address: there is no port {address.port}")
+            raise DownloadError(f"not an address: {address.port} is not a valid port")
     except (httpx.InvalidURL, ValueError) as error:  # a host may be refused when it is read
         raise DownloadError(f"not an address: {error}") from None
     if address.copy_with(fragment=None) == httpx.URL(base):  # nothing in it, such as `//` or `#a`
@@ -64,7 +66,7 @@ def address_of(link: str, base: str) -> httpx.URL:
 
 
 def is_data(link: str) -> bool:
-    """Tell whether a link holds its file itself (`data:`)."""
+    """Return whether a link holds its file itself (`data:`)."""
     return link.strip(AROUND)[:5].lower() == "data:"
 
 
@@ -89,7 +91,7 @@ def data_of(link: str) -> tuple[bytes, str]:
 
 
 class Links:
-    """Open links, in the name of nobody: no token and no cookie goes along.
+    """Open links anonymously: without the token and without cookies.
 
     Args:
         transport: Sends the requests.
@@ -117,8 +119,14 @@ class Links:
             DownloadError: The address is refused.
             RetryableError: It may be there later.
         """
+        headers = {"user-agent": USER_AGENT, "accept": "*/*", **headers}
         for _ in range(REDIRECTS_FOLLOWED + 1):
-            response = await self._get(address, headers)
+            extensions: dict[str, Any] = {"streamed": True, "timeout": HEAD_WITHIN}
+            if self._public(address):
+                extensions["public"] = True
+            request = httpx.Request("GET", address, headers=headers, extensions=extensions)
+            with calling("download"):
+                response = await self._transport.handle_async_request(request)
             if response.status_code not in REDIRECTS:
                 try:
                     yield response
@@ -128,17 +136,6 @@ class Links:
             await response.aclose()
             address = _target(response, address)
         raise DownloadError(f"more than {REDIRECTS_FOLLOWED} redirects")
-
-    async def _get(self, address: httpx.URL, headers: dict[str, str]) -> httpx.Response:
-        headers = {"user-agent": USER_AGENT, "accept": "*/*", **headers}
-        extensions: dict[str, Any] = {"streamed": True, "timeout": HEAD_WITHIN}
-        if self._public(address):
-            extensions["public"] = True
-        request = httpx.Request("GET", address, headers=headers, extensions=extensions)
-        try:
-            return await self._transport.handle_async_request(request)
-        except httpx.HTTPError as error:
-            raise NetworkError(str(error) or repr(error), stage="download") from error
 
 
 def _target(response: httpx.Response, address: httpx.URL) -> httpx.URL:

@@ -30,21 +30,30 @@ prove to be accepted.
 from __future__ import annotations
 
 import math
-from bisect import bisect_right
-from collections import deque
-from dataclasses import dataclass
-from operator import attrgetter
 from typing import TYPE_CHECKING
 
+from gpt4batch.service.pace_parts import (
+    ENOUGH,
+    PATIENCE,
+    SAME,
+    STREAK,
+    Call,
+    Calls,
+    Ceiling,
+    Cycle,
+    Hold,
+    Room,
+    Start,
+    Trial,
+)
+
 if TYPE_CHECKING:
-    from gpt4batch.service.limits import Limits
+    from gpt4batch.dialects.limits import Limits
 
 SPAN = 1.1
 """Seconds that are judged together, at least: services count by the second."""
 LONGEST_SPAN = 10.0
 """Seconds after which a few calls have to do."""
-ENOUGH = 20
-"""Calls that are judged together, at least."""
 PLENTY = 400
 """Calls after which what is still doubtful is taken as good."""
 TOLERATED = 0.02
@@ -56,47 +65,17 @@ PROBING = 1.015
 """How the pace grows where nothing is known to be in the way, and beyond the ceiling."""
 SLOW_GROWTH = 1.06
 """The same where the service counts over many seconds: what it takes now says little."""
-PATIENCE = (8.0, 18.0)
-"""Seconds for which a ceiling is believed: a new one, and one that was met again and again."""
 STEPS_DOWN = 3
 WORST_WEATHER = 0.3
 """The largest share of refusals that is believed to come whatever the pace."""
 SLOWEST = 0.1
 """Calls a second below which refusals do not bring the pace."""
-STREAK = 5
-"""Refusals one after the other after which all calls are held."""
-FIRST_HOLD = (0.25, 2.0)
-LONGEST_HOLD = 15.0
-"""Seconds for which the rule itself holds all calls: at first, by the pace, and at most."""
 SHORT_WAIT = 2.0
 """Seconds of a Retry-After up to which the service seems to count by the second."""
 LEAST_SHARE = 0.2
 """What a single refusal is taken for, that asks to wait or ends a row of them."""
-SOON = 0.5
-"""Seconds after which a call that is not refused is accepted, until refusals show their own."""
-FIRST_CALLS = 20
-"""Calls with which a run without a rate begins."""
-REMEMBERED = 4096
-"""Calls that are remembered, at most."""
-
-
-@dataclass(slots=True)
-class Call:
-    """A call that left: when, with how many others in flight, and whether it was refused."""
-
-    sent: float
-    live: int
-    refused: bool = False
-
-
-@dataclass(slots=True)
-class Trial:
-    """A slowing down that shows whether refusals depend on the pace."""
-
-    pace: float
-    share: float
-    ceiling: float
-    steps: int = 1
+FULL = 0.02
+"""Seconds after which it is looked again whether there is room."""
 
 
 class Rule:
@@ -109,35 +88,27 @@ class Rule:
     """
 
     def __init__(self, most: float = math.inf, *, ramp: float = 0.0, lag: float = 0.0) -> None:
-        self.most = most
-        self._ramp, self._lag = ramp, lag
-        self._began: float | None = None
-        self.pace = most
-        self.room = math.inf
+        self.most = self.pace = most
         self.held = 0.0
         self.weather = 0.0
-        self._named = 0.0
         self.live = 0
-        self._ceiling = math.inf
-        self._found = 0.0
-        self._patience = PATIENCE[0]
-        self._step, self._span, self._clean = PROBING, SPAN, 0.0
+        self._ramp, self._lag = ramp, lag
+        self._began: float | None = None
+        self._calls = Calls()
+        self._start = Start(math.isinf(most), ramp)
+        self._ceiling = Ceiling()
         self._trial: Trial | None = None
-        self._calls: deque[Call] = deque(maxlen=REMEMBERED)
+        self._hold = Hold()
+        self._cycle = Cycle()
+        self._room = Room()
+        self._step, self._span, self._clean = PROBING, SPAN, 0.0
         self._since = 0.0  # calls that left earlier are of another pace
         self._look = 0.0
-        self._delay = SOON
-        self._cycle = 0.0  # when the last hold ended
-        self._let_through = 0
-        self._gap = 0
-        self._gaps: deque[int] = deque(maxlen=5)
-        self._hold = 0.0  # seconds of the rule's own hold, 0 where it holds nothing
-        self._last_no = 0.0
-        self._probe: Call | None = None
-        self._starting = math.isinf(most)
-        self._left = self._answered = 0
-        self._tried: Call | None = None
-        self._room_calls = 0
+
+    @property
+    def room(self) -> float:
+        """Return how many calls may be in flight."""
+        return self._room.most
 
     def retune(self, most: float) -> None:
         """Set the rate anew; what was learned of the service, and a hold, stay."""
@@ -158,44 +129,24 @@ class Rule:
         """Return the moment before which no call may leave, whatever the pace."""
         if self.held > now:
             return self.held
-        if self._starting:
-            return self._first_calls(now)
-        if self.live >= self.room and not self._try_room(now):
-            return now + 0.02
+        if self._start.on:
+            return self._start.free(now, self._calls.last)
+        if self.live >= self.room and not self._room.may_try(now, self._calls.delay):
+            return now + FULL
         return now
 
-    def _first_calls(self, now: float) -> float:
-        """Return when the next of the first calls may leave: ever more of them a second."""
-        if self._left < FIRST_CALLS + 2 * self._answered and not self._ramp:
-            return now
-        if not self._calls:
-            return now
-        return max(now, self._calls[-1].sent + max(2 * SOON, self._ramp) / (1 + self._left))
-
-    def _try_room(self, now: float) -> bool:
-        """Tell whether one call more than there is room for may leave, to see what comes of it."""
-        tried = self._tried
-        if tried is None or (tried.refused and self._room_calls < 3 * ENOUGH):
-            return False
-        return now >= tried.sent + (PATIENCE[1] if tried.refused else self._delay)
-
     def leave(self, now: float) -> None:
-        """Take note that a call leaves."""
+        """Note that a call leaves."""
         if self._began is None:
-            self._began = self._cycle = now
+            self._began = self._cycle.began = now
             self._judge_anew(now)
         call = Call(now, self.live)
-        if self.live >= self.room:
-            if self._tried is not None and not self._tried.refused:
-                self.room = math.ceil(1.25 * self.room)
-            self._tried, self._room_calls = call, 0
-        self._room_calls += 1
-        self._calls.append(call)
+        self._room.leave(call)
+        self._calls.add(call)
+        self._cycle.leave()
+        self._start.left += 1
         self.live += 1
-        self._left += 1
-        self._let_through += 1
-        self._gap += 1
-        if self._hold:
+        if self._hold.seconds:
             if now >= self.held:
                 self._probe_left(call)
         elif now >= self._look:
@@ -204,132 +155,100 @@ class Rule:
     # -- what comes of it --------------------------------------------------------------------
 
     def answered(self) -> None:
-        """Take note that a call was answered."""
-        self._answered += 1
+        """Note that a call was answered."""
+        self._start.answered += 1
 
     def done(self) -> None:
-        """Take note that a call has come to its end, whatever it was."""
+        """Note that a call has ended, whatever came of it."""
         self.live = max(0, self.live - 1)
 
     def refused(self, sent: float, now: float, after: float | None = None) -> None:
-        """Take note that the call that left at `sent` was refused and, perhaps, is to wait."""
-        place = self._place(sent)
-        self._delay = min(1.0, max(0.05, 0.9 * self._delay, 1.5 * (now - sent)))
+        """Note that the call that left at `sent` was refused and, perhaps, is to wait."""
+        place = self._calls.refuse(sent, now)
         if after:
             self.held = now + after
-        if sent >= self._cycle:
-            self._let_through -= 1
+        self._cycle.refuse(sent)
         if place is None or sent < self._since:
             return
+
         if after:
-            self._hold = 0.0
-            self._meet_named(place, now, after)
-        elif self._hold:
-            self._hold_on(sent, now)
+            self._hold.seconds = 0.0
+            self._meet_named(place, sent, now, after)
+        elif self._hold.seconds:
+            if self._hold.lengthen(sent, now):
+                self._hold_calls(now)
         elif self._in_a_row(place):
             self._begin_hold(now)
         elif now >= self._look:
             self._judge(now)
 
-    def _place(self, sent: float) -> int | None:
-        """Mark the call that left at a moment as refused and return where it stands."""
-        place = bisect_right(self._calls, sent, key=attrgetter("sent")) - 1
-        while place >= 0 and self._calls[place].sent == sent:
-            if not self._calls[place].refused:
-                self._calls[place].refused = True
-                for later in range(place + 1, len(self._calls)):
-                    self._calls[later].live -= 1  # it never was in flight at the service
-                return place
-            place -= 1
-        return None
-
-    def _accepted(self, until: float, span: float) -> float:
-        """Return how many calls a second were accepted in the seconds up to a moment."""
-        calls = 0
-        for call in reversed(self._calls):
-            if call.sent <= until - span:
-                break
-            calls += call.sent <= until and not call.refused
-        return calls / span
-
     def heed(self, limits: Limits, now: float) -> None:
         """Slow down to what the headers of a reply promise, where little is left to be used."""
         for window in limits.requests:
             if window.scarce and window.refill < self.pace:
-                self.pace = self._ceiling = max(SLOWEST, window.refill)
-                self._found = now
-                self._starting = False
+                self.pace = max(SLOWEST, window.refill)
+                self._ceiling.meet(self.pace, now)
+                self._start.on = False
 
     # -- limits that name a wait -------------------------------------------------------------
 
-    def _meet_named(self, place: int, now: float, after: float) -> None:
+    def _meet_named(self, place: int, sent: float, now: float, after: float) -> None:
         """Slow down to what is let through where a refusal names a wait."""
-        sent = self._calls[place].sent
-        spent = sent - self._cycle
-        unknown = sum(not self._calls[k].refused for k in range(place, len(self._calls)))
-        through = (self._let_through - unknown) / (spent + after)
-        told = after <= SHORT_WAIT and (self._trial is None or spent > 1 + 2 * after)
+        cycle, trial = self._cycle, self._trial
+        spent = sent - cycle.began
+        through = (cycle.through - self._calls.not_refused(place)) / (spent + after)
+        told = after <= SHORT_WAIT and (trial is None or spent > 1 + 2 * after)
         if told:
             known = sent - 0.6 * (now - sent)  # of later ones the refusals may be on their way
-            through = max(through, self._accepted(known, 1.0), self._accepted(known, 3.0))
-            through = through if self._trial is None else min(through, 0.95 * self.pace)
+            counted = (self._calls.accepted(known, span) for span in (1.0, 3.0))
+            through = max(through, *counted)
+            through = through if trial is None else min(through, 0.95 * self.pace)
         elif after <= SHORT_WAIT:
             through = min(0.85 * self.pace, max(0.25 * self.pace, through))
-        if self._gap < STREAK:  # so few calls are no measure
+        if cycle.gap < STREAK:  # so few calls are no measure
             through = max(through, (ENOUGH if math.isinf(self.pace) else self.pace) / 2)
+
         self._span = min(LONGEST_SPAN, max(SPAN, after / 6))
-        if self._trial is None and not self._named:
-            self._gaps.clear()
-        self._gaps.append(max(1, self._gap))
-        share = len(self._gaps) / sum(self._gaps)
-        if share > 2 * self._named:
+        share = cycle.named_share(anew=trial is None and not cycle.named)
+        if share > 2 * cycle.named:
             self._meet(now, self.weather + LEAST_SHARE, through, named=share)
             if after <= SHORT_WAIT and not told:
-                self._found = now - self._patience  # an estimate on the safe side: up soon
+                # An estimate on the safe side: up soon.
+                self._ceiling.found = now - self._ceiling.patience
         self._begin_cycle(self.held)
 
     def _begin_cycle(self, moment: float) -> None:
-        self._cycle = moment
+        self._cycle.begin(moment)
         self._judge_anew(moment)
-        self._let_through = self._gap = 0
 
     # -- refusals one after the other --------------------------------------------------------
 
     def _in_a_row(self, place: int) -> bool:
-        """Tell whether a refused call and those before it, all of this pace, were refused."""
-        first = place + 1 - math.ceil(STREAK * math.log(0.06) / math.log(max(0.06, self.weather)))
-        if first < 0 or self._calls[first].sent < self._since:
-            return False
-        return all(self._calls[k].refused for k in range(first, place))
+        """Return whether a refused call and those before it, all of this pace, were refused."""
+        count = math.ceil(STREAK * math.log(0.06) / math.log(max(0.06, self.weather)))
+        return self._calls.are_refused(place, count, self._since)
 
     def _begin_hold(self, now: float) -> None:
-        if self._crowded(now):
-            return
-        self._hold = min(FIRST_HOLD[1], max(FIRST_HOLD[0], 2 / self.pace))
-        self._last_no = now
-        self._probe = None
-        self.held = max(self.held, now + self._lag + self._hold)
+        if not self._is_crowded(now):
+            self._hold.begin(now, self.pace)
+            self._hold_calls(now)
 
-    def _hold_on(self, sent: float, now: float) -> None:
-        """Hold longer: the call that was let through was refused as well."""
-        if self._probe is None or sent != self._probe.sent:
-            return
-        self._probe = None
-        self._last_no = now
-        self._hold = min(LONGEST_HOLD, 2 * self._hold)
-        self.held = max(self.held, now + self._lag + self._hold)
+    def _hold_calls(self, now: float) -> None:
+        self.held = max(self.held, now + self._lag + self._hold.seconds)
 
     def _probe_left(self, call: Call) -> None:
         """Let one call through; where an earlier one was not refused the hold is over."""
-        if self._probe is None:
-            self._probe = call
-            self.held = max(self.held, call.sent + self._lag + self._delay)
+        hold, cycle = self._hold, self._cycle
+        if hold.probe is None:
+            hold.probe = call
+            self.held = max(self.held, call.sent + self._lag + self._calls.delay)
             return
-        end = (self._last_no + self._probe.sent) / 2
-        through = (self._let_through - 2) / max(SPAN, end - self._cycle)
-        self._span = min(LONGEST_SPAN, max(SPAN, self._hold / 2))
-        share = self.weather + max(LEAST_SHARE, min(1.0, STREAK / max(1, self._gap)))
-        self._hold = 0.0
+
+        end = (hold.last_refused + hold.probe.sent) / 2
+        through = (cycle.through - 2) / max(SPAN, end - cycle.began)
+        self._span = min(LONGEST_SPAN, max(SPAN, hold.seconds / 2))
+        share = self.weather + max(LEAST_SHARE, min(1.0, STREAK / max(1, cycle.gap)))
+        hold.seconds = 0.0
         self._meet(call.sent, share, through)
         self._begin_cycle(call.sent)
 
@@ -341,23 +260,25 @@ class Rule:
 
     def _judge(self, now: float) -> None:
         """Judge the calls since the last change, where they are enough to tell."""
-        known = now - self._delay
+        known = now - self._calls.delay
         span = known - self._since
-        self._look = max(now + 0.1, self._since + self._span + self._delay)
+        self._look = max(now + 0.1, self._since + self._span + self._calls.delay)
         if span < self._span:
             return
-        calls, refused = self._counted(known)
+        calls, refused = self._calls.counted(self._since, known)
         if calls < 5 or (calls < ENOUGH and span < LONGEST_SPAN):
             return
+
         share, through = refused / calls, (calls - refused) / span
-        excess, error = share - self.weather, self._error(calls)
+        spread = max(self.weather * (1 - self.weather), TOLERATED, 1 / calls)
+        excess, error = share - self.weather, math.sqrt(spread / calls)
         # Where the pace feels its way up refusals are expected: fewer of them are enough.
-        sure = 2.0 if self.pace > 0.98 * self._ceiling else 3.5
+        sure = 2.0 if self.pace > 0.98 * self._ceiling.height else 3.5
         good = max(TOLERATED, error) if self.weather else TOLERATED
         if self._trial is not None:
-            self._judge_trial(now, calls, share, through)
+            self._judge_trial(self._trial, now, calls, share, through)
         elif excess > max(TOLERATED, sure * error):
-            if not self._crowded(now):
+            if not self._is_crowded(now):
                 least = self._clean if self._span == SPAN else 0.9 * self.pace
                 self._meet(now, share, max(through, least))
         elif excess <= good or calls >= PLENTY:
@@ -365,87 +286,74 @@ class Rule:
             self._clean = through
             self._go_up(now, calls / span)
 
-    def _counted(self, known: float) -> tuple[int, int]:
-        """Return how many calls left at this pace, and how many of them were refused."""
-        calls = refused = 0
-        for call in reversed(self._calls):
-            if call.sent < self._since:
-                break
-            if call.sent <= known:
-                calls += 1
-                refused += call.refused
-        return calls, refused
-
-    def _error(self, calls: int) -> float:
-        """Return the standard error of the share of refusals among so many calls."""
-        spread = max(self.weather * (1 - self.weather), TOLERATED, 1 / calls)
-        return math.sqrt(spread / calls)
-
     def _learn_weather(self, calls: int, excess: float) -> None:
         """Follow a weather that changes."""
         if self.weather:
             self.weather += min(0.3, calls / 500) * excess
-        if self._gap * self._named > 6:
-            self._named = 0.0
+        if self._cycle.gap * self._cycle.named > 6:
+            self._cycle.named = 0.0
+
+    # -- trials ------------------------------------------------------------------------------
 
     def _meet(self, now: float, share: float, through: float, named: float = 0.0) -> None:
         """Slow down to what was let through."""
-        self._starting = False
-        ceiling = max(SLOWEST, through / (1 - self.weather))
+        self._start.on = False
+        ceiling, height = self._ceiling, max(SLOWEST, through / (1 - self.weather))
         if self._trial is not None:
             self._trial.steps += 1
-        elif self.pace <= 0.98 * self._ceiling:
+        elif self.pace <= 0.98 * ceiling.height:
             before = min(self.pace, max(ENOUGH, 2 * through))
-            self._trial = Trial(before, max(share - self.weather, TOLERATED), self._ceiling)
-        elif abs(ceiling / self._ceiling - 1) < 0.15:
-            self._patience = min(PATIENCE[1], 1.6 * self._patience)
+            self._trial = Trial(before, max(share - self.weather, TOLERATED), ceiling.height)
+        elif ceiling.is_same(height):
+            ceiling.patience = min(PATIENCE[1], 1.6 * ceiling.patience)
         else:
-            self._patience = PATIENCE[0]
-        if self._trial is not None and self._ended_as_weather(share, named):
-            self._judge_anew(now)
-            return
-        self._ceiling, self._found, self._clean, self._step = ceiling, now, 0.0, PROBING
-        self.pace = min(self.most, max(SLOWEST, MARGIN * ceiling))
+            ceiling.patience = PATIENCE[0]
+
+        if self._trial is None or not self._ended_as_weather(self._trial, share, named):
+            ceiling.meet(height, now)
+            self._clean, self._step = 0.0, PROBING
+            self.pace = min(self.most, max(SLOWEST, MARGIN * height))
         self._judge_anew(now)
 
-    def _ended_as_weather(self, share: float, named: float) -> bool:
-        """Give a trial up that cured nothing, and tell whether it was so."""
-        trial = self._trial
-        if trial is None or trial.steps <= STEPS_DOWN:
-            return False
-        if share > WORST_WEATHER or named > WORST_WEATHER / 2:
+    def _ended_as_weather(self, trial: Trial, share: float, named: float) -> bool:
+        """Give a trial up that cured nothing, and return whether it was so."""
+        if trial.steps <= STEPS_DOWN or share > WORST_WEATHER or named > WORST_WEATHER / 2:
             return False
         if named:
-            self._named = named
+            self._cycle.named = named
         else:
             self.weather = share
-        self.pace, self._ceiling, self._trial = min(self.most, trial.pace), math.inf, None
+        self.pace, self._trial = min(self.most, trial.pace), None
+        self._ceiling.height = math.inf
         return True
 
-    def _judge_trial(self, now: float, calls: int, share: float, through: float) -> None:
-        trial = self._trial
-        if trial is None:
-            return
+    def _judge_trial(
+        self, trial: Trial, now: float, calls: int, share: float, through: float
+    ) -> None:
         refused = (share - self.weather) * calls
         if refused >= 3:
             self._meet(now, share, through)
-        if refused >= 3 or calls * trial.share < 8:
             return
-        if abs(self._ceiling / trial.ceiling - 1) > 0.15:
-            self._patience = PATIENCE[0]
+        if calls * trial.share < 8:
+            return
+        if abs(self._ceiling.height / trial.ceiling - 1) > SAME:
+            self._ceiling.patience = PATIENCE[0]
         self._trial = None
         self._judge_anew(now)
 
+    # -- going up ----------------------------------------------------------------------------
+
     def _go_up(self, now: float, used: float) -> None:
         """Let the pace grow, unless it is not what holds the run back."""
-        self._since = now - self._delay
+        self._since = now - self._calls.delay
         if self.pace >= self.most or used < 0.7 * self.pace:
             return
-        near = 0.9 * self._ceiling <= self.pace
-        if self.pace > 1.5 * self._ceiling:
+        height = self._ceiling.height
+        near = 0.9 * height <= self.pace
+        if self.pace > 1.5 * height:
             self._span = SPAN
-        if near and now - self._found < self._patience:
-            self.pace = min(self.most, max(self.pace, MARGIN * self._ceiling))
+        if near and self._ceiling.is_believed(now):
+            self.pace = min(self.most, max(self.pace, MARGIN * height))
             self._step = PROBING
         else:
             most = GROWTH if self._span == SPAN else SLOW_GROWTH
@@ -453,22 +361,11 @@ class Rule:
             self.pace = min(self.most, self.pace * self._step)
         self._judge_anew(now)
 
-    # -- so many at a time -------------------------------------------------------------------
-
-    def _crowded(self, now: float) -> bool:
-        """Make less room where calls are refused only when many are in flight; tell whether so."""
-        known = now - self._delay
-        recent = [call for call in self._calls if call.sent > now - LONGEST_SPAN]
-        full = sorted(call.live for call in recent if call.refused)
-        if len(full) < STREAK:
+    def _is_crowded(self, now: float) -> bool:
+        """Return whether there are too many calls in flight, and make less room if so."""
+        recent = self._calls.after(now - LONGEST_SPAN)
+        if not self._room.shrink(recent, now - self._calls.delay, now):
             return False
-        room = full[len(full) // 10]
-        over = sum(c.live >= room for c in recent if not c.refused and c.sent <= known)
-        if room < 2 or over > 0.1 * len(full):
-            self.room = math.inf
-            return False
-        self.room = room
-        self._starting = False
-        self._tried, self._room_calls = Call(now, room, refused=True), 0
+        self._start.on = False
         self._judge_anew(now)
         return True

@@ -14,7 +14,7 @@ from gpt4batch.service.pace import Rule
 
 if TYPE_CHECKING:
     from gpt4batch.control import Control
-    from gpt4batch.service.limits import Limits
+    from gpt4batch.dialects.limits import Limits
 
 WINDOW = 1.01
 """In so many seconds no more calls leave than the rate + 1. That is less than the promised
@@ -43,19 +43,19 @@ class Pace(Protocol):
         """Wait for the turn of one call, `new` if a line's first; return when it may leave."""
 
     def slow_down(self, sent: float, after: float | None) -> None:
-        """Take note of a 429 to a call sent at a moment, with its Retry-After in seconds."""
+        """Note a 429 to a call sent at a moment, with its Retry-After in seconds."""
 
     def crowded(self, sent: float) -> None:
-        """Take note of a refusal that may come of too many calls at a time, and holds nobody."""
+        """Note a refusal that may come of too many calls at a time, and holds nobody."""
 
     def speed_up(self) -> None:
-        """Take note of a success."""
+        """Note a success."""
 
     def done(self) -> None:
-        """Take note that a call that left has come to its end, whatever it was."""
+        """Note that a call that left has ended, whatever came of it."""
 
     def limits(self, limits: Limits) -> None:
-        """Take note of the limits that the headers of a reply name."""
+        """Note the limits that the headers of a reply name."""
 
 
 class Schedule:
@@ -84,7 +84,7 @@ class Schedule:
         return at
 
     def leave(self, now: float, pace: float) -> None:
-        """Note that a call leaves; a late call makes none later."""
+        """Note that a call leaves; a late call delays no later one."""
         self._sent.append(now)
         due = self._due if now - self._due < LONGEST_LAG else now
         self._due = due + 1 / pace
@@ -166,21 +166,21 @@ class Pacer:
         return now
 
     def slow_down(self, sent: float, after: float | None) -> None:
-        """Take note of a 429 to a call sent at a moment, with its Retry-After in seconds."""
+        """Note a 429 to a call sent at a moment, with its Retry-After in seconds."""
         self._rule.refused(sent, time.monotonic(), after)
 
     def crowded(self, sent: float) -> None:
-        """Take note of a refusal that may come of too many calls at a time, and holds nobody."""
+        """Note a refusal that may come of too many calls at a time, and holds nobody."""
         self._rule.refused(sent, time.monotonic())
 
     def speed_up(self) -> None:
-        """Take note of a success."""
+        """Note a success."""
         self._rule.answered()
 
     def done(self) -> None:
-        """Take note that a call that left has come to its end, whatever it was."""
+        """Note that a call that left has ended, whatever came of it."""
         self._rule.done()
 
     def limits(self, limits: Limits) -> None:
-        """Take note of the limits that the headers of a reply name."""
+        """Note the limits that the headers of a reply name."""
         self._rule.heed(limits, time.monotonic())

@@ -96,7 +96,7 @@ class PartFile:
         return [name for name in found if name and name != "identity"]
 
     def is_continued_by(self, headers: Mapping[str, str]) -> bool:
-        """Tell whether a 206 goes on where this ends, with the same version of the asset.
+        """Return whether a 206 goes on where this ends, with the same version of the asset.
 
         Some servers know Range and not If-Range: they send the rest of whatever is there now, so
         the version has to be named in it. A size that was not known before is known from here on.

@@ -26,7 +26,7 @@ They are set aside for benchmarks and lead nowhere inside a network, so a name m
 
 
 def is_private(address: str) -> bool:
-    """Tell whether an IP address is not one of the public internet."""
+    """Return whether an IP address is not one of the public internet."""
     ip = ipaddress.ip_address(address.partition("%")[0])
     if isinstance(ip, ipaddress.IPv6Address):
         for network, shift in EMBEDDED:
@@ -53,7 +53,7 @@ def refuse_private_literal(host: str) -> None:
 
 
 def _is_fake(address: str) -> bool:
-    """Tell whether an address was made up by a proxy on this machine for a name."""
+    """Return whether an address was made up by a proxy on this machine for a name."""
     ip = ipaddress.ip_address(address.partition("%")[0])
     if isinstance(ip, ipaddress.IPv6Address):
         return ip.ipv4_mapped is not None and ip.ipv4_mapped in FAKE

@@ -24,13 +24,13 @@ FIRST = 5.0
 LONGEST = 60.0
 
 BEGUN = (
-    "the service refuses calls, and it does not say whether the account is empty or a limit was met"
-    " that passes: %s. All calls are held; one is tried in %.0f s and then at longer intervals. The"
-    " run goes on when one succeeds and stops after %.0f s (--patience) without"
+    "the service refuses calls without saying whether the account is empty or a temporary limit was"
+    " reached: %s. All calls are held; one is tried in %.0f s and then at longer intervals. The run"
+    " goes on when one succeeds, and stops if none does within %.0f s (--patience)"
 )
 GIVEN_UP = (
-    "no call was let through for {waited:.0f} s (--patience), so the account seems to be empty or"
-    " its limit to be one of hours ({words}); check the balance, then run again with -f"
+    "no call was let through for {waited:.0f} s (--patience), so either the account is empty or its"
+    " limit lasts for hours ({words}); check the balance, then run again with -f"
 )
 
 
@@ -58,7 +58,7 @@ class Probing:
 
     @property
     def on(self) -> bool:
-        """Tell whether calls are held."""
+        """Return whether calls are held."""
         return self._since is not None
 
     @property
@@ -74,10 +74,10 @@ class Probing:
 
     @asynccontextmanager
     async def turn(self) -> AsyncIterator[bool]:
-        """Hold a call until it may leave, and tell whether it is a probe.
+        """Hold a call until it may leave, and return whether it is a probe.
 
         Raises:
-            QuotaError: The patience is at its end.
+            QuotaError: No call succeeded within the patience.
             Stopped: The run is being stopped.
         """
         if not self.on or not await self._wait():

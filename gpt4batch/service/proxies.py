@@ -31,7 +31,7 @@ class Proxy:
 
     @property
     def authorization(self) -> bytes:
-        """Return what the proxy knows the user by; nothing where its address names nobody."""
+        """Return what the proxy knows the user by; empty if its address has no user name."""
         if self.url.raw_user is None:
             return b""
         pair = f"{unquote(self.url.raw_user)}:{unquote(self.url.raw_password or '')}"
@@ -58,7 +58,8 @@ class Proxies:
             return self._given
         scheme = url.scheme if self._environment.get(url.scheme) else "all"
         found = self._environment.get(scheme, "").strip()
-        if not found or _is_excepted(host, url.port, self._environment.get("no", "")):
+        excepted = re.split(r"[\s,;]+", self._environment.get("no", ""))
+        if not found or any(_names(entry, host.lower(), url.port) for entry in excepted if entry):
             return None
         return _checked(found if "://" in found else f"http://{found}", _variable(scheme))
 
@@ -79,12 +80,8 @@ def _is_loopback(host: str) -> bool:
     return name == "localhost" or name.endswith(".localhost")
 
 
-def _is_excepted(host: str, port: int | None, names: str) -> bool:
-    """Tell whether NO_PROXY names a host: as a name, a domain, an address or a network."""
-    return any(_names(entry, host.lower(), port) for entry in re.split(r"[\s,;]+", names) if entry)
-
-
 def _names(entry: str, host: str, port: int | None) -> bool:
+    """Return whether an entry of NO_PROXY (name, domain, address, network) names a host."""
     if entry == "*":
         return True
     entry, wanted = _with_port(entry.lower().rpartition("://")[2])
@@ -101,7 +98,7 @@ def _names(entry: str, host: str, port: int | None) -> bool:
 
 
 def _with_port(entry: str) -> tuple[str, int | None]:
-    """Take the port from an entry: `host:8080`, `[::1]:8080`; `::1` has none."""
+    """Take the port from an entry: `host:8080`, `[::1]:8080`; `::1` has no port."""
     host, colon, port = entry.rpartition(":")
     if colon and port.isdecimal() and (":" not in host or host.endswith("]")):
         return host, int(port)

@@ -75,7 +75,7 @@ def _without(secrets: list[str], text: str, depth: int) -> str:
 
 
 def _found(secrets: list[str], plain: str, depth: int) -> list[tuple[int, int]]:
-    """Return where secrets stand in a text, as such or encoded, none within another."""
+    """Return where secrets stand in a text, as such or encoded, without those inside another."""
     spans: list[tuple[int, int]] = []
     for secret in secrets:
         spans += [found.span() for found in re.finditer(re.escape(secret), plain)]
@@ -94,7 +94,7 @@ def _found(secrets: list[str], plain: str, depth: int) -> list[tuple[int, int]]:
 
 
 def _holds(secrets: list[str], run: str, depth: int) -> bool:
-    """Tell whether a secret is in what a run of letters stands for, in base64 or hexadecimal."""
+    """Return whether a secret is in what a run of letters stands for, in base64 or hexadecimal."""
     letters = run.rstrip("=").translate(URL_SAFE)
     decoded = []
     for start in range(4):  # what precedes it may have run into it
@@ -131,7 +131,7 @@ def _pieces(text: str) -> list[Piece]:
 
 
 def _meant(escape: str) -> str:
-    """Return the characters that an escape stands for; a backslash before a character is none."""
+    """Return the characters that an escape stands for, if it does stand for any."""
     if escape.startswith("\\") and len(escape) < 6:
         return ""
     if escape.startswith("%"):

@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING
 import httpx
 
 from gpt4batch.dialects.meaning import error_text, refusal_of
-from gpt4batch.errors import AuthError, CallError, NetworkError, RetryableError
+from gpt4batch.errors import AuthError, CallError, RetryableError
 from gpt4batch.lines import rawjson
 from gpt4batch.service.credentials import Credentials
-from gpt4batch.service.failures import failure, shortened
+from gpt4batch.service.failures import calling, failure, shortened
 from gpt4batch.service.retry import retry_after, retrying
 from gpt4batch.service.secrets import Secrets
 from gpt4batch.service.transport import body_of
@@ -23,11 +23,12 @@ if TYPE_CHECKING:
 
     Pause = Callable[[RetryableError, float], Awaitable[None]]
 
+HEADERS = {"content-type": "application/json", "user-agent": f"gpt4batch/{VERSION}"}
 TIMEOUT = 60.0
 """Seconds that one call may take."""
 
 
-async def _not_at_all(error: RetryableError, _delay: float) -> None:
+async def _give_up(error: RetryableError, _delay: float) -> None:
     raise error
 
 
@@ -36,7 +37,7 @@ async def fetch_token(
     account: Account,
     *,
     retries: int = 0,
-    pause: Pause = _not_at_all,
+    pause: Pause = _give_up,
 ) -> Credentials:
     """Ask the token service for a token, again where it failed in passing.
 
@@ -50,9 +51,17 @@ async def fetch_token(
     secrets.add(account.password)
     causes: list[str] = []
 
+    def unreachable(why: str) -> str:
+        return f"{url} cannot be reached: {why}; is the network up?"
+
     async def attempt(_number: int) -> Credentials:
         try:
-            return _read(url, await _sent(transport, url, body), secrets)
+            request = httpx.Request(
+                "POST", url, headers=HEADERS, content=body, extensions={"timeout": TIMEOUT}
+            )
+            with calling("token", unreachable):
+                response = await transport.handle_async_request(request)
+            return _read(url, response, secrets)
         except CallError as error:
             causes.append(str(error))
             raise
@@ -64,21 +73,6 @@ async def fetch_token(
         later = f"; then: {error}" if str(error) != causes[0] else ""
         tries = f" ({error.attempts} attempts)" if error.attempts > 1 else ""
         raise AuthError(f"{causes[0]}{later}{tries}") from error
-
-
-async def _sent(transport: httpx.AsyncBaseTransport, url: str, body: bytes) -> httpx.Response:
-    headers = {"content-type": "application/json", "user-agent": f"gpt4batch/{VERSION}"}
-    request = httpx.Request(
-        "POST", url, headers=headers, content=body, extensions={"timeout": TIMEOUT}
-    )
-    try:
-        return await transport.handle_async_request(request)
-    except httpx.ReadTimeout:
-        text = f"{url} does not answer ({TIMEOUT:.0f} s); is the network up?"
-        raise NetworkError(text, stage="token") from None
-    except httpx.HTTPError as error:
-        text = f"{url} cannot be reached: {error}; is the network up?"
-        raise NetworkError(text, stage="token") from error
 
 
 def _read(url: str, response: httpx.Response, secrets: Secrets) -> Credentials:

@@ -31,7 +31,9 @@ def unpacked(file: IO[bytes], coding: str) -> Iterator[bytes]:
         zlib.error: It is damaged.
     """
     data = file.read(CHUNK)
-    bits = _bits(coding, data)
+    bits = UNPACKED[coding]
+    if coding == "deflate" and not _has_header(data):  # it often lacks the one it should have
+        bits = -bits
     while data:  # gzip may have several members
         inflate = zlib.decompressobj(bits)
         while not inflate.eof:
@@ -45,18 +47,12 @@ def unpacked(file: IO[bytes], coding: str) -> Iterator[bytes]:
 
 
 def is_marked(beginning: bytes, coding: str) -> bool | None:
-    """Tell whether bytes begin a compressed file; None where only reading it all can tell."""
+    """Return whether bytes begin a compressed file; None where only reading it all can tell."""
     if coding == "deflate":
         return True if _has_header(beginning) else None
     return beginning.startswith(BEGINNINGS.get(coding, b""))
 
 
-def _bits(coding: str, data: bytes) -> int:
-    """Return what zlib calls a compression; deflate often lacks the header that it should have."""
-    bare = coding == "deflate" and not _has_header(data)
-    return -UNPACKED[coding] if bare else UNPACKED[coding]
-
-
 def _has_header(data: bytes) -> bool:
-    """Tell whether bytes begin as RFC 1950 has it."""
+    """Return whether bytes begin as RFC 1950 has it."""
     return data[:1] != b"" and data[0] & 15 == zlib.DEFLATED and int.from_bytes(data[:2]) % 31 == 0

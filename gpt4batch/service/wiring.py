@@ -12,6 +12,8 @@ from urllib.parse import urlsplit
 import anyio
 import httpx
 
+from gpt4batch.dialects.base import CHAT
+from gpt4batch.dialects.known import GPT4API
 from gpt4batch.errors import AuthError, UsageError
 from gpt4batch.service import credentials
 from gpt4batch.service.certificates import certificates
@@ -21,26 +23,35 @@ from gpt4batch.service.proxies import proxy_of
 from gpt4batch.service.token_service import fetch_token
 from gpt4batch.service.tokens import Tokens
 from gpt4batch.service.transport import AiohttpTransport
-from gpt4batch.settings import MIB, Endpoints, Settings, WorkerSettings
+from gpt4batch.settings import MIB, Settings, WorkerSettings, moved
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
     from gpt4batch.control import Control
+    from gpt4batch.dialects.base import Dialect
     from gpt4batch.errors import RetryableError
 
 log = logging.getLogger(__name__)
 
 
-def sockets(addresses: Endpoints, proxy: str) -> AiohttpTransport:
+def endpoints(settings: Settings | WorkerSettings, dialect: Dialect = GPT4API) -> dict[str, str]:
+    """Return the addresses to call by name; those of a rehearsal are all on its own host."""
+    addresses = dialect.addresses(settings.url, settings.upload_url)
+    if settings.origin:
+        return {name: moved(url, settings.origin) for name, url in addresses.items()}
+    return addresses
+
+
+def sockets(addresses: Mapping[str, str], proxy: str) -> AiohttpTransport:
     """Return the transport for some addresses.
 
     Raises:
         UsageError: The certificates or the proxy cannot be used.
     """
-    for url in (addresses.chat, addresses.upload, addresses.gizmos):
+    for url in addresses.values():
         proxy_of(url, proxy)
-    return AiohttpTransport(proxy=proxy, verify=certificates(addresses))
+    return AiohttpTransport(proxy=proxy, verify=certificates(addresses.values()))
 
 
 def tokens(
@@ -68,12 +79,12 @@ def tokens(
     async def fetch() -> str:
         found = await fetch_token(transport, account, retries=settings.retries, pause=pause)
         try:
-            credentials.clean(found.access_token, f"that {account.url} gave")
+            credentials.clean(found.token, f"that {account.url} gave")
         except UsageError as error:
             raise AuthError(str(error)) from None
         if not rehearsal:  # a rehearsal's must not replace the real one
             _keep(found)
-        return found.access_token
+        return found.token
 
     return Tokens(token, fetch, secrets=(account.password,), stored=stored)
 
@@ -82,7 +93,7 @@ def _keep(found: credentials.Credentials) -> None:
     """Store a new token; where that is not possible, this run has it all the same."""
     try:
         credentials.store(found)
-    except (OSError, UsageError) as error:  # the latter: there is no home
+    except (OSError, UsageError) as error:  # UsageError: no home folder
         why = error.strerror if isinstance(error, OSError) else error
         log.warning("the new token could not be stored, only this run has it: %s", why)
 
@@ -90,17 +101,17 @@ def _keep(found: credentials.Credentials) -> None:
 def downloads(
     folder: Path,
     settings: Settings | WorkerSettings,
-    addresses: Endpoints,
+    addresses: Mapping[str, str],
     transport: AiohttpTransport,
     control: Control,
 ) -> Downloads:
     """Return what fetches the files that answers link to into a folder."""
-    hosts = {httpx.URL(url).host for url in (addresses.chat, addresses.upload)}
+    hosts = {httpx.URL(url).host for url in addresses.values()}
     public = guard(frozenset(hosts), allow_private=settings.allow_private_downloads)
     return Downloads(
         folder,
         settings.download_prefix,
-        Links(transport, addresses.chat, public),
+        Links(transport, addresses[CHAT], public),
         control,
         retries=settings.retries,
         max_size=settings.max_download_size * MIB,

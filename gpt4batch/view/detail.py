@@ -5,13 +5,12 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Any
 
+from gpt4batch.dialects.known import answer_text, is_answer, messages, model_of
 from gpt4batch.lines import rawjson
 from gpt4batch.lines.reading import (
-    answer_text,
     attached,
     listed,
     mapped,
-    messages,
     parse,
     text_of,
 )
@@ -137,22 +136,13 @@ def answer(reply: Any, folders: Folders, budget: Budget) -> dict[str, Any]:
         {**item._asdict(), **budget.text(item.text)}
         for item, _ in zip(messages(reply), range(MOST_MESSAGES), strict=False)
     ]
-    if not shown and not fields.get("contents"):
+    if not shown and not is_answer(fields):
         shown = [{"role": "assistant", "kind": "json", **budget.text(pretty(reply))}]
     return {
         "messages": shown,
-        "model": model_of(fields),
+        "model": model_of(reply)[:SNIPPET],
         "downloads": [download(item, folders) for item in listed(fields.get("spec_downloads"))],
     }
-
-
-def model_of(reply: dict[str, Any]) -> str:
-    """Return the model that answered, by its own word."""
-    for item in listed(reply.get("contents")):
-        metadata = mapped(mapped(mapped(item).get("message")).get("metadata"))
-        if metadata.get("model_slug"):
-            return text_of(metadata["model_slug"])[:SNIPPET]
-    return ""
 
 
 def download(item: Any, folders: Folders) -> dict[str, Any]:

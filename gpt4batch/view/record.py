@@ -6,14 +6,13 @@ from datetime import datetime
 from enum import IntEnum
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from gpt4batch.dialects.known import answer_text, messages
 from gpt4batch.lines import causes
 from gpt4batch.lines.parse import BOM, BadLine, LongNumber, line_of, parse_line
 from gpt4batch.lines.reading import (
-    answer_text,
     attached,
     listed,
     mapped,
-    messages,
     parse,
     text_of,
 )

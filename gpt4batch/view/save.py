@@ -7,8 +7,8 @@ import io
 from typing import TYPE_CHECKING, Any
 
 from gpt4batch.convert.cells import harmless
+from gpt4batch.dialects.known import answer_text
 from gpt4batch.lines.reading import (
-    answer_text,
     attached,
     listed,
     mapped,

@@ -1,7 +1,7 @@
 """What a service says of its limits in the headers of its replies; pure.
 
 Headers count requests or tokens: the limit, what remains of it, and the time until all of it is
-there again, which is no time to wait. Each is written differently from service to service.
+there again, which is not a time to wait. Each is written differently from service to service.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ class Window:
 
     @property
     def scarce(self) -> bool:
-        """Tell whether little is left."""
+        """Return whether little is left."""
         return self.remaining <= SCARCE * self.limit
 
     @property
@@ -61,20 +61,18 @@ class Limits:
         return bool(self.requests or self.tokens)
 
 
-def limits_of(headers: Mapping[str, str], now: datetime | None = None) -> Limits:
+def limits_of(headers: Mapping[str, str], now: datetime) -> Limits:
     """Return the limits that the headers of a reply name; what cannot be read is left out."""
-    now = now or datetime.now(UTC)
     # Names compare without case, also where the mapping does not.
     named = {name.lower(): value for name, value in headers.items() if "limit-" in name.lower()}
-    found = {kind: _windows(named, kind, now) for kind in KINDS}
+    found = {}
+    for kind in KINDS:
+        names = [name.replace("{kind}", kind) for name in NAMES]
+        if kind == "requests":
+            names += PLAIN
+        windows = [_window(named, name, now) for name in names]
+        found[kind] = tuple(window for window in windows if window is not None)
     return Limits(**found)
-
-
-def _windows(headers: Mapping[str, str], kind: str, now: datetime) -> tuple[Window, ...]:
-    """Return the limits of requests or of tokens."""
-    names = [name.replace("{kind}", kind) for name in NAMES]
-    windows = [_window(headers, name, now) for name in (*names, *(PLAIN * (kind == "requests")))]
-    return tuple(window for window in windows if window is not None)
 
 
 def _window(headers: Mapping[str, str], name: str, now: datetime) -> Window | None:

@@ -1,0 +1,48 @@
+"""Our own form: a line is an object with `asks`, and its record adds `answers` to it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from gpt4batch.lines.parse import BadLine, Line, parse_line
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+
+class Asks:
+    """Lines of asks, which are passed on as they stand.
+
+    Args:
+        options: What checks the value of each key that the service is told.
+    """
+
+    name = "asks"
+
+    def __init__(self, options: Mapping[str, Callable[[Any], str]]) -> None:
+        self._options = options
+
+    def parse(self, raw: bytes, index: int = 0, number: int = 0) -> Line:
+        """Return a line of an input.
+
+        Raises:
+            BadLine: It is not of the right shape.
+        """
+        line = parse_line(raw, index, number)
+        if line.options:
+            for name, check in self._options.items():
+                if name in line.options and (wrong := check(line.options[name])):
+                    raise BadLine(f"{name} {wrong}")
+        return line
+
+    def own(self, raw: bytes) -> bytes:
+        """Return the text of a line, which is in our own form already."""
+        return raw
+
+    def row(self, record: bytes) -> bytes:
+        """Return a record as it stands in the ordered output: as it is."""
+        return record
+
+    def result(self, row: bytes) -> bytes:
+        """Return the record that a row of an output is."""
+        return row

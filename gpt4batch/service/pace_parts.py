@@ -1,0 +1,257 @@
+"""What the rule of the pace consists of: the calls it remembers, and what it knows of limits."""
+
+from __future__ import annotations
+
+import math
+from bisect import bisect_right
+from collections import deque
+from dataclasses import dataclass, field
+from operator import attrgetter
+
+SOON = 0.5
+"""Seconds after which a call that is not refused is accepted, until refusals show their own."""
+ENOUGH = 20
+"""Calls that are judged together, at least."""
+STREAK = 5
+"""Refusals one after the other after which all calls are held."""
+PATIENCE = (8.0, 18.0)
+"""Seconds for which a ceiling is believed: a new one, and one that was met again and again."""
+FIRST_HOLD = (0.25, 2.0)
+LONGEST_HOLD = 15.0
+"""Seconds for which the rule itself holds all calls: at first, by the pace, and at most."""
+FIRST_CALLS = 20
+"""Calls with which a run without a rate begins."""
+REMEMBERED = 4096
+"""Calls that are remembered, at most."""
+SAME = 0.15
+"""The share by which two ceilings may differ and be the same limit."""
+
+
+@dataclass(slots=True)
+class Call:
+    """A call that left: when, with how many others in flight, and whether it was refused."""
+
+    sent: float
+    live: int
+    refused: bool = False
+
+
+class Calls:
+    """The calls that left last, in their order.
+
+    A call is known to be accepted when it was not refused `delay` seconds after it left.
+    """
+
+    def __init__(self) -> None:
+        self._calls: deque[Call] = deque(maxlen=REMEMBERED)
+        self.delay = SOON
+
+    def add(self, call: Call) -> None:
+        """Remember a call that leaves."""
+        self._calls.append(call)
+
+    @property
+    def last(self) -> float | None:
+        """Return when the last call left."""
+        return self._calls[-1].sent if self._calls else None
+
+    def refuse(self, sent: float, now: float) -> int | None:
+        """Mark the call that left at a moment as refused and return where it stands."""
+        self.delay = min(1.0, max(0.05, 0.9 * self.delay, 1.5 * (now - sent)))
+        place = bisect_right(self._calls, sent, key=attrgetter("sent")) - 1
+        while place >= 0 and self._calls[place].sent == sent:
+            if not self._calls[place].refused:
+                self._calls[place].refused = True
+                for later in range(place + 1, len(self._calls)):
+                    self._calls[later].live -= 1  # it never was in flight at the service
+                return place
+            place -= 1
+        return None
+
+    def not_refused(self, place: int) -> int:
+        """Return how many calls from a place on were not refused so far."""
+        return sum(not self._calls[k].refused for k in range(place, len(self._calls)))
+
+    def are_refused(self, place: int, count: int, since: float) -> bool:
+        """Return whether so many calls up to a place left since a moment and were all refused."""
+        first = place + 1 - count
+        if first < 0 or self._calls[first].sent < since:
+            return False
+        return all(self._calls[k].refused for k in range(first, place))
+
+    def accepted(self, until: float, span: float) -> float:
+        """Return how many calls a second were accepted in the seconds up to a moment."""
+        calls = 0
+        for call in reversed(self._calls):
+            if call.sent <= until - span:
+                break
+            calls += call.sent <= until and not call.refused
+        return calls / span
+
+    def counted(self, since: float, until: float) -> tuple[int, int]:
+        """Return how many calls left between two moments, and how many of them were refused."""
+        calls = refused = 0
+        for call in reversed(self._calls):
+            if call.sent < since:
+                break
+            if call.sent <= until:
+                calls += 1
+                refused += call.refused
+        return calls, refused
+
+    def after(self, moment: float) -> list[Call]:
+        """Return the calls that left after a moment."""
+        return [call for call in self._calls if call.sent > moment]
+
+
+@dataclass(slots=True)
+class Trial:
+    """A slowing down that shows whether refusals depend on the pace."""
+
+    pace: float
+    share: float
+    ceiling: float
+    steps: int = 1
+
+
+@dataclass(slots=True)
+class Ceiling:
+    """The pace that the service seems to allow, and how long that is believed."""
+
+    height: float = math.inf
+    found: float = 0.0
+    patience: float = PATIENCE[0]
+
+    def meet(self, height: float, now: float) -> None:
+        """Set the height of the ceiling."""
+        self.height, self.found = height, now
+
+    def is_same(self, height: float) -> bool:
+        """Return whether a ceiling of that height seems to be this one."""
+        return abs(height / self.height - 1) < SAME
+
+    def is_believed(self, now: float) -> bool:
+        """Return whether the pace stays below it for now."""
+        return now - self.found < self.patience
+
+
+class Room:
+    """How many calls may be in flight: without a limit until calls are refused for it."""
+
+    def __init__(self) -> None:
+        self.most = math.inf
+        self._tried: Call | None = None
+        self._left = 0
+
+    def may_try(self, now: float, delay: float) -> bool:
+        """Return whether one call more than there is room for may leave, as a try."""
+        tried = self._tried
+        if tried is None or (tried.refused and self._left < 3 * ENOUGH):
+            return False
+        return now >= tried.sent + (PATIENCE[1] if tried.refused else delay)
+
+    def leave(self, call: Call) -> None:
+        """Note a call that leaves; one more than there was room for is a try."""
+        if call.live >= self.most:
+            if self._tried is not None and not self._tried.refused:
+                self.most = math.ceil(1.25 * self.most)
+            self._tried, self._left = call, 0
+        self._left += 1
+
+    def shrink(self, calls: list[Call], known: float, now: float) -> bool:
+        """Make less room if calls are refused only when many are in flight; return whether so."""
+        full = sorted(call.live for call in calls if call.refused)
+        if len(full) < STREAK:
+            return False
+        room = full[len(full) // 10]
+        over = sum(c.live >= room for c in calls if not c.refused and c.sent <= known)
+        if room < 2 or over > 0.1 * len(full):
+            self.most = math.inf
+            return False
+        self.most = room
+        self._tried, self._left = Call(now, room, refused=True), 0
+        return True
+
+
+@dataclass(slots=True)
+class Hold:
+    """The rule's own hold of all calls; it holds nothing while its `seconds` are 0."""
+
+    seconds: float = 0.0
+    last_refused: float = 0.0
+    probe: Call | None = None
+
+    def begin(self, now: float, pace: float) -> None:
+        """Begin to hold calls."""
+        self.seconds = min(FIRST_HOLD[1], max(FIRST_HOLD[0], 2 / pace))
+        self.last_refused, self.probe = now, None
+
+    def lengthen(self, sent: float, now: float) -> bool:
+        """Hold longer and return True where it is the call that was let through that is refused."""
+        if self.probe is None or self.probe.sent != sent:
+            return False
+        self.seconds = min(LONGEST_HOLD, 2 * self.seconds)
+        self.last_refused, self.probe = now, None
+        return True
+
+
+@dataclass(slots=True)
+class Cycle:
+    """What was let through since the last hold ended.
+
+    Args:
+        began: When it ended.
+        through: The calls that left since then and were not refused.
+        gap: The calls that left since then.
+        gaps: The same of the last cycles, which ended with a refusal that named a wait.
+        named: The share of such refusals that is expected whatever the pace.
+    """
+
+    began: float = 0.0
+    through: int = 0
+    gap: int = 0
+    gaps: deque[int] = field(default_factory=lambda: deque(maxlen=5))
+    named: float = 0.0
+
+    def leave(self) -> None:
+        """Note that a call leaves."""
+        self.through += 1
+        self.gap += 1
+
+    def refuse(self, sent: float) -> None:
+        """Note that the call that left at a moment was refused."""
+        if sent >= self.began:
+            self.through -= 1
+
+    def begin(self, moment: float) -> None:
+        """Begin anew."""
+        self.began = moment
+        self.through = self.gap = 0
+
+    def named_share(self, *, anew: bool) -> float:
+        """Note a refusal that names a wait; return their share in the last cycles."""
+        if anew:
+            self.gaps.clear()
+        self.gaps.append(max(1, self.gap))
+        return len(self.gaps) / sum(self.gaps)
+
+
+@dataclass(slots=True)
+class Start:
+    """The first calls of a run without a rate: ever more of them a second.
+
+    Args:
+        on: The run is still at its beginning.
+        ramp: Seconds in which the pace is to rise.
+    """
+
+    on: bool
+    ramp: float
+    left: int = 0
+    answered: int = 0
+
+    def free(self, now: float, last: float | None) -> float:
+        """Return when the next call may leave, the last one having left at a moment."""
+        if last is None or (self.left < FIRST_CALLS + 2 * self.answered and not self.ramp):
+            return now
+        return max(now, last + max(2 * SOON, self.ramp) / (1 + self.left))

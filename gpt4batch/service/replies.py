@@ -1,0 +1,122 @@
+"""Replies read: what is in one that answers, and the error that any other one becomes."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from gpt4batch.dialects.base import Refusal
+from gpt4batch.errors import (
+    CallError,
+    Gpt4BatchError,
+    NetworkError,
+    QuotaError,
+    ReplyError,
+    UnclearQuota,
+)
+from gpt4batch.lines import rawjson
+from gpt4batch.service.failures import SHOWN, failure, shortened
+from gpt4batch.service.retry import retry_after
+from gpt4batch.service.transport import damage_of
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from datetime import datetime
+
+    import httpx
+
+    from gpt4batch.dialects.base import Dialect
+
+REDIRECTS = (301, 302, 303, 307, 308)
+
+
+class Replies:
+    """Read the replies of a service.
+
+    Args:
+        dialect: Says what they mean.
+        scrub: Takes secrets out of what is shown or kept.
+    """
+
+    def __init__(self, dialect: Dialect, scrub: Callable[[str], str]) -> None:
+        self._dialect = dialect
+        self._scrub = scrub
+
+    def read(
+        self, response: httpx.Response, body: bytes, stage: str, said: str, now: datetime
+    ) -> tuple[bytes, dict[str, Any]]:
+        """Return the text of a reply in one line, and the object that it is.
+
+        Args:
+            response: The reply.
+            body: Its body.
+            stage: Which call it was.
+            said: The user's text, which the reply may repeat.
+            now: The moment at which it came.
+
+        Raises:
+            CallError: It is not what was asked for.
+            FatalError: The run has to stop.
+        """
+        if not response.is_success:
+            raise self._refusal(response, body, stage, said, now)
+        damage = damage_of(response)
+        try:
+            doc = rawjson.loads(body)
+        except rawjson.JSONError as error:
+            if damage or isinstance(error, rawjson.UntakenError):
+                # It may be an answer that was paid for: another one would be no better.
+                kept = rawjson.dumps(body.decode(errors="surrogateescape"))
+                text = f"the reply cannot be read: {damage}" if damage else f"the reply is {error}"
+                raise ReplyError(text, kept) from None
+            text = f"the reply is {error}: {self._beginning(body)}"
+            raise NetworkError(text, stage=stage, code=response.status_code) from None
+
+        raw = rawjson.one_line(body)
+        if not isinstance(doc, dict):
+            raise ReplyError(f"the reply is not a JSON object: {self._beginning(body)}", raw)
+        if stage == "chat":
+            found = self._dialect.answer(doc, said)
+            if isinstance(found, Refusal):
+                raise self._not_an_answer(found, raw)
+        return raw, doc
+
+    def no_upload(self, path: str, refusal: Refusal, reply: bytes) -> ReplyError:
+        """Return the error of a reply to an upload that does not say what the file became."""
+        text = f"the reply to the upload of {path} has {self._shown(refusal.words)}"
+        return ReplyError(text, self._scrubbed(reply))
+
+    def _refusal(
+        self, response: httpx.Response, body: bytes, stage: str, said: str, now: datetime
+    ) -> Gpt4BatchError:
+        """Return the error of a status that is not a success."""
+        code = response.status_code
+        refusal = self._dialect.refusal(code, response.headers, body, said)
+        text = f"{code} {response.reason_phrase}".strip()
+        if words := self._shown(refusal.words):
+            text = f"{text}: {words}"
+        if code in REDIRECTS:
+            target = self._scrub(response.headers.get("location", "nowhere"))
+            text += f" to {target}; the token is not sent on"
+        after = retry_after(response.headers, now)
+        return failure(refusal, text, stage, refusal.after if after is None else after)
+
+    def _not_an_answer(self, refusal: Refusal, raw: bytes) -> Gpt4BatchError:
+        """Return the error of a reply with status 200 that does not answer its ask."""
+        text = self._shown(refusal.words)
+        error = failure(refusal, text, "reply", None)
+        if isinstance(error, QuotaError | UnclearQuota):
+            return error
+        kept = ReplyError(text, self._scrubbed(raw))
+        kept.forgotten = error.forgotten if isinstance(error, CallError) else ""
+        return kept
+
+    def _beginning(self, body: bytes) -> str:
+        """Return how a reply that is not a JSON object begins, in one short line."""
+        return self._shown(body[: SHOWN * 8].decode(errors="replace"))
+
+    def _shown(self, words: str) -> str:
+        return shortened(self._scrub(words))
+
+    def _scrubbed(self, reply: bytes) -> bytes:
+        """Return a reply that is kept in an error without any secret in it."""
+        return self._scrub(reply.decode(errors="surrogateescape")).encode(errors="surrogateescape")
