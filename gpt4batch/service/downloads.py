@@ -12,8 +12,10 @@ from weakref import WeakValueDictionary
 
 import anyio
 import anyio.lowlevel
+import anyio.to_thread
 import httpx
 
+from gpt4batch import disk
 from gpt4batch.errors import DownloadError, NetworkError, OutputError, RetryableError, ServerError
 from gpt4batch.service.file_names import LONGEST_NAME, PART, cut, local_name, suggested_name
 from gpt4batch.service.links import address_of, data_of, is_data
@@ -54,6 +56,7 @@ class Downloads:
         max_size: Most bytes of one file; 0 is no limit.
         min_speed: Least bytes a second; 0 is no limit.
         span: Seconds over which the speed is measured.
+        synced: A file is on the disk before it counts.
     """
 
     def __init__(  # noqa: PLR0913 - one argument a collaborator
@@ -67,6 +70,7 @@ class Downloads:
         max_size: int = 0,
         min_speed: int = 0,
         span: float = SPAN,
+        synced: bool = True,
     ) -> None:
         self.folder = folder
         self.count = 0
@@ -79,6 +83,7 @@ class Downloads:
         self._max_size = max_size
         self._min_speed = min_speed
         self._span = span
+        self._synced = synced
         self._places = anyio.CapacityLimiter(AT_ONCE)
         self._places_of: WeakValueDictionary[str, anyio.CapacityLimiter] = WeakValueDictionary()
 
@@ -115,7 +120,11 @@ class Downloads:
         try:
             suggested = self._taken(part, url) if is_data(url) else await self._fill(part, url)
             part.flush()
+            if self._synced:
+                await anyio.to_thread.run_sync(part.sync)
             name = self._publish(part, local_name(self._prefix, line_id, ask_id, suggested))
+            if self._synced:  # else a power cut may take a file whose line is done
+                await anyio.to_thread.run_sync(disk.sync_folder, self.folder)
         except OSError as error:
             raise self._unwritable(error) from error
         finally:

@@ -105,4 +105,5 @@ def downloads(
         retries=settings.retries,
         max_size=settings.max_download_size * MIB,
         min_speed=settings.download_min_speed,
+        synced=getattr(settings, "fsync", "") != "never",
     )
