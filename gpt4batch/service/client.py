@@ -314,24 +314,25 @@ class Client:
         number = self.calls
         self._sent[number] = time.monotonic()
         request.extensions["timeout"] = self._timeout
-        chat = stage == "chat"
+        chat, lost = stage == "chat", False
         if chat:
             self._in_flight.sent()
         try:
             return await self._deliver(request)
         except httpx.ReadTimeout:
-            self.unanswered += chat
+            lost = True
             raise NetworkError(f"no answer within {self._timeout:g} s", stage=stage) from None
         except httpx.HTTPError as error:
-            self.unanswered += chat and isinstance(error, CUT_OFF)
+            lost = isinstance(error, CUT_OFF)
             raise NetworkError(self._scrub(str(error) or repr(error)), stage=stage) from error
         except anyio.get_cancelled_exc_class():
-            self.unanswered += chat
-            chat = False  # nobody will learn what became of it: it stays in flight
+            lost = True
             raise
         finally:
             del self._sent[number]
-            if chat:
+            if chat and lost:
+                self.unanswered += 1  # and stays noted until a summary tells of it
+            elif chat:
                 self._in_flight.settled()
 
     async def _deliver(self, request: httpx.Request) -> httpx.Response:
