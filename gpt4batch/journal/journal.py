@@ -99,6 +99,7 @@ class Journal:
         self._count = 0
         self._fsync = fsync
         self._in_order = False
+        self._equals = b""
         self._source: Source | None = None
         self._is_output = False
         self._descriptor = descriptor if out is None else None
@@ -210,6 +211,7 @@ class Journal:
         except BadLine:
             raise self._input_changed() from None  # between two looks at a line
         self.ledger, self.findings = resume.ledger, resume.findings
+        self._equals = resume.equals
         self._in_order = resume.in_order
 
     def _size(self) -> int:
@@ -303,7 +305,8 @@ class Journal:
     def _record(self, index: int, ledger: Ledger) -> bytes:
         """Return the latest record of a line, or the line itself, without its newline.
 
-        The record of an earlier run that left the line undone comes with the keys of the input.
+        The record of an earlier run that left the line undone comes with the keys of the input, and
+        so does one of several equal lines, as it may be another one's.
         """
         assert self._source is not None
         place = ledger.place(index)
@@ -314,7 +317,8 @@ class Journal:
         if in_input:
             self._check_input()
         earlier = start != self._source.start(index) if in_input else start < self._run_start
-        if earlier and ledger.states[index] != State.DONE:
+        shared = bool(self._equals and self._equals[index])
+        if earlier and (shared or ledger.states[index] != State.DONE):
             return gone_on(self._line_of_input(index), text)
         return text
 
