@@ -76,7 +76,8 @@ class Disk:
         """Wrap the calls of this process that change files."""
         self._write, self._fsync = os.write, os.fsync
         os.write = self.write
-        os.fsync = os.fdatasync = self.sync
+        for name in ("fsync", "fdatasync"):
+            setattr(os, name, self.sync)
         for name in ("replace", "rename"):
             setattr(os, name, self._renaming(getattr(os, name)))
         for name in ("pwrite", "ftruncate"):

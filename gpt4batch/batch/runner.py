@@ -7,7 +7,6 @@ import signal
 import sys
 from contextlib import AsyncExitStack, nullcontext, suppress
 from dataclasses import asdict
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -29,6 +28,7 @@ from gpt4batch.batch.refusals import (
 )
 from gpt4batch.batch.snapshots import Snapshots
 from gpt4batch.batch.summary import Summary
+from gpt4batch.clock import SYSTEM, Clock
 from gpt4batch.control import Control, Stopped
 from gpt4batch.errors import (
     BudgetError,
@@ -58,6 +58,8 @@ from gpt4batch.signals import listening
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Iterator
 
+    import httpx
+
     from gpt4batch.lines.parse import Line
     from gpt4batch.service.counters import CallStats
     from gpt4batch.service.downloads import Downloads
@@ -77,6 +79,8 @@ async def run(
     *,
     show: Callable[[Progress, Batch], Coroutine[Any, Any, None]] | None = None,
     signals: bool = False,
+    transport: httpx.AsyncBaseTransport | None = None,
+    clock: Clock = SYSTEM,
 ) -> Summary:
     """Run one batch and return its summary.
 
@@ -84,12 +88,14 @@ async def run(
         settings: What to run.
         show: A task that displays the progress until it is cancelled.
         signals: Obey SIGINT, SIGTERM and SIGHUP, as the command line does, until the run is over.
+        transport: Sends the requests, instead of sockets.
+        clock: Tells the time.
 
     Raises:
         UsageError: Something is refused; nothing was called.
     """
     async with AsyncExitStack() as stack:
-        batch = Batch(settings, stack)
+        batch = Batch(settings, stack, transport, clock)
         await batch.prepare()
         return await batch.run(show, signals=signals)
 
@@ -107,10 +113,18 @@ class Executor(Protocol):
 class Batch:
     """The parts of one run and their lives."""
 
-    def __init__(self, settings: Settings, stack: AsyncExitStack) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        stack: AsyncExitStack,
+        transport: httpx.AsyncBaseTransport | None = None,
+        clock: Clock = SYSTEM,
+    ) -> None:
+        self._transport = transport
+        self._clock = clock
         self.settings = settings
         self.control = Control()
-        self.progress = Progress()
+        self.progress = Progress(clock)
         self.pool = Pool(MOST_FETCHING)
         self.signal = 0
         self._at_once = settings.goroutine
@@ -122,12 +136,12 @@ class Batch:
         self.downloads: Downloads | None = None
         self.fleet: Fleet | None = None
         self.executor: Executor
-        self.journal = Journal.of(settings.out, fsync=settings.fsync)
-        self._snapshots = Snapshots(self.journal.out)
+        self.journal = Journal.of(settings.out, fsync=settings.fsync, clock=clock)
+        self._snapshots = Snapshots(self.journal.out, clock)
         log_file = None if self.journal.streaming else self.journal.out
         self.in_flight = InFlight(log_file and log_file.with_name(f"{log_file.name}.inflight"))
-        self.pacer = Pacer(settings.qps, self.control, settings.ramp)
-        self.probing = Probing(self.control, settings.patience)
+        self.pacer = Pacer(settings.qps, self.control, settings.ramp, clock=clock)
+        self.probing = Probing(self.control, settings.patience, clock=clock)
 
     # -- before the first call ---------------------------------------------------------------
 
@@ -176,7 +190,7 @@ class Batch:
         self.journal.lock()
         self._stack.callback(self.journal.close)
         spool = None if self.journal.streaming else self.journal.out.parent
-        self.source = Source(settings.input, spool=spool)
+        self.source = Source(settings.input, spool=spool, clock=self._clock)
         self._stack.callback(self.source.close)
         self.journal.open(self.source, fix=settings.fix)
         refuse_bad_lines(self.source, skip=settings.skip_bad_lines)
@@ -185,12 +199,12 @@ class Batch:
     def _connect(self, token: str) -> None:
         settings = self.settings
         addresses = endpoints(settings)
-        transport = wiring.sockets(addresses, settings.proxy)
+        transport = self._transport or wiring.sockets(addresses, settings.proxy)
         self._stack.push_async_callback(transport.aclose)
         client = Client(
             transport,
             addresses,
-            wiring.tokens(settings, token, transport, self.control),
+            wiring.tokens(settings, token, transport, self.control, self._clock),
             self.pacer,
             self.control,
             retries=settings.retries,
@@ -199,10 +213,13 @@ class Batch:
             on_retry=lambda error, _delay: self.progress.retrying(error),
             in_flight=self.in_flight,
             probing=self.probing,
+            clock=self._clock,
         )
         if settings.enable_download:
             folder = download_folder(settings, self.source)
-            self.downloads = wiring.downloads(folder, settings, addresses, transport, self.control)
+            self.downloads = wiring.downloads(
+                folder, settings, addresses, transport, self.control, self._clock
+            )
         manner = Manner(
             self.source.folder,
             settings.model,
@@ -210,7 +227,9 @@ class Batch:
             settings.history_and_training_disabled,
             self.source.path,
         )
-        self.executor = Conversation(client, self.downloads, manner, self.keep, places=self.pool)
+        self.executor = Conversation(
+            client, self.downloads, manner, self.keep, places=self.pool, clock=self._clock
+        )
 
     async def _gather_fleet(self) -> None:
         settings, streaming = self.settings, self.journal.streaming
@@ -485,7 +504,7 @@ class Batch:
         files, nsq, calls = self.downloads, self.publisher, self.executor.stats()
         return Summary(
             started=progress.started.isoformat(timespec="seconds"),
-            finished=datetime.now(UTC).isoformat(timespec="seconds"),
+            finished=self._clock.now().isoformat(timespec="seconds"),
             lines=len(ledger),
             done=done,
             failed=failed,

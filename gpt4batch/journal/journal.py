@@ -8,16 +8,15 @@ import logging
 import os
 import stat
 from dataclasses import dataclass
-from datetime import datetime
 from filecmp import cmp
 from pathlib import Path
-from secrets import token_hex
 from typing import TYPE_CHECKING
 
 import anyio
 import anyio.to_thread
 
 from gpt4batch import disk
+from gpt4batch.clock import SYSTEM, Clock
 from gpt4batch.errors import InputChanged, OutputError, UsageError
 from gpt4batch.journal.findings import Findings
 from gpt4batch.journal.ledger import Ledger
@@ -79,11 +78,18 @@ class Journal:
             as it is done.
         fsync: `always`, `interval` (whoever runs the journal calls `sync` each second) or `never`.
         descriptor: The stream's number, where there is no file.
+        clock: Tells the time.
     """
 
     def __init__(
-        self, out: Path | None, *, fsync: str = "interval", descriptor: int = STDOUT
+        self,
+        out: Path | None,
+        *,
+        fsync: str = "interval",
+        descriptor: int = STDOUT,
+        clock: Clock = SYSTEM,
     ) -> None:
+        self._clock = clock
         self.streaming = out is None or is_stream(out)
         named = "<stdout>" if descriptor == STDOUT else f"<descriptor {descriptor}>"
         self.out = Path(named) if out is None else out
@@ -95,7 +101,7 @@ class Journal:
         self.torn = 0
         self.kept_in: Path | None = None
         self._goes: dict[int, _Go] = {}
-        self._name = token_hex(4)
+        self._name = f"{clock.ns() % (1 << 32):08x}"
         self._count = 0
         self._fsync = fsync
         self._in_order = False
@@ -113,12 +119,12 @@ class Journal:
         self._syncing = anyio.Lock()
 
     @classmethod
-    def of(cls, out: str, *, fsync: str = "interval") -> Journal:
+    def of(cls, out: str, *, fsync: str = "interval", clock: Clock = SYSTEM) -> Journal:
         """Return the journal of what `-o` names: a file, a device, `-` or a descriptor."""
         descriptor = STDOUT if out == "-" else disk.descriptor_of(out)
         if descriptor is not None:
-            return cls(None, fsync=fsync, descriptor=descriptor)
-        return cls(Path(os.path.realpath(out)), fsync=fsync)
+            return cls(None, fsync=fsync, descriptor=descriptor, clock=clock)
+        return cls(Path(os.path.realpath(out)), fsync=fsync, clock=clock)
 
     # -- opening -----------------------------------------------------------------------------
 
@@ -289,7 +295,7 @@ class Journal:
         log.info("%s was there: moved to %s", self.out, self.moved_to)
 
     def _free_name(self) -> Path:
-        stamp = datetime.now().astimezone().strftime("%Y%m%d-%H%M%S")
+        stamp = self._clock.now().astimezone().strftime("%Y%m%d-%H%M%S")
         names = (stamp, *(f"{stamp}-{count}" for count in range(1, 1000)))
         return next(
             path

@@ -7,13 +7,13 @@ or a lost connection becomes an error of ours.
 from __future__ import annotations
 
 import logging
-import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 import anyio
 import httpx
 
+from gpt4batch.clock import SYSTEM, Clock
 from gpt4batch.control import Stopped
 from gpt4batch.dialects.base import Refusal
 from gpt4batch.dialects.gpt4api import CHAT, GIZMOS, UPLOAD, Gpt4Api
@@ -108,6 +108,7 @@ class Client:
         in_flight: Is told of the chats that leave and of those that have come to their end.
         dialect: Says what replies mean.
         probing: Holds calls while it is unclear whether the account is empty.
+        clock: Tells the time.
     """
 
     def __init__(  # noqa: PLR0913 - one argument a collaborator
@@ -125,7 +126,9 @@ class Client:
         in_flight: InFlight | None = None,
         dialect: Dialect | None = None,
         probing: Probing | None = None,
+        clock: Clock = SYSTEM,
     ) -> None:
+        self._clock = clock
         self._transport = transport
         self._endpoints = endpoints
         self._tokens = tokens
@@ -137,7 +140,7 @@ class Client:
         self._on_retry = on_retry
         self._in_flight = in_flight or InFlight(None)
         self._dialect = dialect or Gpt4Api()
-        self._probing = probing or Probing(control)
+        self._probing = probing or Probing(control, clock=clock)
         self._urls = {
             CHAT: httpx.URL(endpoints.chat),
             GIZMOS: httpx.URL(endpoints.gizmos),
@@ -158,7 +161,7 @@ class Client:
     def longest(self) -> float:
         """Return how long the oldest call in flight has been waiting; 0 where there is none."""
         oldest = next(iter(self._sent.values()), None)
-        return 0.0 if oldest is None else time.monotonic() - oldest
+        return 0.0 if oldest is None else self._clock.monotonic() - oldest
 
     async def chat(self, call: Call, where: Where = NOWHERE, *, new: bool = False) -> Reply:
         """Ask once and return the answer; `new` says that it is the first call of a line.
@@ -277,16 +280,16 @@ class Client:
     async def _attempt(
         self, stage: str, request: httpx.Request, attempt: int, where: Where
     ) -> Reply:
-        began = time.monotonic()
+        began = self._clock.monotonic()
         try:
             response = await self._exchange(stage, request)
         except NetworkError:
-            _log_call(where, stage, None, time.monotonic() - began, attempt)
+            _log_call(where, stage, None, self._clock.monotonic() - began, attempt)
             raise
-        if limits := limits_of(response.headers):
+        if limits := limits_of(response.headers, self._clock.now()):
             self._pacer.limits(limits)
         body = body_of(response).removeprefix(BOM)
-        seconds = time.monotonic() - began
+        seconds = self._clock.monotonic() - began
         _log_call(where, stage, response.status_code, seconds, attempt)
         if not response.is_success:
             raise self._refusal(response, body, stage, request)
@@ -312,7 +315,7 @@ class Client:
         if stage == "upload":
             self.uploads += 1
         number = self.calls
-        self._sent[number] = time.monotonic()
+        self._sent[number] = self._clock.monotonic()
         request.extensions["timeout"] = self._timeout
         chat, lost = stage == "chat", False
         if chat:
@@ -342,12 +345,12 @@ class Client:
             Stopped: The run was halted meanwhile.
             httpx.HTTPError: There is no whole response.
         """
-        began = time.monotonic()
+        began = self._clock.monotonic()
         while True:
             try:
                 return await self._transport.handle_async_request(request)
             except OutOfDescriptors as error:
-                if time.monotonic() - began > self._timeout:
+                if self._clock.monotonic() - began > self._timeout:
                     raise
                 if not self._warned:
                     self._warned = True
@@ -367,7 +370,7 @@ class Client:
         if code in REDIRECTS:
             target = self._scrub(response.headers.get("location", "nowhere"))
             text += f" to {target}; the token is not sent on"
-        after = retry_after(response.headers)
+        after = retry_after(response.headers, self._clock.now())
         return failure(refusal, text, stage, refusal.after if after is None else after)
 
     def _check(self, stage: str, reply: Reply, request: httpx.Request) -> None:

@@ -12,6 +12,7 @@ from urllib.parse import urlsplit
 import anyio
 import httpx
 
+from gpt4batch.clock import SYSTEM, Clock
 from gpt4batch.errors import AuthError, UsageError
 from gpt4batch.service import credentials
 from gpt4batch.service.certificates import certificates
@@ -44,7 +45,11 @@ def sockets(addresses: Endpoints, proxy: str) -> AiohttpTransport:
 
 
 def tokens(
-    settings: Settings | WorkerSettings, token: str, transport: AiohttpTransport, control: Control
+    settings: Settings | WorkerSettings,
+    token: str,
+    transport: httpx.AsyncBaseTransport,
+    control: Control,
+    clock: Clock = SYSTEM,
 ) -> Tokens:
     """Return the token, which renews itself where the environment holds the credentials.
 
@@ -56,7 +61,9 @@ def tokens(
     if not rehearsal and (account or not settings.token):
         stored = credentials.tokens_again(settings.token, settings.token_file)
     if account is None:
-        return Tokens(token, secrets=(os.environ.get("GPT4BATCH_PASSWORD", ""),), stored=stored)
+        return Tokens(
+            token, secrets=(os.environ.get("GPT4BATCH_PASSWORD", ""),), stored=stored, clock=clock
+        )
     if rehearsal:
         account = replace(account, url=settings.origin + urlsplit(account.url).path)
 
@@ -75,7 +82,7 @@ def tokens(
             _keep(found)
         return found.access_token
 
-    return Tokens(token, fetch, secrets=(account.password,), stored=stored)
+    return Tokens(token, fetch, secrets=(account.password,), stored=stored, clock=clock)
 
 
 def _keep(found: credentials.Credentials) -> None:
@@ -91,8 +98,9 @@ def downloads(
     folder: Path,
     settings: Settings | WorkerSettings,
     addresses: Endpoints,
-    transport: AiohttpTransport,
+    transport: httpx.AsyncBaseTransport,
     control: Control,
+    clock: Clock = SYSTEM,
 ) -> Downloads:
     """Return what fetches the files that answers link to into a folder."""
     hosts = {httpx.URL(url).host for url in (addresses.chat, addresses.upload)}
@@ -105,5 +113,6 @@ def downloads(
         retries=settings.retries,
         max_size=settings.max_download_size * MIB,
         min_speed=settings.download_min_speed,
+        clock=clock,
         synced=getattr(settings, "fsync", "") != "never",
     )
