@@ -135,9 +135,8 @@ def _run(draw: random.Random) -> RunPlan:
 
 def _ending(draw: random.Random, run: RunPlan) -> RunPlan:
     """Draw what cuts a run short, if anything does."""
-    kind = draw.choices(("round", "write", "trouble", "signals", "pause", ""), (3, 3, 1, 1, 1, 1))[
-        0
-    ]
+    kinds = {"round": 3, "write": 3, "trouble": 1, "signals": 1, "pause": 1, "": 1}
+    [kind] = draw.choices(list(kinds), list(kinds.values()))
     match kind:
         case "round":
             at = int(math.exp(draw.uniform(1, 5.5)))
@@ -153,7 +152,8 @@ def _ending(draw: random.Random, run: RunPlan) -> RunPlan:
             return replace(run, signals=signals)
         case "pause":
             return replace(run, pauses=((draw.random() * 3, draw.choice((1.0, 30.0, 1000.0))),))
-    return run
+        case _:
+            return run
 
 
 def _flags(draw: random.Random) -> dict[str, Any]:
