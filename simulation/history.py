@@ -73,6 +73,7 @@ class _History:
         self._folder.mkdir()
         for name, text in ATTACHED.items():
             (self._folder / name).write_text(text)
+            os.utime(self._folder / name, (0, 0))  # it is noted of what was sent
         if self._plan.linked:
             (self._folder / "out.jsonl").symlink_to("real.jsonl")
         self._write()
