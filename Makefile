@@ -10,6 +10,7 @@ MEASURED := .venv/measured
 BENCH_STAMP := $(BENCH)/.ready
 
 .PHONY: setup demo test nsqd chaos-fleet check format bench bench-short chaos chaos-short lock clean
+.PHONY: simulate simulate-faults
 .PHONY: reference pictures docs packages single-file vendor test-browser python314
 
 setup: $(STAMP)
@@ -110,6 +111,14 @@ chaos: $(FUZZ)
 
 chaos-short: $(FUZZ)
 	$(BIN)/python -m chaos --short $(if $(SEED),--seed $(SEED))
+
+# Whole runs in virtual time, 2,000 histories: HISTORIES=100000 plays more, FIRST=2000 others.
+simulate: $(STAMP)
+	$(BIN)/python -m simulation --histories $(or $(HISTORIES),2000) --first $(or $(FIRST),0)
+
+# Faults that are put in by hand, each of which has to be found; MOST histories for each.
+simulate-faults: $(STAMP)
+	PYTHONHASHSEED=0 $(BIN)/python -m simulation.mutations --most $(or $(MOST),2000)
 
 # The demo and the quick tests with Python 3.14, in a root of its own where one can be made.
 python314:

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import orjson
 
-from benchmarks import rows_cost, rows_files, rows_fleet, rows_pace, rows_scale
+from benchmarks import rows_cost, rows_files, rows_fleet, rows_pace, rows_scale, rows_simulation
 from benchmarks.bench import ROWS, Bench, Figure, why_not
 from benchmarks.contenders import HERE, Product
 from benchmarks.measure import CommandError
@@ -26,6 +26,7 @@ __all__ = [
     "rows_fleet",
     "rows_pace",
     "rows_scale",
+    "rows_simulation",
 ]  # they register their rows
 
 

@@ -28,7 +28,10 @@ def main() -> int:
     print(table(found))
     print(f"{broken} of {len(found)} broken, {time.monotonic() - began:.0f} s, seed {seed}")
     if options.write and not broken:
-        Path(options.write).write_text(document(found, seed), encoding="utf-8")
+        page = Path(options.write)
+        old = page.read_text(encoding="utf-8") if page.exists() else ""
+        _, mark, more = old.partition("\n## ")  # what other means have found
+        page.write_text(document(found, seed) + mark + more, encoding="utf-8")
     return 1 if broken else 0
 
 

@@ -26,6 +26,7 @@ from gpt4batch.batch.refusals import (
 from gpt4batch.batch.runner import Runner
 from gpt4batch.batch.status import Messages, Probe, Status, Worker
 from gpt4batch.batch.work import Work, publishing
+from gpt4batch.clock import SYSTEM, Clock
 from gpt4batch.control import Control
 from gpt4batch.dialects.known import GPT4API
 from gpt4batch.errors import UsageError
@@ -48,6 +49,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
     from pathlib import Path
 
+    import httpx
+
     from gpt4batch.batch.progress import Progress
     from gpt4batch.batch.runner import Task
     from gpt4batch.batch.summary import Summary
@@ -60,7 +63,14 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 
-async def run(settings: Settings, *, show: Show | None = None, signals: bool = False) -> Summary:
+async def run(
+    settings: Settings,
+    *,
+    show: Show | None = None,
+    signals: bool = False,
+    transport: httpx.AsyncBaseTransport | None = None,
+    clock: Clock = SYSTEM,
+) -> Summary:
     """Run one batch and return its summary.
 
     Args:
@@ -68,13 +78,15 @@ async def run(settings: Settings, *, show: Show | None = None, signals: bool = F
         show: A task that displays the progress until it is cancelled; it is handed the counters,
             and a function that returns what the run is doing at the moment.
         signals: Obey SIGINT, SIGTERM and SIGHUP, as the command line does, until the run is over.
+        transport: Sends the requests, instead of sockets.
+        clock: Tells the time.
 
     Raises:
         UsageError: Something is refused; nothing was called.
         OutputError: The output cannot be written.
     """
     async with AsyncExitStack() as stack:
-        parts = _Parts(settings, stack)
+        parts = _Parts(settings, stack, transport, clock)
         await parts.prepare()
         return await parts.run(show, signals=signals)
 
@@ -93,13 +105,21 @@ class _Calls:
 class _Parts:
     """The parts of one run, each made when what it is made of is there."""
 
-    def __init__(self, settings: Settings, stack: AsyncExitStack) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        stack: AsyncExitStack,
+        transport: httpx.AsyncBaseTransport | None,
+        clock: Clock,
+    ) -> None:
+        self._transport = transport
+        self._clock = clock
         self._settings = settings
         self._stack = stack
         self._control = Control()
-        self._pacer = Pacer(settings.qps, self._control, settings.ramp)
-        self._probing = Probing(self._control, settings.patience)
-        self._journal = Journal.of(settings.out, fsync=settings.fsync)
+        self._pacer = Pacer(settings.qps, self._control, settings.ramp, clock=clock)
+        self._probing = Probing(self._control, settings.patience, clock=clock)
+        self._journal = Journal.of(settings.out, fsync=settings.fsync, clock=clock)
         self._in_flight = InFlight(_beside(self._journal, names.IN_FLIGHT))
         self._publisher: Publisher | None = None
         self._work: Work
@@ -119,13 +139,13 @@ class _Parts:
         refuse_other_files(settings)
         if settings.fleet:  # the workers have tokens and descriptors of their own
             source = self._read()
-            self._work = Work(settings, journal, source, self._control)
+            self._work = Work(settings, journal, source, self._control, self._clock)
             self._calls = await gather_fleet(settings, self._work, self._stack)
         else:
             places = lines_at_once(settings)
             token = credentials.read_token(settings.token, settings.token_file)
             source = self._read()
-            self._work = Work(settings, journal, source, self._control)
+            self._work = Work(settings, journal, source, self._control, self._clock)
             self._calls = self._connect(token, places)
         if settings.enable_nsq:
             publisher = publisher_for(settings, journal)
@@ -139,7 +159,8 @@ class _Parts:
         journal.lock()
         self._stack.callback(journal.close)
         spool = None if journal.streaming else journal.out.parent
-        source = Source(settings.input, form=Asks(GPT4API.options), spool=spool)
+        form = Asks(GPT4API.options)
+        source = Source(settings.input, form=form, spool=spool, clock=self._clock)
         self._stack.callback(source.close)
         journal.open(source, fix=settings.fix)
         refuse_bad_lines(source, skip=settings.skip_bad_lines)
@@ -154,7 +175,7 @@ class _Parts:
             work.source,
             Budget(settings.max_calls),
         )
-        transport = wiring.sockets(addresses, settings.proxy)
+        transport = self._transport or wiring.sockets(addresses, settings.proxy)
         self._stack.push_async_callback(transport.aclose)
 
         def before_chat() -> None:
@@ -164,7 +185,7 @@ class _Parts:
         client = Client(
             transport,
             addresses,
-            wiring.tokens(settings, token, transport, control),
+            wiring.tokens(settings, token, transport, control, self._clock),
             self._pacer,
             control,
             retries=settings.retries,
@@ -173,13 +194,16 @@ class _Parts:
             on_retry=lambda error, _delay: work.progress.retrying(error),
             in_flight=self._in_flight,
             probing=self._probing,
+            clock=self._clock,
         )
         files = None
         if settings.enable_download:
             folder = download_folder(settings, source)
-            files = wiring.downloads(folder, settings, addresses, transport, control)
+            files = wiring.downloads(folder, settings, addresses, transport, control, self._clock)
         manner = Manner(source.folder, GPT4API.defaults(settings), source.path)
-        executor = Conversation(client, files, manner, work.keep, places=work.pool)
+        executor = Conversation(
+            client, files, manner, work.keep, places=work.pool, clock=self._clock
+        )
         return _Calls(executor, places, files)
 
     @property
@@ -202,7 +226,9 @@ class _Parts:
         work.count()
         if not calls.fleet and calls.places < min(settings.goroutine, work.progress.to_run):
             log.warning("%s", too_few_descriptors(settings, calls.places))
-        self._runner = Runner(settings, work, calls.executor, self._in_flight, self._publisher)
+        self._runner = Runner(
+            settings, work, calls.executor, self._in_flight, self._publisher, clock=self._clock
+        )
 
     async def run(self, show: Show | None, *, signals: bool) -> Summary:
         """Run the lines, and add to the summary what only the parts know."""

@@ -4,21 +4,29 @@ from __future__ import annotations
 
 import argparse
 import gc
+import mimetypes
 import os
+import shlex
 import sys
 import time
 import traceback
 from collections import Counter
-from concurrent.futures import ProcessPoolExecutor
-from typing import Any
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from itertools import islice
+from pathlib import Path
 
 import anyio
 
 from simulation.history import Verdict, play, shrink
-from simulation.plan import drawn, read, written
+from simulation.plan import Plan, drawn, read, written
+from simulation.report import Tally, write_report
 
-CHUNK = 20
+CHUNK = 10
 """Histories that a worker plays before it tells of them."""
+ENOUGH = 10
+"""Failures after which no more are looked for."""
+
+Told = list[tuple[int, list[str], Counter[str], int]]
 
 
 def main() -> int:
@@ -28,59 +36,66 @@ def main() -> int:
     parser.add_argument("--first", type=int, default=0, help="the first seed")
     parser.add_argument("--seconds", type=float, default=0, help="stop after so many; 0 is never")
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="at the same time")
+    parser.add_argument("--seed", type=int, help="play this one, and print the digest of its files")
     parser.add_argument("--plan", default="", help="play this one, as a failure printed it")
     parser.add_argument("--keep-going", action="store_true", help="do not stop at ten failures")
+    parser.add_argument("--write", type=Path, action="append", help="write the counts to this page")
     options = parser.parse_args()
-    _warm()
-    if options.plan:
-        return _one(options.plan)
+    warm()
+    if options.plan or options.seed is not None:
+        return _one(read(options.plan) if options.plan else drawn(options.seed))
     return _many(options)
 
 
-def _warm() -> None:
-    """Import what is tested once: each run is a fork of this process."""
-    import gpt4batch.api  # noqa: F401
-
-    anyio.run(anyio.sleep, 0)
+def warm() -> None:
+    """Do once what every run would do for itself: each is a fork of this process."""
+    mimetypes.init()
+    anyio.run(anyio.sleep, 0)  # which imports the most
     gc.collect()
     gc.freeze()
 
 
-def _one(text: str) -> int:
-    verdict = play(read(text))
+def _one(plan: Plan) -> int:
+    verdict = play(plan)
     print(*verdict.broken or ["every promise was kept"], sep="\n")
+    print(verdict.digest)
     return 1 if verdict.broken else 0
 
 
 def _many(options: argparse.Namespace) -> int:
-    began, faults, runs, played = time.monotonic(), Counter[str](), 0, 0
-    failed: list[int] = []
+    tally, began = Tally(options.first), time.monotonic()
     last = options.first + options.histories
-    chunks = (range(at, min(at + CHUNK, last)) for at in range(options.first, last, CHUNK))
+    chunks = iter(range(at, min(at + CHUNK, last)) for at in range(options.first, last, CHUNK))
     with ProcessPoolExecutor(options.jobs) as pool:
-        waiting: set[Any] = set()
-        waiting |= {pool.submit(_chunk, chunk) for chunk, _ in zip(chunks, range(options.jobs * 2))}
-        while waiting:
-            ended = next(iter(waiting))
-            waiting.discard(ended)
-            for seed, broken, found, count in ended.result():
-                played, runs, faults = played + 1, runs + count, faults + found
-                if broken:
-                    failed.append(seed)
-                    print(f"seed {seed}: {broken[0]}", flush=True)
+        running: set[Future[Told]] = set()
+        while True:
             late = options.seconds and time.monotonic() - began > options.seconds
-            enough = len(failed) >= 10 and not options.keep_going
-            if not late and not enough and (chunk := next(chunks, None)):
-                waiting.add(pool.submit(_chunk, chunk))
-    seconds = time.monotonic() - began
-    _tell(played, runs, seconds, faults)
-    for seed in failed[:3]:
+            if not late and (options.keep_going or len(tally.failed) < ENOUGH):
+                room = options.jobs * 2 - len(running)
+                running |= {pool.submit(_chunk, chunk) for chunk in islice(chunks, room)}
+            if not running:
+                break
+            ended, running = wait(running, return_when=FIRST_COMPLETED)
+            for told in ended:
+                _take(tally, told.result())
+    tally.seconds = time.monotonic() - began
+    print(*tally.words(), sep="\n")
+    for seed in tally.failed[:3]:
         _tell_smaller(seed)
-    print(f"{played - len(failed)} passed, {len(failed)} failed")
-    return 1 if failed else 0
+    for page in options.write or ():
+        if not tally.failed:
+            write_report(page, tally)
+    return 1 if tally.failed else 0
 
 
-def _chunk(seeds: range) -> list[tuple[int, list[str], Counter[str], int]]:
+def _take(tally: Tally, told: Told) -> None:
+    for seed, broken, faults, runs in told:
+        tally.take(seed, faults, runs, failed=bool(broken))
+        if broken:
+            print(f"seed {seed}: {broken[0]}", flush=True)
+
+
+def _chunk(seeds: range) -> Told:
     return [(seed, found.broken, found.faults, found.runs) for seed, found in map(_played, seeds)]
 
 
@@ -88,22 +103,19 @@ def _played(seed: int) -> tuple[int, Verdict]:
     plan = drawn(seed)
     try:
         return seed, play(plan)
-    except Exception:
-        return seed, Verdict(plan, [f"the judge failed: {traceback.format_exc()[-600:]}"])
-
-
-def _tell(played: int, runs: int, seconds: float, faults: Counter[str]) -> None:
-    print(f"{played} histories of {runs} runs in {seconds:.0f} s: {played / seconds:.1f} a second")
-    for name, count in sorted(faults.items()):
-        print(f"  {count:8,} {name}")
+    except Exception:  # noqa: BLE001 - the other histories go on
+        return seed, Verdict(plan, [f"the judge failed: {traceback.format_exc()[-900:]}"])
 
 
 def _tell_smaller(seed: int) -> None:
     plan = shrink(drawn(seed))
     print(f"seed {seed}, made smaller:")
     print(*(f"  {what}" for what in play(plan).broken), sep="\n")
-    print(f"  {sys.executable} -m simulation --plan '{written(plan)}'", flush=True)
+    print(f"  python -m simulation --plan {shlex.quote(written(plan))}", flush=True)
 
 
 if __name__ == "__main__":
+    if os.environ.get("PYTHONHASHSEED") != "0":  # the order of sets is drawn by nobody
+        os.environ["PYTHONHASHSEED"] = "0"
+        os.execv(sys.executable, [sys.executable, "-m", "simulation", *sys.argv[1:]])
     sys.exit(main())

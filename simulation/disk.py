@@ -76,7 +76,8 @@ class Disk:
         """Wrap the calls of this process that change files."""
         self._write, self._fsync = os.write, os.fsync
         os.write = self.write
-        os.fsync = os.fdatasync = self.sync
+        for name in ("fsync", "fdatasync"):
+            setattr(os, name, self.sync)
         for name in ("replace", "rename"):
             setattr(os, name, self._renaming(getattr(os, name)))
         for name in ("pwrite", "ftruncate"):
@@ -100,8 +101,8 @@ class Disk:
         self._writes += 1
         first, count = self._trouble.write_fails_at, self._trouble.writes_failing
         if first and first <= self._writes < first + count:
-            if self._torn.random() < 0.5:
-                self._write(descriptor, bytes(data)[: len(data) // 2])
+            if len(data) > 1 and self._torn.random() < 0.5:  # as much as there was room for
+                return self._write(descriptor, bytes(data)[: len(data) // 2])
             raise OSError(self._trouble.error, os.strerror(self._trouble.error))
         if self._due():
             self._write(descriptor, bytes(data)[: self._torn.randrange(len(data) + 1)])

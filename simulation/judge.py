@@ -5,16 +5,21 @@ from __future__ import annotations
 import json
 import re
 from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from simulation.plan import Plan, RunPlan
-from simulation.run import Ended
-from simulation.service import Answer, State
+from simulation.run import PASSWORD, Ended
 
-FILES = {"in.jsonl", "out.jsonl", "out.jsonl.lock", "one.png", "two.txt", "three.txt", "downloads"}
-ASIDE = re.compile(r"out\.\d{8}-\d{6}(-\d+)?\.jsonl")
-SNAPSHOT = re.compile(r"\.\d{8}-\d{4}-(in|out)\.jsonl")
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from simulation.plan import Plan, RunPlan
+    from simulation.service import Answer, State
+
+ATTACHED = {"one.png": "one", "two.txt": "two", "three.txt": "three"}
+"""The files that asks may name, and what is in them."""
+ASIDE = re.compile(r"(out|real)\.\d{8}-\d{6}(-\d+)?\.jsonl")
+SNAPSHOT = re.compile(r"\.\d{8}-\d{4}-(in|out|real)\.jsonl")
+KEYS = ("id", "asks", "extra", "unknown")
 SYNC = 1.0
 """Seconds in which a written answer has to be on the disk."""
 ROOM = 0.5
@@ -34,6 +39,7 @@ class Judge:
     said: bytes = b""
     """What all runs wrote to standard error."""
     edited: bool = False
+    damaged: bool = False
 
     def blame(self, what: str) -> None:
         """Note a broken promise."""
@@ -47,10 +53,23 @@ class Judge:
         self.ends[number] = (run, ended)
         self.said += ended.stderr
         self.edited |= bool(run.edit)
+        troubled = run.trouble.write_fails_at or run.trouble.sync_fails_at
         if ended.how in ("crashed", "endless"):
             self.blame(f"run {number} {ended.how}: {ended.error} {ended.stderr[-400:]!r}")
-        if ended.how == "refused" and not (run.trouble.write_fails_at or run.trouble.sync_fails_at):
+        if ended.how == "refused" and not troubled:
             self.blame(f"run {number} refused: {ended.error}")
+        if ended.second not in ("", "refused"):
+            self.blame(f"run {number}: a second run of its output {ended.second}")
+        for words in (
+            b"Traceback",
+            b"unexpected error",
+            b"a defect",
+            PASSWORD.encode(),
+            b"token-0",
+        ):
+            if words in ended.stderr and ended.how != "crashed":
+                place = ended.stderr.index(words)
+                self.blame(f"run {number} said {ended.stderr[max(0, place - 200) : place + 900]!r}")
         self._pace(number, run, ended)
         if ended.how == "returned":
             self._summary(number, run, ended)
@@ -156,7 +175,7 @@ class Judge:
 
     def _account(self, state: State, used: set[int], lines: list[dict[str, Any]]) -> None:
         """Find every answer that the service gave, or what was told of it."""
-        text = self.said + b"".join(path.read_bytes() for path in self.folder.glob("out.2*.jsonl"))
+        text = self.said + b"".join(path.read_bytes() for path in self.folder.glob("*.2*.jsonl"))
         elsewhere = {int(found) for found in re.findall(rb"answer (\d+)", text)}
         superseded = {
             int(found)
@@ -173,13 +192,12 @@ class Judge:
         ]
         for answer in missing:
             run, ended = self.ends[answer.run]
-            if answer.arrived < 0 or ended.how == "killed" and not run.power_cut:
+            if answer.arrived < 0 or (ended.how == "killed" and not run.power_cut):
                 continue
-            late = ended.how == "killed" and run.flags.get("fsync") != "never"
-            if not late or answer.arrived < ended.seconds - SYNC - ROOM:
+            if ended.how != "killed" or answer.arrived < ended.seconds - SYNC - ROOM:
                 self.blame(
-                    f"answer {answer.serial} came at {answer.arrived:.2f} of run {answer.run}, which"
-                    f" {ended.how} at {ended.seconds:.2f}, and is lost"
+                    f"answer {answer.serial} came at {answer.arrived:.2f} of run {answer.run},"
+                    f" which {ended.how} at {ended.seconds:.2f}, and is lost"
                 )
         if not any(run.power_cut for run, _ in self.ends.values()) and len(missing) > self.told:
             serials = [answer.serial for answer in missing]
@@ -187,22 +205,27 @@ class Judge:
 
     def _leftovers(self) -> None:
         for path in self.folder.iterdir():
-            known = path.name in FILES or SNAPSHOT.fullmatch(path.name)
-            if not known and not (self.edited and ASIDE.fullmatch(path.name)):
+            known = path.name in self._known() or SNAPSHOT.fullmatch(path.name)
+            aside = (self.edited or self.damaged) and ASIDE.fullmatch(path.name)
+            if not known and not aside:
                 self.blame(f"{path.name} is left over")
         parts = [path.name for path in (self.folder / "downloads").glob("*.part")]
         if parts:
             self.blame(f"{parts} are left over")
+
+    def _known(self) -> set[str]:
+        real = "real.jsonl" if self.plan.linked else "out.jsonl"
+        return {"in.jsonl", "out.jsonl", "downloads", real, f"{real}.lock", *ATTACHED}
 
     def _lines(self) -> list[dict[str, Any]]:
         raw = (self.folder / "out.jsonl").read_bytes()
         return [json.loads(line) for line in raw.split(b"\n") if line.strip()]
 
     def _order(self, lines: list[dict[str, Any]]) -> None:
-        raw = (self.folder / "in.jsonl").read_bytes().split(b"\n")
+        raw = (self.folder / "in.jsonl").read_bytes().removeprefix(b"\xef\xbb\xbf").split(b"\n")
         given = [json.loads(line) for line in raw if line.strip()]
-        kept = [{key: line.get(key) for key in ("id", "asks", "extra")} for line in lines]
-        if kept != [{key: line.get(key) for key in ("id", "asks", "extra")} for line in given]:
+        kept = [{key: line.get(key) for key in KEYS} for line in lines]
+        if kept != [{key: line.get(key) for key in KEYS} for line in given]:
             self.blame("the output has not the lines of the input, in their order")
 
 

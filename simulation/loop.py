@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import selectors
-from collections.abc import Callable, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
 
 GRAIN = 1e-6
 """Seconds that a round of the loop takes: a clock that stands still would let some code spin."""
@@ -55,11 +56,20 @@ class VirtualLoop(asyncio.SelectorEventLoop):
 
     def __init__(self, step: Callable[[float], None]) -> None:
         self._jumping = JumpingSelector(step)
+        self._jumped = 0.0
         super().__init__(self._jumping)
 
     def time(self) -> float:
         """Return the virtual time in seconds."""
         return self._jumping.now
+
+    def wall(self) -> float:
+        """Return the seconds of the time of day, which somebody may set."""
+        return self._jumping.now + self._jumped
+
+    def set_wall(self, seconds: float) -> None:
+        """Set the time of day forward or back."""
+        self._jumped += seconds
 
     def pause(self, seconds: float) -> None:
         """Let time pass as it does for a process that is stopped: nothing of it runs meanwhile."""

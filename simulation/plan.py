@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import json
+import math
 import random
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
@@ -29,8 +30,14 @@ class RunPlan:
     """When a signal comes, in seconds since the start, and which."""
     pauses: tuple[tuple[float, float], ...] = ()
     """When the process is stopped, and for how many seconds."""
+    jumps: tuple[tuple[float, float], ...] = ()
+    """When the time of day is set, and by how many seconds."""
+    second_at: float = 0.0
+    """When a second run of the same output is started; 0 is never."""
     edit: str = ""
     """What happens to the input before the run: `add`, `change`, `move`, or nothing."""
+    damage: int = 0
+    """Records of the output that are damaged before the run."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +47,10 @@ class Plan:
     seed: int
     lines: tuple[dict[str, Any], ...]
     runs: tuple[RunPlan, ...]
+    bom: bool = False
+    """Whether the input begins with a byte order mark."""
+    linked: bool = False
+    """Whether the output is a symbolic link."""
 
 
 def written(plan: Plan) -> str:
@@ -58,11 +69,12 @@ def read(text: str) -> Plan:
                 "trouble": Trouble(**run.get("trouble", {})),
                 "signals": tuple((at, number) for at, number in run.get("signals", ())),
                 "pauses": tuple((at, seconds) for at, seconds in run.get("pauses", ())),
+                "jumps": tuple((at, seconds) for at, seconds in run.get("jumps", ())),
             }
         )
         for run in doc["runs"]
     )
-    return Plan(doc["seed"], tuple(doc["lines"]), runs)
+    return Plan(**doc | {"lines": tuple(doc["lines"]), "runs": runs})
 
 
 def _differing(doc: dict[str, Any], plain: dict[str, Any] | None) -> dict[str, Any]:
@@ -81,8 +93,8 @@ def drawn(seed: int) -> Plan:
     """Return the history of a seed."""
     draw = random.Random(seed)
     lines = tuple(_line(draw, number) for number in range(draw.randint(1, 7)))
-    runs = tuple(_run(draw) for _ in range(draw.randint(1, 4)))
-    return Plan(seed, lines, runs)
+    runs = tuple(_run(draw) for _ in range(draw.choice((1, 1, 2, 3))))
+    return Plan(seed, lines, runs, bom=draw.random() < 0.1, linked=draw.random() < 0.1)
 
 
 def _line(draw: random.Random, number: int) -> dict[str, Any]:
@@ -101,28 +113,47 @@ def _line(draw: random.Random, number: int) -> dict[str, Any]:
         line = {"id": f"q-{number}", **line}
     if draw.random() < 0.2:
         line["extra"] = {"n": number}
+    if draw.random() < 0.1:
+        line["unknown"] = [number, "\u2028"]
     return line
 
 
 def _run(draw: random.Random) -> RunPlan:
-    run = RunPlan(weather=_weather(draw), flags=_flags(draw))
-    chance = draw.random()
-    if chance < 0.3:
-        run = replace(run, die_at_round=draw.randint(1, 300), power_cut=draw.random() < 0.5)
-    elif chance < 0.6:
-        run = replace(run, die_at_write=draw.randint(1, 40), power_cut=draw.random() < 0.5)
-    elif chance < 0.7:
-        run = replace(run, trouble=_trouble(draw))
-    elif chance < 0.8:
-        first = draw.random() * 5
-        numbers = [draw.choice((2, 15)) for _ in range(draw.randint(1, 2))]
-        signals = tuple((first + place * draw.random(), n) for place, n in enumerate(numbers))
-        run = replace(run, signals=signals)
-    elif chance < 0.85:
-        run = replace(run, pauses=((draw.random() * 3, draw.choice((1.0, 30.0, 1000.0))),))
-    if draw.random() < 0.1:
-        run = replace(run, edit=draw.choice(("add", "change", "move")))
-    return run
+    run = _ending(draw, RunPlan(weather=_weather(draw), flags=_flags(draw)))
+    if run.power_cut and run.flags["fsync"] == "never":  # which promises nothing then
+        run = replace(run, flags=run.flags | {"fsync": "interval"})
+    happens = [draw.random() < 0.05 for _ in range(3)]
+    edited = draw.random() < 0.1
+    return replace(
+        run,
+        jumps=((draw.random() * 3, draw.choice((-3600.0, -1.0, 86400.0))),) * happens[0],
+        second_at=draw.random() * 3 * happens[1],
+        damage=draw.randint(1, 3) * happens[2],
+        edit=draw.choice(("add", "change", "move")) if edited else "",
+    )
+
+
+def _ending(draw: random.Random, run: RunPlan) -> RunPlan:
+    """Draw what cuts a run short, if anything does."""
+    kinds = {"round": 3, "write": 3, "trouble": 1, "signals": 1, "pause": 1, "": 1}
+    [kind] = draw.choices(list(kinds), list(kinds.values()))
+    match kind:
+        case "round":
+            at = int(math.exp(draw.uniform(1, 5.5)))
+            return replace(run, die_at_round=at, power_cut=draw.random() < 0.5)
+        case "write":
+            return replace(run, die_at_write=draw.randint(1, 40), power_cut=draw.random() < 0.5)
+        case "trouble":
+            return replace(run, trouble=_trouble(draw))
+        case "signals":
+            first = draw.random() * 5
+            numbers = [draw.choice((1, 2, 15)) for _ in range(draw.randint(1, 2))]
+            signals = tuple((first + place * draw.random(), n) for place, n in enumerate(numbers))
+            return replace(run, signals=signals)
+        case "pause":
+            return replace(run, pauses=((draw.random() * 3, draw.choice((1.0, 30.0, 1000.0))),))
+        case _:
+            return run
 
 
 def _flags(draw: random.Random) -> dict[str, Any]:
@@ -131,11 +162,13 @@ def _flags(draw: random.Random) -> dict[str, Any]:
         "qps": draw.choice((0.0, 1.0, 5.0, 50.0)),
         "retries": draw.choice((0, 1, 5)),
         "timeout": draw.choice((2.0, 60.0)),
-        "fsync": draw.choice(("interval", "always", "interval")),
+        "fsync": draw.choice(("interval", "always", "interval", "interval", "never")),
         "max_calls": draw.choice((0, 0, 0, 3)),
         "max_consecutive_failures": draw.choice((20, 0, 2)),
         "grace": draw.choice((0.5, 20.0)),
-        "rdb_interval": draw.choice((0.01, 60.0)),
+        "rdb_interval": draw.choice((0.02, 60.0, 60.0)),
+        "patience": draw.choice((900.0, 20.0)),
+        "ramp": draw.choice((0.0, 0.0, 0.0, 10.0)),
     }
 
 
@@ -164,7 +197,11 @@ def _weather(draw: random.Random) -> Weather:
         no_answer=share(0.2),
         latency=draw.choice((0.01, 0.3, 5.0)),
         limit=draw.choice((0, 0, 2, 10)),
-        after=draw.choice((0.0, 1.0, 7.0)),
+        limit_later=draw.choice((0, 1, 20)),
+        quota_from=draw.choice((0.0, 0.0, 0.0, 0.0, 0.5)),
+        quota_until=draw.choice((3.0, 30.0, 2000.0)),
+        token_fails=share(0.9),
+        after=draw.choice((0.0, 1.0, 7.0, 7.0, 400.0)),
         token_lasts=draw.choice((0, 0, 0, 7)),
         link_failed=share(0.5),
         forgets=draw.random() < 0.1,

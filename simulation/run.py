@@ -2,26 +2,36 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
+import gc
 import logging
 import os
 import pickle
 import random
 import signal
 import sys
-from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Any
+import traceback
+from dataclasses import asdict, dataclass, field
+from typing import TYPE_CHECKING, Any
 
 import anyio
 
+from gpt4batch import Settings
+from gpt4batch.errors import Gpt4BatchError, UsageError
+from simulation import seam
 from simulation.disk import Disk, Durable
 from simulation.loop import VirtualLoop
-from simulation.plan import RunPlan
 from simulation.service import CHAT, TOKEN, UPLOAD, Service, State
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from simulation.plan import RunPlan
 
 LONGEST = 200_000
 """Rounds of the loop after which a run counts as one that never ends."""
+PASSWORD = "secret-of-the-simulation"
 
 
 @dataclass(slots=True)
@@ -34,6 +44,8 @@ class Ended:
     """`returned`, `refused`, `killed`, `endless` or `crashed`."""
     summary: dict[str, Any] = field(default_factory=dict)
     error: str = ""
+    second: str = ""
+    """What a second run of the same output came to."""
     stderr: bytes = b""
     rounds: int = 0
     operations: int = 0
@@ -46,26 +58,27 @@ def run(folder: Path, plan: RunPlan, state: State, seed: int, *, fix: bool) -> E
     child = os.fork()
     if child == 0:
         os.close(receive)
-        code = 1
         try:
-            _Child(folder, plan, state, seed, send, fix=fix).live()
-            code = 0
-        except BaseException:
-            logging.exception("a defect of the simulation")
+            Child(folder, plan, state, seed, send, fix=fix).live()
+        except BaseException:  # noqa: BLE001 - the child ends here, whatever it was
+            traceback.print_exc()
         finally:
-            os._exit(code)
+            os._exit(1)
     os.close(send)
     with os.fdopen(receive, "rb") as pipe:
         told = pipe.read()
     _, status = os.waitpid(child, 0)
+    stderr = (folder.parent / "stderr").read_bytes()
     if not told:
-        raise RuntimeError(f"the run told nothing; status {status}")
+        raise RuntimeError(f"the run told nothing; status {status}; {stderr.decode()[-2000:]}")
     ended: Ended = pickle.loads(told)
-    ended.stderr = (folder.parent / "stderr").read_bytes()
+    ended.stderr = stderr
     return ended
 
 
-class _Child:
+class Child:
+    """The process of one run."""
+
     def __init__(
         self, folder: Path, plan: RunPlan, state: State, seed: int, send: int, *, fix: bool
     ) -> None:
@@ -75,40 +88,40 @@ class _Child:
         self._seed = seed
         self._fix = fix
         self._rounds = 0
+        self._second = ""
+        self._began = state.seconds
         self._service = Service(state, plan.weather, seed)
-        torn = random.Random(seed)
         self._disk = Disk(
             folder,
             plan.trouble,
             die_at=plan.die_at_write,
-            torn=torn,
+            torn=random.Random(seed),
             end=lambda: self._end("killed"),
         )
 
     def live(self) -> None:
         """Run the program; this process ends in here."""
-        sys.stderr.flush()
-        log = os.open(self._folder.parent / "stderr", os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+        gc.disable()
+        log = os.open(self._folder.parent / "stderr", os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o666)
         os.dup2(log, 2)
-        logging.disable(logging.CRITICAL)
+        logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
         random.seed(self._seed)
         self._loop = VirtualLoop(self._step)
-        import asyncio
-
         asyncio.set_event_loop(self._loop)
         os.chdir(self._folder)
+        os.environ["HOME"] = str(self._folder.parent)
+        os.environ["GPT4BATCH_EMAIL"] = "sim@example.org"
+        os.environ["GPT4BATCH_PASSWORD"] = PASSWORD
+        os.environ["GPT4BATCH_TOKEN_URL"] = TOKEN
+        seam.one_thread()
         self._disk.install()
         try:
             summary = self._loop.run_until_complete(self._program())
-        except Exception as error:
-            from gpt4batch.errors import Gpt4BatchError
-
-            known = isinstance(error, Gpt4BatchError)
-            if not known:
-                import traceback
-
-                traceback.print_exc()
-            self._end("refused" if known else "crashed", error=repr(error))
+        except Gpt4BatchError as error:
+            self._end("refused", error=repr(error))
+        except Exception as error:  # noqa: BLE001 - whatever it is, it is told
+            traceback.print_exc()
+            self._end("crashed", error=repr(error))
         else:
             self._end("returned", summary)
 
@@ -121,12 +134,15 @@ class _Child:
 
     def _end(self, how: str, summary: dict[str, Any] | None = None, error: str = "") -> None:
         """Tell what outlives this process, and end it as a kill does: nothing else runs."""
+        state = self._service.state
+        state.seconds += self._loop.time() + 1.0
         ended = Ended(
-            self._service.state,
+            state,
             self._disk.durable,
             how,
             summary or {},
             error,
+            self._second,
             rounds=self._rounds,
             operations=self._disk.operations,
             seconds=self._loop.time(),
@@ -137,13 +153,7 @@ class _Child:
         os._exit(0)
 
     async def _program(self) -> dict[str, Any]:
-        import gpt4batch
-        from simulation import seam
-
-        flags = dict(self._plan.flags)
-        os.environ["GPT4BATCH_EMAIL"] = "sim@example.org"
-        os.environ["GPT4BATCH_PASSWORD"] = "secret-of-the-simulation"
-        settings = gpt4batch.Settings(
+        settings = Settings(
             input="in.jsonl",
             out="out.jsonl",
             fix=self._fix,
@@ -152,24 +162,38 @@ class _Child:
             token=f"token-{self._service.state.token:06d}",
             download_dir="downloads",
             allow_private_downloads=True,
-            **flags,
+            skip_bad_results=True,
+            **self._plan.flags,
         )
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(self._disturb)
-            summary = await seam.run(settings, self._service, self._loop, TOKEN)
+            if self._plan.second_at:
+                tasks.start_soon(self._run_second, settings)
+            summary = await seam.run(settings, self._service, self._loop, self._began)
             tasks.cancel_scope.cancel()
-        from dataclasses import asdict
-
         return asdict(summary)
 
+    async def _run_second(self, settings: Settings) -> None:
+        """Start another run of the same output, which has to be refused."""
+        await anyio.sleep(self._plan.second_at)
+        self._second = "was not refused"
+        try:
+            await seam.run(settings, self._service, self._loop, self._began, signals=False)
+        except UsageError:
+            self._second = "refused"
+
     async def _disturb(self) -> None:
-        """Send the signals of the plan, and stop the process for a while."""
-        events = [(at, "signal", number) for at, number in self._plan.signals]
-        events += [(at, "pause", seconds) for at, seconds in self._plan.pauses]
+        """Send the signals of the plan, stop the process for a while, set its time of day."""
+        plan = self._plan
+        events = [(at, "signal", float(number)) for at, number in plan.signals]
+        events += [(at, "pause", seconds) for at, seconds in plan.pauses]
+        events += [(at, "jump", seconds) for at, seconds in plan.jumps]
         for at, kind, value in sorted(events):
             await anyio.sleep(max(0.0, at - anyio.current_time()))
             if kind == "signal":
                 with contextlib.suppress(KeyboardInterrupt):
-                    signal.raise_signal(int(value))
-            else:
+                    signal.raise_signal(signal.Signals(int(value)))
+            elif kind == "pause":
                 self._loop.pause(value)
+            else:
+                self._loop.set_wall(value)

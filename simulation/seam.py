@@ -1,21 +1,57 @@
-"""Where the program under test is given the simulation's clock, transport and service."""
+"""Where a run is given the time, the service and its files of a history."""
 
 from __future__ import annotations
-import time
-from typing import Any
-import gpt4batch
-from gpt4batch.service import wiring, credentials
-from gpt4batch.settings import Settings
+
+from typing import TYPE_CHECKING, Any
+
+import anyio
+import anyio.lowlevel
+import anyio.to_thread
+
+from gpt4batch.api import run as run_batch
+from gpt4batch.clock import Clock
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from gpt4batch.batch.summary import Summary
+    from gpt4batch.settings import Settings
+    from simulation.loop import VirtualLoop
+    from simulation.service import Service
+
+BEGINNING = 1_800_000_000 * 10**9
+"""When histories begin, in nanoseconds since 1970."""
 
 
-async def run(settings: Settings, service: Any, loop: Any, token_url: str) -> Any:
-    time.monotonic = loop.time
-    import anyio.to_thread
+async def run(
+    settings: Settings,
+    service: Service,
+    loop: VirtualLoop,
+    began: float,
+    *,
+    signals: bool = True,
+) -> Summary:
+    """Run the program in virtual time against a service of this loop.
 
-    async def inline(f: Any, *args: Any, **kw: Any) -> Any:
-        await anyio.sleep(0)
-        return f(*args)
+    Args:
+        settings: What to run.
+        service: Takes the requests.
+        loop: Its clock is the program's.
+        began: Seconds of the history that earlier runs took.
+        signals: Whether it obeys signals.
+    """
+    clock = Clock(loop.time, lambda: BEGINNING + int((began + loop.wall()) * 1e9))
+    return await run_batch(settings, signals=signals, transport=service, clock=clock)
 
-    anyio.to_thread.run_sync = inline
-    wiring.sockets = lambda *_a, **_k: service
-    return await gpt4batch.run(settings, signals=True)
+
+def one_thread() -> None:
+    """Let what the program gives to a thread run in the loop's own, one step later.
+
+    This is of the simulation's process only: two threads have no order that a seed could draw.
+    """
+
+    async def inline(function: Callable[..., Any], *args: Any, **_how: Any) -> Any:
+        await anyio.lowlevel.checkpoint()
+        return function(*args)
+
+    setattr(anyio.to_thread, "run_sync", inline)  # noqa: B010 - mypy knows its exact type

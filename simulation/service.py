@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import anyio
+import anyio.lowlevel
 import httpx
 
 ORIGIN = "http://service.invalid"
@@ -21,6 +22,8 @@ CHAT = f"{ORIGIN}/standard/all-tools"
 UPLOAD = f"{ORIGIN}/standard/uploaded"
 FILES = f"{ORIGIN}/files"
 TOKEN = f"{ORIGIN}/console/access_token"
+LATER = 3.0
+"""Seconds after which a limit moves."""
 
 
 @dataclass(slots=True)
@@ -57,6 +60,8 @@ class State:
     token: int = 1
     token_calls: int = 0
     numbers: int = 0
+    seconds: float = 0.0
+    """How long the runs took that have ended."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +79,13 @@ class Weather:
     latency: float = 0.3
     limit: int = 0
     """Calls a second that are let through; 0 is no limit."""
+    limit_later: int = 0
+    """The limit after `LATER` seconds; 0 is the same as before."""
+    quota_from: float = 0.0
+    """When every call begins to be refused as if the account were empty; 0 is never."""
+    quota_until: float = 0.0
+    token_fails: float = 0.0
+    """The share of calls of the token service that fail."""
     after: float = 0.0
     """The Retry-After of a refusal, in seconds."""
     token_lasts: int = 0
@@ -108,11 +120,12 @@ class Service(httpx.AsyncBaseTransport):
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
         """Answer one request, or fail as a network does."""
         url = str(request.url)
-        body = b"".join([part async for part in request.stream])  # type: ignore[union-attr]
+        assert isinstance(request.stream, httpx.AsyncByteStream)
+        body = b"".join([part async for part in request.stream])
         if url == TOKEN:
             return self._issue_token()
         if url.startswith(FILES):
-            return await self._file(url, request)
+            return await self._file(url)
         self._count_call(url)
         fault = self._fault()
         if fault in ("connect", "reset"):
@@ -153,11 +166,26 @@ class Service(httpx.AsyncBaseTransport):
             self.state.token += 1
         if request.headers.get("authorization") != f"Bearer token-{self.state.token:06d}":
             return reply({"error": {"message": "token expired"}}, 401)
-        if weather.limit:
-            self._recent = [moment for moment in self._recent if moment > now - 1.0]
-            if len(self._recent) >= weather.limit:
-                return self._too_many()
-            self._recent.append(now)
+        if weather.quota_from and weather.quota_from <= now < weather.quota_until:
+            words = {"message": "you exceeded your current quota", "code": "insufficient_quota"}
+            return reply({"error": words}, 429)
+        if not self._is_within_limit(now):
+            return self._too_many()
+        return self._failure(fault)
+
+    def _is_within_limit(self, now: float) -> bool:
+        limit = self.weather.limit
+        if limit and now >= LATER:
+            limit = self.weather.limit_later or limit
+        if not limit:
+            return True
+        self._recent = [moment for moment in self._recent if moment > now - 1.0]
+        if len(self._recent) >= limit:
+            return False
+        self._recent.append(now)
+        return True
+
+    def _failure(self, fault: str) -> httpx.Response | None:
         if fault == "refused":
             return self._too_many()
         if fault == "failed":
@@ -260,7 +288,7 @@ class Service(httpx.AsyncBaseTransport):
             attachment = {"id": name, "name": "x", "size": len(content)}
         return reply({"conversation_id": conversation, "attachment": attachment, "part": part})
 
-    async def _file(self, url: str, request: httpx.Request) -> httpx.Response:
+    async def _file(self, url: str) -> httpx.Response:
         await anyio.sleep(self._delay(0.05))
         if self._random.random() < self.weather.link_failed:
             if self._random.random() < 0.5:
@@ -273,7 +301,7 @@ class Service(httpx.AsyncBaseTransport):
 
     def _issue_token(self) -> httpx.Response:
         self.state.token_calls += 1
-        if self._random.random() < self.weather.failed:
+        if self._random.random() < self.weather.token_fails:
             return reply({"error": "bad gateway"}, 502)
         token = f"token-{self.state.token:06d}"
         return reply({"access_token": token, "expired_at": 4102444800, "username": "sim"})
@@ -292,7 +320,7 @@ class _Streamed(httpx.AsyncByteStream):
     async def __aiter__(self) -> Any:
         half = len(self._content) // 2
         for part in (self._content[:half], self._content[half:]):
-            await anyio.sleep(0)
+            await anyio.lowlevel.checkpoint()
             if part:
                 yield part
 

@@ -125,11 +125,11 @@ async def test_chats_in_flight_at_a_kill_are_counted_and_shown(
     assert result.code == 0, result.err
     assert rawjson.loads((bench.folder / "sum.json").read_bytes())["killed_in_flight"] == 2
     assert (
-        "chats in flight when the last run was killed: 2 at most; they may be paid for"
+        "chats without a reply when an earlier run was killed: 2 at most; they may be paid for"
         in result.err
     )
     assert (
-        "at most 2 chats in flight when the last run was killed, which may be paid for"
+        "at most 2 chats without a reply when an earlier run was killed, which may be paid for"
         in result.err
     )
     assert "out.jsonl.inflight" not in bench.names()

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import time
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
+from gpt4batch.clock import SYSTEM, Clock
 from gpt4batch.histogram import Histogram
 from gpt4batch.lines.causes import cause_of
 
@@ -32,9 +31,10 @@ class Failures:
 class Progress:
     """The counters of one run; every method is a few additions, none can fail or wait."""
 
-    def __init__(self) -> None:
-        self.began = time.monotonic()
-        self.started = datetime.now(UTC)
+    def __init__(self, clock: Clock = SYSTEM) -> None:
+        self._clock = clock
+        self.began = clock.monotonic()
+        self.started = clock.now()
         self.total = 0
         self.done_before = 0
         self.to_run = 0
@@ -92,7 +92,7 @@ class Progress:
     @property
     def elapsed(self) -> float:
         """Return the seconds since the run began."""
-        return time.monotonic() - self.began
+        return self._clock.monotonic() - self.began
 
     def percentiles(self) -> dict[str, float]:
         """Return how long the answers took: 50, 90 and 99 of 100 were faster, in seconds."""
@@ -102,4 +102,4 @@ class Progress:
 
     def _remember(self, error: CallError) -> None:
         self.last_error = str(error)
-        self.last_error_at = time.monotonic()
+        self.last_error_at = self._clock.monotonic()

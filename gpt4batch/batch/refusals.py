@@ -109,9 +109,10 @@ def refuse_shared_files(settings: Settings) -> None:
     Raises:
         UsageError: Two name the same file.
     """
-    pairs = combinations(_files(settings), 2)
-    for (first, one), (second, other) in islice(pairs, 1, None):  # after input and output
-        if _same_file(one, other):
+    files = [(flag, path, _identity(path)) for flag, path in _files(settings)]
+    for (first, _, one), (second, other, two) in islice(combinations(files, 2), 1, None):
+        # The first pair are input and output, which may be the same.
+        if one == two and one is not None:
             raise UsageError(
                 f"{first} and {second} are the same file, {os.path.realpath(other)}: "
                 "nothing was called; give each a file of its own"
@@ -133,11 +134,13 @@ def _files(settings: Settings) -> Iterator[tuple[str, Path]]:
         yield f"{path.name} of the run itself", path
 
 
-def _same_file(one: Path, other: Path) -> bool:
+def _identity(path: Path) -> tuple[int, int] | str | None:
+    """Return what is the same for every name of a file; None for what can be shared."""
     try:
-        return one.samefile(other) and one.is_file()
+        status = path.stat()
     except OSError:
-        return os.path.realpath(one) == os.path.realpath(other)
+        return os.path.realpath(path)
+    return (status.st_dev, status.st_ino) if stat.S_ISREG(status.st_mode) else None
 
 
 def lines_at_once(settings: Settings, *, reachable: bool = False) -> int:

@@ -7,7 +7,6 @@ import signal
 import sys
 from contextlib import nullcontext, suppress
 from dataclasses import asdict
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 import anyio
@@ -15,6 +14,7 @@ import anyio.to_thread
 
 from gpt4batch.batch.snapshots import Snapshots
 from gpt4batch.batch.summary import Summary
+from gpt4batch.clock import SYSTEM, Clock
 from gpt4batch.errors import FatalError, OutputError
 from gpt4batch.lines import rawjson
 from gpt4batch.lines.record import State
@@ -48,6 +48,7 @@ class Runner:
         executor: What brings their answers.
         in_flight: The note of chats on their way.
         publisher: Where answers are published, if anywhere.
+        clock: Tells the time.
     """
 
     def __init__(
@@ -57,7 +58,10 @@ class Runner:
         executor: Executor,
         in_flight: InFlight,
         publisher: Publisher | None,
+        *,
+        clock: Clock = SYSTEM,
     ) -> None:
+        self._clock = clock
         self._settings = settings
         self._work = work
         self._executor = executor
@@ -66,7 +70,7 @@ class Runner:
         self._journal = work.journal
         self._control = work.control
         self._progress = work.progress
-        self._snapshots = Snapshots(work.journal.out)
+        self._snapshots = Snapshots(work.journal.out, clock)
         self._signal = 0
 
     @property
@@ -183,7 +187,7 @@ class Runner:
         by_signal = signal.Signals(self._signal).name if self._signal else ""
         return Summary(
             started=progress.started.isoformat(timespec="seconds"),
-            finished=datetime.now(UTC).isoformat(timespec="seconds"),
+            finished=self._clock.now().isoformat(timespec="seconds"),
             lines=len(ledger),
             done=done,
             failed=failed,

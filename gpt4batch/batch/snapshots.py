@@ -6,8 +6,9 @@ import logging
 import os
 import shutil
 from contextlib import suppress
-from datetime import datetime
 from typing import TYPE_CHECKING
+
+from gpt4batch.clock import SYSTEM, Clock
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -20,9 +21,11 @@ class Snapshots:
 
     Args:
         out: The output, beside which they lie.
+        clock: Tells the time.
     """
 
-    def __init__(self, out: Path) -> None:
+    def __init__(self, out: Path, clock: Clock = SYSTEM) -> None:
+        self._clock = clock
         self._out = out
         self._status: os.stat_result | None = None
         self._told = False
@@ -33,7 +36,7 @@ class Snapshots:
 
         The runs of one input with two outputs in a folder would overwrite each other's.
         """
-        moment = datetime.now().astimezone()
+        moment = self._clock.now().astimezone()
         own = self._out.stem
         stems = (own, f"{stem}-{own}") if self._told else (stem, own, f"{stem}-{own}")
         names = [f".{moment:%Y%m%d-%H%M}-{name}.jsonl" for name in stems]

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from gpt4batch.batch.pool import Pool
 from gpt4batch.batch.progress import Progress
+from gpt4batch.clock import SYSTEM, Clock
 from gpt4batch.control import Stopped
 from gpt4batch.errors import FatalError, InputChanged, ServiceError
 from gpt4batch.lines.record import State
@@ -51,15 +52,21 @@ class Work:
         journal: Where results go; it is open.
         source: The input.
         control: Whether the run goes on.
+        clock: Tells the time.
     """
 
     def __init__(
-        self, settings: Settings, journal: Journal, source: Source, control: Control
+        self,
+        settings: Settings,
+        journal: Journal,
+        source: Source,
+        control: Control,
+        clock: Clock = SYSTEM,
     ) -> None:
         self.journal = journal
         self.source = source
         self.control = control
-        self.progress = Progress()
+        self.progress = Progress(clock)
         self.pool = Pool(MOST_FETCHING)
         self.defects = 0
         self.publish: Callable[[Outcome], None] = _not_published

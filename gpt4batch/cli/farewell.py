@@ -54,9 +54,9 @@ def _calls(summary: Summary) -> list[str]:
         )
     if killed := summary.killed_in_flight:
         row += say(
-            f"; at most {counted(killed, 'chat', 'chats')} in flight when the last run was killed, "
-            "which may be paid for too",
-            f"; 上次运行被强制结束时至多有{killed:,}次对话正在进行, 可能也已计费",
+            f"; at most {counted(killed, 'chat', 'chats')} without a reply when an earlier run was "
+            "killed, which may be paid for too",
+            f"; 此前的运行被强制结束时至多有{killed:,}次对话没有收到应答, 可能也已计费",
         )
     in_all = summary.chats_in_all
     if in_all is not None and in_all > chats:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import os
-from datetime import datetime
 from filecmp import cmp
 from glob import escape
 from typing import TYPE_CHECKING
@@ -15,27 +14,29 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
     from pathlib import Path
 
+    from gpt4batch.clock import Clock
+
 log = logging.getLogger(__name__)
 
 MOST_FILES = 20
 
 
-def move_aside(out: Path) -> Path | None:
+def move_aside(out: Path, clock: Clock) -> Path | None:
     """Keep the output of an earlier run, if there is one, under a name of its own."""
     if not out.exists() or not out.stat().st_size:
         return None
-    path = _free_name(out)
+    path = _free_name(out, clock)
     disk.move_aside(out, path)
     log.info("%s was there: moved to %s", out, path)
     return path
 
 
-def keep_aside(out: Path, descriptor: int, places: Iterable[tuple[int, int]]) -> Path:
+def keep_aside(out: Path, descriptor: int, places: Iterable[tuple[int, int]], clock: Clock) -> Path:
     """Copy parts of an open output, by offset and size, to a file of their own, and name that.
 
     A run that was killed has kept the same texts already: they are not kept twice.
     """
-    path, size = _free_name(out), 0
+    path, size = _free_name(out, clock), 0
     with path.open("wb") as file:
         for start, length in places:
             size += file.write(os.pread(descriptor, length, start).strip() + b"\n")
@@ -54,8 +55,8 @@ def moved_aside(out: Path) -> list[Path]:
     return sorted(out.parent.glob(pattern), reverse=True)[:MOST_FILES]
 
 
-def _free_name(out: Path) -> Path:
-    stamp = datetime.now().astimezone().strftime("%Y%m%d-%H%M%S")
+def _free_name(out: Path, clock: Clock) -> Path:
+    stamp = clock.now().astimezone().strftime("%Y%m%d-%H%M%S")
     names = (stamp, *(f"{stamp}-{count}" for count in range(1, 1000)))
     paths = (out.with_name(f"{out.stem}.{name}{out.suffix}") for name in names)
     return next(path for path in paths if not path.exists())

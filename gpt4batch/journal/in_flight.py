@@ -1,4 +1,4 @@
-"""How many chats are on their way, noted in a file that a kill leaves behind."""
+"""How many chats may be paid for without an answer, noted in a file that a kill leaves behind."""
 
 from __future__ import annotations
 
@@ -17,9 +17,10 @@ SIZE = 10
 
 
 class InFlight:
-    """The chats that were sent and whose answer is not in the log yet.
+    """The chats that were sent and have no answer, as long as no summary has told of them.
 
-    The file is there while the run is on: one that is found tells what a killed run left.
+    That is those on their way, those whose reply was lost, and those that killed runs left. The
+    file is there while the run is on: one that is found tells what a killed run left.
 
     Args:
         path: The file; None keeps none.
@@ -30,10 +31,10 @@ class InFlight:
         self._fd = -1
         self._count = self._written = 0
         self.left = 0
-        """Chats that were in flight, at most, when the last run was killed."""
+        """Chats without a reply, at most, of killed runs; no summary has told of them yet."""
 
     def open(self) -> None:
-        """Read what a killed run left, and begin anew."""
+        """Read what killed runs left; it stays noted until `forget`."""
         if self._path is None:
             return
         try:
@@ -42,10 +43,11 @@ class InFlight:
         except OSError as error:
             log.warning("chats in flight cannot be recorded: %s: %s", self._path, error.strerror)
             return
-        self.left = int(found) if found.isdigit() else 0
+        self.left = self._count = int(found) if found.isdigit() else 0
         if self.left:
             log.warning(
-                "chats in flight when the last run was killed: %d at most; they may be paid for",
+                "chats without a reply when an earlier run was killed: %d at most; "
+                "they may be paid for",
                 self.left,
             )
         self.write()
@@ -57,7 +59,7 @@ class InFlight:
             self.write()
 
     def settled(self) -> None:
-        """Take note that a chat has come to its end.
+        """Take note that a chat has come to an end that leaves nothing to tell.
 
         The file says so later, when the answer is in the log and somebody calls `write`, each
         second perhaps: two writes a chat would be a twentieth of its cost.

@@ -12,6 +12,7 @@ import anyio
 import anyio.to_thread
 
 from gpt4batch import disk
+from gpt4batch.clock import SYSTEM, Clock
 from gpt4batch.errors import OutputError
 from gpt4batch.journal.aside import keep_aside, move_aside
 from gpt4batch.journal.findings import Findings
@@ -44,12 +45,19 @@ class Journal:
             as it is done.
         fsync: `always`, `interval` (whoever runs the journal syncs the log each second) or `never`.
         descriptor: The stream's number, where there is no file.
+        clock: Tells the time.
     """
 
     def __init__(
-        self, out: Path | None, *, fsync: str = "interval", descriptor: int = STDOUT
+        self,
+        out: Path | None,
+        *,
+        fsync: str = "interval",
+        descriptor: int = STDOUT,
+        clock: Clock = SYSTEM,
     ) -> None:
-        self.log = Log(out, fsync=fsync, descriptor=descriptor)
+        self._clock = clock
+        self.log = Log(out, fsync=fsync, descriptor=descriptor, clock=clock)
         self.out, self.streaming = self.log.out, self.log.streaming
         self.findings = Findings(self.out)
         self.torn = 0
@@ -64,12 +72,12 @@ class Journal:
         self._spare: list[int] = []
 
     @classmethod
-    def of(cls, out: str, *, fsync: str = "interval") -> Journal:
+    def of(cls, out: str, *, fsync: str = "interval", clock: Clock = SYSTEM) -> Journal:
         """Return the journal of what `-o` names: a file, a device, `-` or a descriptor."""
         descriptor = STDOUT if out == "-" else disk.descriptor_of(out)
         if descriptor is not None:
-            return cls(None, fsync=fsync, descriptor=descriptor)
-        return cls(Path(os.path.realpath(out)), fsync=fsync)
+            return cls(None, fsync=fsync, descriptor=descriptor, clock=clock)
+        return cls(Path(os.path.realpath(out)), fsync=fsync, clock=clock)
 
     @property
     def ledger(self) -> Ledger:
@@ -144,6 +152,7 @@ class Journal:
         except BadLine:
             raise self._records.input_changed() from None  # between two looks at a line
         self.log.ledger, self.findings = resume.ledger, resume.findings
+        self._records.equals = resume.equals
         self._in_order = resume.in_order
 
     def start(self, *, fix: bool) -> None:
@@ -157,12 +166,12 @@ class Journal:
                 self._start_stream()
                 return
             if not fix:
-                self.moved_to = move_aside(self.out)
+                self.moved_to = move_aside(self.out, self._clock)
             self.log.open()
             if self.findings.is_refused and self.torn:
                 self.findings.keep(self.log.run_start, self.torn)
             if len(self.findings):
-                self.kept_in = keep_aside(self.out, self.log.fd, self.findings.kept())
+                self.kept_in = keep_aside(self.out, self.log.fd, self.findings.kept(), self._clock)
             if self.torn:
                 self.log.cut(self.torn)
             self.log.begin()
@@ -225,7 +234,7 @@ class Journal:
             if self._in_order and self.log.end == self.log.run_start:
                 return  # nothing was added to an output that is in order already
             if foreign:
-                path = keep_aside(self.out, self.log.fd, foreign)
+                path = keep_aside(self.out, self.log.fd, foreign, self._clock)
                 what = "%s: another program wrote to it during the run; what it wrote is kept in %s"
                 log.warning(what, self.out, path)
             self.calls = self._records.write(self.out, beside(self.out, ORDERED), self.ledger)

@@ -8,13 +8,13 @@ import os
 import stat
 from dataclasses import dataclass
 from pathlib import Path
-from secrets import token_hex
 from typing import TYPE_CHECKING
 
 import anyio
 import anyio.to_thread
 
 from gpt4batch import disk
+from gpt4batch.clock import SYSTEM, Clock
 from gpt4batch.errors import OutputError
 from gpt4batch.journal.ledger import Ledger
 from gpt4batch.lines import rawjson
@@ -54,9 +54,12 @@ class Log:
         out: The output file; None is a stream, to which each line is written as it is done.
         fsync: `always`, `interval` (somebody calls `sync` each second) or `never`.
         descriptor: The stream's number, where there is no file.
+        clock: Tells the time.
     """
 
-    def __init__(self, out: Path | None, *, fsync: str, descriptor: int) -> None:
+    def __init__(
+        self, out: Path | None, *, fsync: str, descriptor: int, clock: Clock = SYSTEM
+    ) -> None:
         self.streaming = out is None or is_stream(out)
         named = "<stdout>" if descriptor == STDOUT else f"<descriptor {descriptor}>"
         self.out = Path(named) if out is None else out
@@ -73,7 +76,7 @@ class Log:
         self._syncing = anyio.Lock()
         self._unsaved: list[tuple[int, State, bytes]] = []
         self._goes: dict[int, _Go] = {}
-        self._name = token_hex(4)
+        self._name = f"{clock.ns() % (1 << 32):08x}"
         self._count = 0
 
     # -- opening -----------------------------------------------------------------------------

@@ -37,6 +37,8 @@ class Records:
         self._source = source
         self._log = log
         self._is_output = is_output
+        self.equals = b""
+        """A byte a line, 1 where another line is equal, as far as that is known."""
 
     def line(self, index: int) -> Line:
         """Return a line with what was answered of it before.
@@ -57,7 +59,8 @@ class Records:
     def _record(self, index: int, ledger: Ledger) -> bytes:
         """Return the latest record of a line, or the line itself, without its newline.
 
-        The record of an earlier run that left the line undone comes with the keys of the input.
+        The record of an earlier run that left the line undone comes with the keys of the input, and
+        so does one of several equal lines, as it may be another one's.
         """
         place = ledger.place(index)
         if place is None:
@@ -67,7 +70,8 @@ class Records:
         if in_input:
             self._check_input()
         earlier = start != self._source.start(index) if in_input else start < self._log.run_start
-        if earlier and ledger.states[index] != State.DONE:
+        shared = bool(self.equals and self.equals[index])
+        if earlier and (shared or ledger.states[index] != State.DONE):
             return gone_on(self._line_of_input(index), text)
         return text
 

@@ -59,6 +59,16 @@ class Resume:
         self._next = 0
         self._half_way = HalfWay()
 
+    @property
+    def equals(self) -> bytes:
+        """Return a byte a line: 1 where another line has the same id and asks, so far as known."""
+        groups = self._keys.equals.values() if self._keys is not None else ()
+        found = bytearray(len(self.ledger) if groups else 0)
+        for group in groups:
+            for index in group.lines:
+                found[index] = 1
+        return bytes(found)
+
     def read(self, out: Path | None, size: int = 0) -> None:
         """Read the input with its own results, and those in the first `size` bytes of an output.
 

@@ -10,12 +10,12 @@ import shutil
 import stat
 import sys
 import tempfile
-import time
 from array import array
 from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
 from gpt4batch import disk
+from gpt4batch.clock import SYSTEM, Clock
 from gpt4batch.errors import InputError, UsageError
 from gpt4batch.journal.watched import Watched
 from gpt4batch.lines.formats.asks import Asks
@@ -49,10 +49,19 @@ class Source:
             other descriptor or pipe, and paths are relative to the working folder then.
         form: The form of its lines.
         spool: The folder for that temporary file.
+        clock: Tells the time.
     """
 
-    def __init__(self, path: str, *, form: Format | None = None, spool: Path | None = None) -> None:
+    def __init__(
+        self,
+        path: str,
+        *,
+        form: Format | None = None,
+        spool: Path | None = None,
+        clock: Clock = SYSTEM,
+    ) -> None:
         self.form = form or Asks({})
+        self._clock = clock
         number = 0 if path == STDIN else disk.descriptor_of(path)
         self.path = "<stdin>" if number == 0 else path
         self.stem = "stdin" if number == 0 else Path(path).stem
@@ -82,7 +91,7 @@ class Source:
 
         A line out of a window that was looked at is as it was, whatever the file is by now.
         """
-        raw, now = getattr(self._file, "raw", None), time.monotonic()
+        raw, now = getattr(self._file, "raw", None), self._clock.monotonic()
         if not isinstance(raw, Watched):
             return False
         if self._unseen or now - self._seen_at > LOOK_INTERVAL:

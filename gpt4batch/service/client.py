@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import logging
-import time
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 import anyio
 import httpx
 
+from gpt4batch.clock import SYSTEM, Clock
 from gpt4batch.control import Stopped
 from gpt4batch.dialects.known import GPT4API
 from gpt4batch.errors import (
@@ -98,6 +97,7 @@ class Client:
         in_flight: Is told of the chats that leave and of those that have come to their end.
         dialect: Says what replies mean.
         probing: Holds calls while it is unclear whether the account is empty.
+        clock: Tells the time.
     """
 
     def __init__(  # noqa: PLR0913 - one argument a collaborator
@@ -115,7 +115,9 @@ class Client:
         in_flight: InFlight | None = None,
         dialect: Dialect = GPT4API,
         probing: Probing | None = None,
+        clock: Clock = SYSTEM,
     ) -> None:
+        self._clock = clock
         self._transport = transport
         self._tokens = tokens
         self._pacer = pacer
@@ -127,7 +129,7 @@ class Client:
         self._in_flight = in_flight or InFlight(None)
         self.dialect = dialect
         self.replies = Replies(dialect, tokens.scrub)
-        self._probing = probing or Probing(control)
+        self._probing = probing or Probing(control, clock=clock)
         self._urls = {name: httpx.URL(url) for name, url in addresses.items()}
         self._sent: dict[int, float] = {}
         self._warned = False
@@ -144,7 +146,7 @@ class Client:
     def longest(self) -> float:
         """Return how long the oldest call in flight has been waiting; 0 if no call is in flight."""
         oldest = next(iter(self._sent.values()), None)
-        return 0.0 if oldest is None else time.monotonic() - oldest
+        return 0.0 if oldest is None else self._clock.monotonic() - oldest
 
     async def chat(self, call: Call, where: Where = NOWHERE, *, new: bool = False) -> Reply:
         """Ask once and return the answer; `new` says that it is the first call of a line.
@@ -264,17 +266,17 @@ class Client:
     async def _attempt(
         self, stage: str, request: httpx.Request, attempt: int, where: Where
     ) -> Reply:
-        began = time.monotonic()
+        began = self._clock.monotonic()
         try:
             response = await self._exchange(stage, request)
         except NetworkError:
-            _log_call(where, stage, None, time.monotonic() - began, attempt)
+            _log_call(where, stage, None, self._clock.monotonic() - began, attempt)
             raise
-        now = datetime.now(UTC)
+        now = self._clock.now()
         if limits := self.dialect.limits(response.headers, now):
             self._pacer.limits(limits)
         body = body_of(response).removeprefix(BOM)
-        seconds = time.monotonic() - began
+        seconds = self._clock.monotonic() - began
         _log_call(where, stage, response.status_code, seconds, attempt)
         said = request.extensions.get("said", "")
         raw, doc = self.replies.read(response, body, stage, said, now)
@@ -286,24 +288,25 @@ class Client:
         if stage == "upload":
             self.uploads += 1
         number = self.calls
-        self._sent[number] = time.monotonic()
+        self._sent[number] = self._clock.monotonic()
         request.extensions["timeout"] = self._timeout
-        chat = stage == "chat"
+        chat, lost = stage == "chat", False
         if chat:
             self._in_flight.sent()
         try:
             with calling(stage, self._tokens.scrub):
                 return await self._deliver(request)
         except NetworkError as error:
-            self.unanswered += chat and isinstance(error.__cause__, CUT_OFF)
+            lost = isinstance(error.__cause__, CUT_OFF)
             raise
         except anyio.get_cancelled_exc_class():
-            self.unanswered += chat
-            chat = False  # nobody will learn what became of it: it stays in flight
+            lost = True
             raise
         finally:
             del self._sent[number]
-            if chat:
+            if chat and lost:
+                self.unanswered += 1  # and stays noted until a summary tells of it
+            elif chat:
                 self._in_flight.settled()
 
     async def _deliver(self, request: httpx.Request) -> httpx.Response:
@@ -313,12 +316,12 @@ class Client:
             Stopped: The run was halted meanwhile.
             httpx.HTTPError: There is no whole response.
         """
-        began = time.monotonic()
+        began = self._clock.monotonic()
         while True:
             try:
                 return await self._transport.handle_async_request(request)
             except OutOfDescriptors as error:
-                if time.monotonic() - began > self._timeout:
+                if self._clock.monotonic() - began > self._timeout:
                     raise
                 if not self._warned:
                     self._warned = True

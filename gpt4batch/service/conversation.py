@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import logging
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 import anyio
 
+from gpt4batch.clock import SYSTEM, Clock
 from gpt4batch.control import Stopped
 from gpt4batch.dialects.base import NOWHERE, Kind, Refusal, Turn, Upload
 from gpt4batch.errors import CallError, DownloadError, FatalError, RejectedError
@@ -65,8 +66,12 @@ class Outcome:
     published: int = 0
     ran: dict[str, str] = field(default_factory=dict)
     calls: int = 0
-    started: datetime = field(default_factory=lambda: datetime.now(UTC))
+    clock: Clock = SYSTEM
+    started: datetime = field(init=False)
     _forgotten: tuple[list[bytes], list[dict[str, Any]], list[Any], int] | None = None
+
+    def __post_init__(self) -> None:
+        self.started = self.clock.now()
 
     def forget(self) -> None:
         """Begin the line anew: the service has no memory of what it answered."""
@@ -105,7 +110,7 @@ class Outcome:
         meta: dict[str, Any] = {"started": self.started, "calls": self.calls}
         error = error_record(self.error) if self.error else None
         if finished:
-            meta["finished"] = datetime.now(UTC)
+            meta["finished"] = self.clock.now()
         elif len(self.answers) == len(self.line.asks):
             error = NOT_DOWNLOADED  # every ask is answered, and the line is not done for all that
         meta |= self.ran
@@ -148,6 +153,7 @@ class Conversation:
         keep: Called with a line that is half-way, whenever something was added that must not be
             lost; returns when it is safe.
         places: Are lent to other lines while files come; None keeps them.
+        clock: Tells the time.
     """
 
     def __init__(
@@ -158,6 +164,7 @@ class Conversation:
         keep: Callable[[Outcome], Awaitable[None]],
         *,
         places: Places | None = None,
+        clock: Clock = SYSTEM,
     ) -> None:
         self._client = client
         self._downloads = downloads
@@ -165,6 +172,7 @@ class Conversation:
         self._keep = keep
         self._dialect = client.dialect
         self._places = places
+        self._clock = clock
 
     def stats(self) -> CallStats:
         """Return what was done so far for all lines."""
@@ -184,7 +192,7 @@ class Conversation:
 
         An error of a call becomes the outcome's; only what stops the run is raised.
         """
-        outcome = Outcome(line, line.answers(), published=line.answered)
+        outcome = Outcome(line, line.answers(), published=line.answered, clock=self._clock)
         _read_notes(outcome)
         try:
             for place in range(len(outcome.answers)):

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import logging
 import os
-import time
 import zlib
 from typing import IO, TYPE_CHECKING, cast
 from weakref import WeakValueDictionary
 
 import anyio
 import anyio.lowlevel
+import anyio.to_thread
 import httpx
 
+from gpt4batch import disk
+from gpt4batch.clock import SYSTEM, Clock
 from gpt4batch.errors import DownloadError, NetworkError, OutputError, RetryableError, ServerError
 from gpt4batch.service.failures import calling
 from gpt4batch.service.file_names import LONGEST_NAME, PART, cut, local_name, suggested_name
@@ -54,6 +56,8 @@ class Downloads:
         max_size: Most bytes of one file; 0 is no limit.
         min_speed: Least bytes a second; 0 is no limit.
         span: Seconds over which the speed is measured.
+        synced: A file is on the disk before it counts.
+        clock: Tells the time.
     """
 
     def __init__(  # noqa: PLR0913 - one argument a collaborator
@@ -67,6 +71,8 @@ class Downloads:
         max_size: int = 0,
         min_speed: int = 0,
         span: float = SPAN,
+        synced: bool = True,
+        clock: Clock = SYSTEM,
     ) -> None:
         self.folder = folder
         self.count = 0
@@ -79,6 +85,8 @@ class Downloads:
         self._max_size = max_size
         self._min_speed = min_speed
         self._span = span
+        self._synced = synced
+        self._clock = clock
         self._places = anyio.CapacityLimiter(AT_ONCE)
         self._places_of: WeakValueDictionary[str, anyio.CapacityLimiter] = WeakValueDictionary()
 
@@ -110,12 +118,16 @@ class Downloads:
             OutputError: The disk is full, or the folder is gone.
             Stopped: The run was halted meanwhile.
         """
-        part = PartFile(self.folder / (local_name(self._prefix, line_id, ask_id, "") + PART))
+        part = PartFile(self.folder / (self._name(line_id, ask_id, "") + PART))
         self.under_way += 1
         try:
             suggested = self._taken(part, url) if is_data(url) else await self._fill(part, url)
             part.flush()
-            name = self._publish(part, local_name(self._prefix, line_id, ask_id, suggested))
+            if self._synced:
+                await anyio.to_thread.run_sync(part.sync)
+            name = self._publish(part, self._name(line_id, ask_id, suggested))
+            if self._synced:  # else a power cut may take a file whose line is done
+                await anyio.to_thread.run_sync(disk.sync_folder, self.folder)
         except OSError as error:
             raise self._unwritable(error) from error
         finally:
@@ -124,6 +136,9 @@ class Downloads:
         self.count += 1
         self.bytes += part.size
         return name
+
+    def _name(self, line_id: str, ask_id: str, suggested: str) -> str:
+        return local_name(self._prefix, line_id, ask_id, suggested, self._clock.ns())
 
     def _unwritable(self, error: OSError) -> OutputError:
         return OutputError(f"cannot write downloads to {self.folder}: {error.strerror}")
@@ -142,7 +157,7 @@ class Downloads:
             try:
                 os.link(part.path, self.folder / name)
             except FileExistsError:
-                name = cut(f"{time.time_ns()}_{name}", LONGEST_NAME - len(PART))
+                name = cut(f"{self._clock.ns()}_{name}", LONGEST_NAME - len(PART))
             except OSError:
                 if not part.path.exists() or (self.folder / name).exists():
                     raise
@@ -201,7 +216,7 @@ class Downloads:
             part.start_over()
             raise ServerError(f"{code}: a different part from the one requested", stage="download")
         if code in PASSING or code >= 500:
-            after = retry_after(response.headers)
+            after = retry_after(response.headers, self._clock.now())
             raise ServerError(text, code=code, stage="download", after=after)
         if code in GONE:
             raise DownloadError(f"{text}: the link has expired or is not valid", code=code)

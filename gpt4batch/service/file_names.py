@@ -123,13 +123,15 @@ def _text(octets: bytes, charset: str = "") -> str:
     raise AssertionError("unreachable: latin-1 reads every byte")
 
 
-def local_name(prefix: str, line_id: str, ask_id: str, suggested: str) -> str:
+def local_name(
+    prefix: str, line_id: str, ask_id: str, suggested: str, ns: int | None = None
+) -> str:
     """Return `PREFIX_<id>_<ask id>_<unix ns>_<file name>`, legal on every system.
 
     It has 250 bytes at most, which leaves five for `.part`.
     """
     words = [_legal(word, 60) for word in (prefix, line_id, ask_id)]
-    head = "_".join([word for word in words if word] + [str(time.time_ns())])
+    head = "_".join([word for word in words if word] + [str(time.time_ns() if ns is None else ns)])
     room = LONGEST_NAME - len(PART) - len(head.encode()) - 1
     name = _legal(suggested.replace("\\", "/").rpartition("/")[2], room, keep_ending=True)
     return disk.encodable(f"{head}_{name or 'file'}".lstrip(".-"))

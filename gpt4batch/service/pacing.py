@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import math
-import time
 from collections import deque
 from typing import TYPE_CHECKING, Protocol
 
 import anyio
 
+from gpt4batch.clock import SYSTEM, Clock
 from gpt4batch.control import Stopped
 from gpt4batch.service.pace import Rule
 
@@ -98,9 +98,13 @@ class Pacer:
         rate: Calls a second; 0 is no limit.
         control: Ends the waiting when the run is halted.
         ramp: Seconds in which the pace rises from a tenth of the rate at the beginning.
+        clock: Tells the time.
     """
 
-    def __init__(self, rate: float, control: Control, ramp: float = 0.0) -> None:
+    def __init__(
+        self, rate: float, control: Control, ramp: float = 0.0, *, clock: Clock = SYSTEM
+    ) -> None:
+        self._clock = clock
         self._control = control
         self._turn = anyio.Lock(fast_acquire=True)
         self._rule = Rule(rate or math.inf, ramp=ramp)
@@ -117,7 +121,7 @@ class Pacer:
     @property
     def pace(self) -> float:
         """Return the calls a second that leave at present; 0 is no limit."""
-        pace = self._rule.rate(time.monotonic())
+        pace = self._rule.rate(self._clock.monotonic())
         return 0.0 if math.isinf(pace) else pace
 
     @property
@@ -128,7 +132,7 @@ class Pacer:
     @property
     def cooling(self) -> float:
         """Return the seconds for which everyone is still held by a refusal."""
-        return max(0.0, self._rule.held - time.monotonic())
+        return max(0.0, self._rule.held - self._clock.monotonic())
 
     async def wait(self, *, new: bool = False) -> float:
         """Wait for the turn of one call and return the moment at which it may leave.
@@ -139,7 +143,7 @@ class Pacer:
         Raises:
             Stopped: The run was halted meanwhile.
         """
-        rule, now = self._rule, time.monotonic()
+        rule, now = self._rule, self._clock.monotonic()
         if math.isinf(rule.pace) and rule.free(now) <= now:
             if self._control.halted:
                 raise Stopped
@@ -152,7 +156,7 @@ class Pacer:
     async def _pass(self) -> float:
         rule, schedule = self._rule, self._schedule
         while True:
-            now = time.monotonic()
+            now = self._clock.monotonic()
             pace = rule.rate(now)
             at = rule.free(now)
             if math.isfinite(pace):
@@ -167,11 +171,11 @@ class Pacer:
 
     def slow_down(self, sent: float, after: float | None) -> None:
         """Note a 429 to a call sent at a moment, with its Retry-After in seconds."""
-        self._rule.refused(sent, time.monotonic(), after)
+        self._rule.refused(sent, self._clock.monotonic(), after)
 
     def crowded(self, sent: float) -> None:
         """Note a refusal that may come of too many calls at a time, and holds nobody."""
-        self._rule.refused(sent, time.monotonic())
+        self._rule.refused(sent, self._clock.monotonic())
 
     def speed_up(self) -> None:
         """Note a success."""
@@ -183,4 +187,4 @@ class Pacer:
 
     def limits(self, limits: Limits) -> None:
         """Note the limits that the headers of a reply name."""
-        self._rule.heed(limits, time.monotonic())
+        self._rule.heed(limits, self._clock.monotonic())

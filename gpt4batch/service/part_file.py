@@ -68,6 +68,11 @@ class PartFile:
         if self._file is not None:
             self._file.flush()
 
+    def sync(self) -> None:
+        """Bring what has come to the disk."""
+        if self._file is not None:
+            disk.sync(self._file.fileno())
+
     def renew(self) -> None:
         """Leave what has come to who has it open, and put an empty file in its place."""
         self.flush()

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import logging
-import time
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
 import anyio
 
+from gpt4batch.clock import SYSTEM, Clock
 from gpt4batch.errors import QuotaError
 
 if TYPE_CHECKING:
@@ -42,9 +42,11 @@ class Probing:
     Args:
         control: Ends the waiting when the run is stopped.
         patience: Seconds without a success after which the run stops.
+        clock: Tells the time.
     """
 
-    def __init__(self, control: Control, patience: float = 900.0) -> None:
+    def __init__(self, control: Control, patience: float = 900.0, *, clock: Clock = SYSTEM) -> None:
+        self._clock = clock
         self._control = control
         self._patience = patience
         self._turn = anyio.Lock()
@@ -64,13 +66,13 @@ class Probing:
     @property
     def next_in(self) -> float:
         """Return the seconds until the next probe leaves; 0 while one is under way."""
-        return max(0.0, self._next - time.monotonic())
+        return max(0.0, self._next - self._clock.monotonic())
 
     @property
     def left(self) -> float:
         """Return the seconds after which the run stops unless a call succeeds."""
-        began = time.monotonic() if self._since is None else self._since
-        return max(0.0, began + self._patience - time.monotonic())
+        began = self._clock.monotonic() if self._since is None else self._since
+        return max(0.0, began + self._patience - self._clock.monotonic())
 
     @asynccontextmanager
     async def turn(self) -> AsyncIterator[bool]:
@@ -87,7 +89,7 @@ class Probing:
             yield True
         finally:
             if self.on:
-                self._later(time.monotonic())
+                self._later(self._clock.monotonic())
             self._turn.release()
 
     async def _wait(self) -> bool:
@@ -115,7 +117,7 @@ class Probing:
         if sent < self._opened_by:
             return
         self.words = str(error)
-        now = time.monotonic()
+        now = self._clock.monotonic()
         if not self.on:
             self._since, self._stage, self._delay = now, error.stage, FIRST
             if self._patience:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import logging
-import time
 from typing import TYPE_CHECKING
 
 import anyio
 
+from gpt4batch.clock import SYSTEM, Clock
 from gpt4batch.errors import AuthError
 from gpt4batch.service.secrets import SHORTEST, Secrets
 
@@ -38,6 +38,7 @@ class Tokens:
         secrets: More texts that no message may show, such as the password.
         stored: Reads the files that tokens are kept in, where another run of the same account may
             have put a newer one.
+        clock: Tells the time.
     """
 
     def __init__(
@@ -46,7 +47,9 @@ class Tokens:
         fetch: Callable[[], Awaitable[str]] | None = None,
         secrets: tuple[str, ...] = (),
         stored: Callable[[], list[str]] = list,
+        clock: Clock = SYSTEM,
     ) -> None:
+        self._clock = clock
         self._token = token
         self._fetch = fetch
         self._stored = stored
@@ -95,7 +98,7 @@ class Tokens:
     async def _renew(self, reason: str) -> None:
         if self._fetch is None:
             raise AuthError(NO_ACCOUNT.format(reason=reason))
-        if time.monotonic() - self._renewed_at < RENEWAL_INTERVAL:
+        if self._clock.monotonic() - self._renewed_at < RENEWAL_INTERVAL:
             raise AuthError(TOO_SOON.format(reason=reason))
         try:
             found = await self._fetch()
@@ -103,7 +106,7 @@ class Tokens:
             if self._take_stored():
                 return
             raise AuthError(f"{reason}, and no new one could be fetched: {error}") from error
-        self._renewed_at = time.monotonic()
+        self._renewed_at = self._clock.monotonic()
         self._hide(found)
         self._token = found
         self.renewals += 1

@@ -12,6 +12,7 @@ from urllib.parse import urlsplit
 import anyio
 import httpx
 
+from gpt4batch.clock import SYSTEM, Clock
 from gpt4batch.dialects.base import CHAT
 from gpt4batch.dialects.known import GPT4API
 from gpt4batch.errors import AuthError, UsageError
@@ -55,7 +56,11 @@ def sockets(addresses: Mapping[str, str], proxy: str) -> AiohttpTransport:
 
 
 def tokens(
-    settings: Settings | WorkerSettings, token: str, transport: AiohttpTransport, control: Control
+    settings: Settings | WorkerSettings,
+    token: str,
+    transport: httpx.AsyncBaseTransport,
+    control: Control,
+    clock: Clock = SYSTEM,
 ) -> Tokens:
     """Return the token, which renews itself where the environment holds the credentials.
 
@@ -67,7 +72,9 @@ def tokens(
     if not rehearsal and (account or not settings.token):
         stored = credentials.tokens_again(settings.token, settings.token_file)
     if account is None:
-        return Tokens(token, secrets=(os.environ.get("GPT4BATCH_PASSWORD", ""),), stored=stored)
+        return Tokens(
+            token, secrets=(os.environ.get("GPT4BATCH_PASSWORD", ""),), stored=stored, clock=clock
+        )
     if rehearsal:
         account = replace(account, url=settings.origin + urlsplit(account.url).path)
 
@@ -86,7 +93,7 @@ def tokens(
             _keep(found)
         return found.token
 
-    return Tokens(token, fetch, secrets=(account.password,), stored=stored)
+    return Tokens(token, fetch, secrets=(account.password,), stored=stored, clock=clock)
 
 
 def _keep(found: credentials.Credentials) -> None:
@@ -102,8 +109,9 @@ def downloads(
     folder: Path,
     settings: Settings | WorkerSettings,
     addresses: Mapping[str, str],
-    transport: AiohttpTransport,
+    transport: httpx.AsyncBaseTransport,
     control: Control,
+    clock: Clock = SYSTEM,
 ) -> Downloads:
     """Return what fetches the files that answers link to into a folder."""
     hosts = {httpx.URL(url).host for url in addresses.values()}
@@ -116,4 +124,6 @@ def downloads(
         retries=settings.retries,
         max_size=settings.max_download_size * MIB,
         min_speed=settings.download_min_speed,
+        clock=clock,
+        synced=getattr(settings, "fsync", "") != "never",
     )

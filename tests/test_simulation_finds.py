@@ -1,0 +1,88 @@
+"""Histories in which the simulation once found a broken promise: each is kept from now on."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+from gpt4batch.lines import rawjson
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+def played(lines: list[dict[str, Any]], *runs: dict[str, Any], seed: int = 0) -> str:
+    """Play a history and return what it broke."""
+    plan = rawjson.dumps({"seed": seed, "lines": lines, "runs": list(runs)}).decode()
+    done = subprocess.run(
+        [sys.executable, "-m", "simulation", "--plan", plan],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode in (0, 1), done.stderr
+    return done.stdout.split("\n")[0]
+
+
+KEPT = "every promise was kept"
+
+
+def line(*contents: str, **more: Any) -> dict[str, Any]:
+    return {"asks": [{"content": text} for text in contents], **more}
+
+
+def test_power_cut_after_a_line_with_a_download_is_done_leaves_the_file_whole() -> None:
+    last = {"content": "plain 1.2", "images": ["one.png"], "files": ["two.txt"]}
+    lines = [{"asks": [{"content": "plain 1.0"}, {"content": "link 1.1"}, last]}]
+    run = {"weather": {"latency": 0.2}, "die_at_write": 18, "power_cut": True}
+    assert played(lines, run, seed=9) == KEPT
+
+
+def test_reply_that_was_lost_in_a_run_that_is_killed_is_told_by_the_next() -> None:
+    weather = {"reset": 0.07967481835734946, "lost": 0.0013578648747460732, "after": 1.0}
+    weather |= {"cut": 0.11778284416143514, "hang": 0.011691450649996594}
+    lines = [line("plain 1.0", "plain 1.1", "plain 1.2", id="q-1"), line("plain 0.0")]
+    lines.append(line("plain 4.0", "plain 4.1", id="q-4"))
+    assert played(lines, {"weather": weather, "die_at_round": 160}, seed=141) == KEPT
+
+
+def test_chats_of_two_runs_that_are_killed_in_turn_are_told_by_the_third() -> None:
+    lines = [line("plain 0.0", id="q-0"), line("plain 0.0")]
+    lines.append(line("plain 3.0", id="q-3", extra={"n": 3}))
+    last = {"content": "plain 0.1", "images": ["one.png"]}
+    lines.append({"asks": [{"content": "plain 0.0"}, last]})
+    weather = {"failed": 0.13278858263844268, "reset": 0.12105925316808658, "latency": 5.0}
+    weather |= {"lost": 0.11969058453778202, "hang": 0.057055998707019884, "after": 7.0}
+    flags = {"qps": 0.0, "fsync": "always"}
+    runs: list[dict[str, Any]] = [
+        {"weather": {"latency": 0.2}, "flags": flags, "die_at_write": 16},
+        {"weather": weather, "die_at_write": 32},
+    ]
+    assert played(lines, *runs, seed=161) == KEPT
+
+
+def test_equal_lines_finished_in_another_order_keep_their_own_extra_after_a_kill() -> None:
+    lines = [line("plain 0.0", extra={"n": number}) for number in range(3)]
+    flags = {"goroutine": 3, "qps": 0.0}
+    for seed in range(3):
+        run = {"weather": {"latency": 0.3}, "flags": flags, "die_at_write": 8}
+        assert played(lines, run, seed=seed) == KEPT
+
+
+def test_same_seed_gives_the_same_bytes() -> None:
+    def digest(seed: int) -> str:
+        words = [sys.executable, "-m", "simulation", "--seed", str(seed)]
+        done = subprocess.run(words, cwd=ROOT, capture_output=True, text=True, check=True)
+        return done.stdout
+
+    for seed in (2, 6, 11):
+        assert digest(seed) == digest(seed)
+    assert digest(2) != digest(6)
+
+
+def test_fault_that_is_put_in_is_found() -> None:
+    words = [sys.executable, "-m", "simulation.mutations", "--most", "40", "lines out of order"]
+    done = subprocess.run(words, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
