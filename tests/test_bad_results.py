@@ -168,7 +168,7 @@ async def test_id_that_changed_its_type_is_told_before_paying(
     record = rawjson.loads(out.read_bytes())
     out.write_bytes(rawjson.dumps(record | {"id": made}) + b"\n")
     await bench.run(service.origin, fix=True)
-    assert "by the type of the id alone" in caplog.text
+    assert "only because the id has another type" in caplog.text
     assert rawjson.dumps(given).decode() in caplog.text
 
 
