@@ -33,7 +33,9 @@ def talking(folder: Path, logs: list[bytes]) -> Any:
         body = rawjson.loads(await request.read())
         logs.append((folder / "out.jsonl").read_bytes())
         text = f"{body['message']} {LONG}"
-        return web.json_response({"contents": [{"t": text}], "conversation_id": "c"})
+        return web.json_response(
+            {"contents": [{"t": text}], "conversation_id": "c", "message_id": "m"}
+        )
 
     return answer
 
