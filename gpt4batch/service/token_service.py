@@ -45,8 +45,7 @@ async def fetch_token(
         AuthError: It refuses, cannot be reached or answers something else.
     """
     url = account.url
-    fields = {"email": account.email, "password": account.password, "ttl": account.ttl}
-    body = rawjson.dumps(fields)
+    body = rawjson.dumps({"email": account.email, "password": account.password, "ttl": account.ttl})
     secrets = Secrets()
     secrets.add(account.password)
     causes: list[str] = []
