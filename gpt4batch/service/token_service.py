@@ -45,7 +45,7 @@ async def fetch_token(
         AuthError: It refuses, cannot be reached or answers something else.
     """
     url = account.url
-    body = rawjson.dumps({"email": account.email, "password": account.password, "ttl": account.ttl})
+    body = rawjson.dumps({name: getattr(account, name) for name in ("email", "password", "ttl")})
     secrets = Secrets()
     secrets.add(account.password)
     causes: list[str] = []
