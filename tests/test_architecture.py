@@ -15,7 +15,8 @@ MAP = runpy.run_path(str(ROOT / "scripts/module_map.py"))
 NAMED = re.compile(r"`((?:\w+/)+\w+|test_\w+)`")
 SEE_SETTINGS = {
     "__init__", "api", "settings", "batch/download_folder", "batch/preflight", "batch/refusals",
-    "batch/runner", "batch/work", "dialects/base", "dialects/gpt4api", "fleet/coordinator", "fleet/exchange", "fleet/worker",
+    "batch/runner", "batch/work", "dialects/base", "dialects/gpt4api",
+    "fleet/coordinator", "fleet/exchange", "fleet/worker",
     "service/wiring",
 }  # fmt: skip
 
