@@ -23,6 +23,8 @@ class Durable:
 
     synced: dict[int, int] = field(default_factory=dict)
     """For each file, by its number, the bytes that are on the disk."""
+    linked: list[str] = field(default_factory=list)
+    """New names of files whose folder was not synced yet."""
     renamed: list[tuple[str, str, str]] = field(default_factory=list)
     """Renames whose folder was not synced yet: from, to, and where the replaced file is kept."""
 
@@ -80,6 +82,8 @@ class Disk:
             setattr(os, name, self.sync)
         for name in ("replace", "rename"):
             setattr(os, name, self._renaming(getattr(os, name)))
+        self._link = os.link
+        setattr(os, "link", self.link)  # noqa: B010 - mypy knows its exact type
         for name in ("pwrite", "ftruncate"):
             setattr(os, name, self._counted(getattr(os, name)))
 
@@ -121,8 +125,15 @@ class Disk:
         status = os.fstat(descriptor)
         if stat.S_ISDIR(status.st_mode):
             self.durable.renamed.clear()
+            self.durable.linked.clear()
         else:
             self.durable.synced[status.st_ino] = status.st_size
+
+    def link(self, source: Any, target: Any, **named: Any) -> None:
+        """Stand in for os.link."""
+        self._link(source, target, **named)
+        if os.path.abspath(target).startswith(self._root):
+            self.durable.linked.append(os.path.abspath(target))
 
     def _renaming(self, original: Callable[..., None]) -> Callable[..., None]:
         def call(source: Any, target: Any, **named: Any) -> None:
@@ -136,7 +147,7 @@ class Disk:
                 self._kept.mkdir(exist_ok=True)
                 kept = str(self._kept / f"{len(self.durable.renamed)}")
                 Path(kept).unlink(missing_ok=True)
-                os.link(target, kept)
+                self._link(target, kept)
             original(source, target, **named)
             record = (os.path.abspath(source), os.path.abspath(target), kept)
             self.durable.renamed.append(record)
@@ -156,11 +167,22 @@ class Disk:
 
 def cut_power(root: Path, durable: Durable, draw: random.Random) -> None:
     """Leave of the files in a folder what a power cut would have left."""
+    _lose_names(durable, draw)
+    _lose_bytes(root, durable, draw)
+
+
+def _lose_names(durable: Durable, draw: random.Random) -> None:
     for source, target, kept in reversed(durable.renamed):
         if draw.random() < 0.5 and os.path.exists(target):
             os.replace(target, source)
             if kept:
                 os.replace(kept, target)
+    for target in durable.linked:
+        if draw.random() < 0.5:
+            Path(target).unlink(missing_ok=True)
+
+
+def _lose_bytes(root: Path, durable: Durable, draw: random.Random) -> None:
     for path in sorted(root.rglob("*")):
         if not path.is_file() or path.name.endswith(".lock"):
             continue

@@ -97,7 +97,7 @@ class _History:
         self._state = ended.state
         self._verdict.runs += 1
         _count(self._verdict.faults, step, ended.how)
-        if ended.how == "killed" and step.power_cut:
+        if ended.how in ("killed", "returned") and step.power_cut:
             cut_power(self._folder, ended.durable, self._draw)
         self._said.update(ended.stderr.replace(str(self._root).encode(), b""))
         self._judge.see(step, ended)
@@ -152,7 +152,7 @@ def _count(faults: Counter[str], step: RunPlan, how: str) -> None:
     if how == "killed":
         where = "write" if step.die_at_write else "await"
         faults[f"killed at a{'n' * (where == 'await')} {where}"] += 1
-        faults["power cut"] += step.power_cut
+    faults["power cut"] += step.power_cut
     for name in SHARES:
         faults[name.replace("_", " ")] += bool(getattr(step.weather, name))
     weather, trouble = step.weather, step.trouble

@@ -21,6 +21,7 @@ from gpt4batch.batch.budget import Budget
 from gpt4batch.batch.runner import Runner
 from gpt4batch.dialects.base import NOWHERE
 from gpt4batch.dialects.gpt4api import Gpt4Api
+from gpt4batch.journal import journal
 from gpt4batch.journal.in_flight import InFlight
 from gpt4batch.journal.journal import Journal
 from gpt4batch.journal.ledger import Ledger
@@ -71,12 +72,11 @@ def _partial_records_left_out() -> None:
     _put(Log, "advance", advance)
 
 
-def _torn_record_stays() -> None:
-    def begin(self: Log) -> None:
-        self.end = self.run_start = os.fstat(self.fd).st_size
+def _torn_record_taken() -> None:
+    def whole(out: Path) -> int:
+        return out.stat().st_size if out.exists() else 0
 
-    _put(Log, "cut", _nothing)
-    _put(Log, "begin", begin)
+    _put(journal, "whole", whole)
 
 
 def _slot_given_twice() -> None:
@@ -139,7 +139,7 @@ MUTATIONS: dict[str, Callable[[], None]] = {
     "a folder that is not synced": lambda: _put(disk, "sync_folder", _nothing),
     "a rename before the sync": _rename_before_the_sync,
     "a download that counts before it is synced": lambda: _put(PartFile, "sync", _nothing),
-    "a torn record that stays": _torn_record_stays,
+    "a torn record that is taken": _torn_record_taken,
     "half-way records left out": _partial_records_left_out,
     "a slot given twice": _slot_given_twice,
     "a call beyond the budget": _one_call_too_many,
