@@ -312,7 +312,7 @@ async def test_token_without_end_is_stored_and_used(
         (b'{"access_token":"t-secret","expired_at":1700000000000}', "expired at 2023-11-14"),
         (b'{"access_token":"t-secret","expired_at":"2023-11-14T22:13:20Z"}', "expired at 2023-"),
         (b'{"access_token":"t-secret","expired_at":"2023-11-14 22:13:20"}', "expired at 2023-"),
-        (b'{"access_token":"t-secret\\nX: y"}', "no token"),
+        (b'{"access_token":"t-secret\\nX: y"}', "is not valid"),
     ],
 )
 async def test_token_that_cannot_be_used_is_refused_before_any_call(
