@@ -399,10 +399,35 @@ async def test_unknown_shape_of_a_reply_is_shown_as_json(tmp_path: Path) -> None
         assert turn["answer"]["messages"][0]["kind"] == "json"
 
 
-async def test_raw_json_is_shown_as_it_is_where_decoding_would_change_it(tmp_path: Path) -> None:
-    text = b'{"id":123456789012345678901234567890,"asks":[],"id":2}'
-    async with site(written(tmp_path / "out.jsonl", [text])) as page:
-        assert (await page.json("raw", run=0, row=0))["text"] == text.decode()
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        (
+            '{"id": 123456789012345678901234567890,"asks": [], "id":2}',
+            '{\n  "id": 123456789012345678901234567890,\n  "asks": [],\n  "id": 2\n}',
+        ),
+        (
+            '{"asks":[{"content":"你 \\u4f60 \\"["}]}',
+            '{\n  "asks": [\n    {\n      "content": "你 \\u4f60 \\"["\n    }\n  ]\n}',
+        ),
+        ("我 [is, no JSON", "我 [is, no JSON"),
+    ],
+    ids=["long number, equal keys", "not ASCII, spaces of other tools", "no JSON"],
+)
+async def test_raw_json_is_indented_and_else_as_it_is(
+    tmp_path: Path, text: str, shown: str
+) -> None:
+    async with site(written(tmp_path / "out.jsonl", [text.encode()])) as page:
+        raw = await page.json("raw", run=0, row=0)
+        assert raw == {"text": shown, "length": len(shown)}
+
+
+async def test_long_raw_json_is_cut_and_counted_in_characters(tmp_path: Path) -> None:
+    record = {"id": 1, "asks": [{"content": "字" * 1_000_000}]}
+    async with site(written(tmp_path / "out.jsonl", [record])) as page:
+        raw = await page.json("raw", run=0, row=0)
+        assert raw["length"] == len(rawjson.dumps(record).decode())
+        assert len(raw["text"]) == 512 * 1024
 
 
 async def test_huge_answer_is_cut_and_says_so(tmp_path: Path) -> None:
