@@ -388,7 +388,7 @@ def test_raw_json_is_one_click_away(look: Callable[..., Page], site: Site) -> No
 def test_line_with_several_asks_shows_each_turn(look: Callable[..., Page], site: Site) -> None:
     page = look(at(site, "lines?row=5"))
     expect(page.locator(".turn")).to_have_count(2)
-    expect(page.locator(".turn").nth(1)).to_contain_text("No answer yet.")
+    expect(page.locator(".turn").nth(1)).to_contain_text("Not asked yet.")
 
 
 def test_long_list_scrolls_to_its_end_with_few_elements(
@@ -841,3 +841,42 @@ def test_bounded_report_says_what_it_leaves_out(look: Callable[..., Page], folde
         re.compile(r"It holds \d+ of 1,500 lines: 150 of 150 failed")
     )
     shot(page, "report-phone")
+
+
+# States as they are
+
+
+@pytest.fixture
+def halted(start: Callable[..., Site], tmp_path: Path) -> Site:
+    """An output of a run that ended before its time."""
+    failed = line(3, "")
+    failed["asks"] += [{"id": "x", "content": "Next"}, {"id": "y", "content": "Last"}]
+    return start(
+        write(tmp_path / "out.jsonl", [line(0, "yes"), line(5, "one"), failed, line(7, "")])
+    )
+
+
+def test_interrupted_run_is_stopped_and_not_finished(
+    look: Callable[..., Page], halted: Site
+) -> None:
+    page = look(halted.url)
+    expect(page.locator(".run-status")).to_contain_text("Stopped 22 Nov 2026")
+    expect(page.locator(".run-status")).to_contain_text("2 lines not finished")
+    shot(page, "overview-stopped")
+
+
+def test_line_that_did_not_run_has_not_failed(look: Callable[..., Page], halted: Site) -> None:
+    page = look(at(halted, "lines?row=3"))
+    expect(page.locator(".turn")).to_contain_text("Not asked yet.")
+    expect(page.locator(".failure")).to_have_count(0)
+    page.goto(at(halted, "lines?row=1"))
+    expect(page.locator(".turn").nth(1)).to_contain_text("Not asked yet.")
+
+
+def test_only_the_ask_that_failed_is_called_failed(look: Callable[..., Page], halted: Site) -> None:
+    page = look(at(halted, "lines?row=2"))
+    turns = page.locator(".turn")
+    expect(turns.nth(0)).to_contain_text("the line failed here")
+    expect(turns.nth(1)).to_contain_text("Not asked: the line failed before.")
+    expect(turns.nth(2)).to_contain_text("Not asked: the line failed before.")
+    expect(page.locator(".failure")).to_contain_text("429 Too Many Requests")

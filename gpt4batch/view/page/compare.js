@@ -113,7 +113,7 @@ export class CompareView {
             "article",
             { class: "one-side", "aria-label": names[side] },
             h("h3", {}, h("span", { class: "side-name" }, names[side]), line ? stateBadge(line.state) : null),
-            line ? conversation(line) : h("p", { class: "empty" }, say("absent")),
+            line ? conversation(line, this.overview.runs[side ? right : left].log_records > 0) : h("p", { class: "empty" }, say("absent")),
           ),
         ),
       ),

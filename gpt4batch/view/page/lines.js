@@ -222,7 +222,7 @@ export class LinesView {
   async draw(keepPlace = false) {
     const { line } = this;
     const top = this.detail.scrollTop;
-    const body = this.isRaw && this.hasRaw() ? await rawElement(this.params.run, line.row) : conversation(line);
+    const body = this.isRaw && this.hasRaw() ? await rawElement(this.params.run, line.row) : conversation(line, this.overview.log_records > 0);
     fill(this.detail, this.head(line), body);
     this.detail.scrollTop = keepPlace ? top : 0;
   }

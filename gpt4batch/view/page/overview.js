@@ -3,7 +3,7 @@
 import { causeChart, ChartBox, latencyChart, paceChart } from "./charts.js";
 import { fill, h, icon } from "./dom.js";
 import { source } from "./source.js";
-import { causeName, say, writeCount, writeMoment, writePercent, writeRate, writeSeconds } from "./words.js";
+import { causeName, say, writeCount, writeLines, writeMoment, writePercent, writeRate, writeSeconds } from "./words.js";
 
 const STATE_NAMES = ["done", "failed", "partly", "not_run"];
 const RECENT = 60;
@@ -70,7 +70,10 @@ export class OverviewView {
     if (!run.complete) return say("indexing", { percent: writePercent(run.size ? run.read / run.size : 1) });
     if (run.log_records && ago < QUIET) return [h("span", { class: "pulse" }), say("running", { ago: writeSeconds(Math.max(ago, 1)) })];
     if (run.log_records) return say("halted", { ago: writeSeconds(ago) });
-    return run.last ? say("finished", { when: writeMoment(run.last) }) : say("written", { when: writeMoment(run.modified) });
+    const when = writeMoment(run.last || run.modified);
+    const open = run.states.not_run + run.states.partly;
+    if (open) return say("stopped", { when, n: writeLines(open) });
+    return say(run.last ? "finished" : "written", { when });
   }
 
   runsTable(runs) {

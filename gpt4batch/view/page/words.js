@@ -33,6 +33,8 @@ const WORDS = {
   with_pictures: ["With pictures", "含图片"],
   filters: ["Filters", "筛选"],
   clear_filters: ["Clear filters", "清除筛选"],
+  one_line: ["1 line", "1 行"],
+  many_lines: ["{n} lines", "{n} 行"],
   count_all: ["{total} lines", "共 {total} 行"],
   count_one: ["1 line", "共 1 行"],
   count_some: ["{total} of {of} lines", "{of} 行中的 {total} 行"],
@@ -51,6 +53,8 @@ const WORDS = {
   turn: ["Ask {n} of {of}", "第 {n}/{of} 问"],
   no_answer: ["No answer yet.", "尚无回答."],
   no_answer_failed: ["No answer: the line failed here.", "无回答:该行在此失败."],
+  not_asked: ["Not asked yet. To go on, run the batch again with -f.", "尚未提问.用 -f 再次运行即可继续."],
+  not_asked_failed: ["Not asked: the line failed before.", "未提问:该行在此之前已失败."],
   empty_answer: ["The reply holds no text.", "回复中没有文字."],
   tool_call: ["To {name}", "发往 {name}"],
   tool_result: ["From {name}", "来自 {name}"],
@@ -97,6 +101,7 @@ const WORDS = {
   running: ["Running: last written {ago} ago", "运行中:{ago}前写入"],
   halted: ["Not finished: nothing written for {ago}. Resume with -f if the run was interrupted.", "未结束:已有{ago}未写入.若运行被中断,可用 -f 续跑."],
   finished: ["Finished {when}", "完成于 {when}"],
+  stopped: ["Stopped {when}. {n} not finished.", "{when} 已停止,还有 {n}未完成."],
   written: ["Last written {when}", "最后写入 {when}"],
   indexing: ["Reading the file: {percent}", "正在读取文件:{percent}"],
   ended: ["viewsvc has ended: this is what was known last.", "viewsvc已结束:显示的是最后的内容."],
@@ -188,6 +193,10 @@ export function say(key, values = {}) {
 
 export function writeCount(value) {
   return new Intl.NumberFormat(language()).format(value);
+}
+
+export function writeLines(value) {
+  return say(value === 1 ? "one_line" : "many_lines", { n: writeCount(value) });
 }
 
 export function writePercent(share) {
