@@ -348,7 +348,7 @@ async def test_overview_counts_states_causes_and_calls(tmp_path: Path) -> None:
         assert causes == [(429, "chat", 2), (500, "upload", 1)]
         assert run["latency"]["calls"] == 3
         assert run["latency"]["p50"] == pytest.approx(2.0, rel=0.06)
-        assert run["attempts"] == 6
+        assert run["calls"] == 6
         assert sum(run["timeline"]["calls"]) == 3
 
 
@@ -534,7 +534,7 @@ def test_log_record_replaces_the_line_it_continues(tmp_path: Path) -> None:
     assert states(output.index) == ["DONE", "DONE"]
     figures = output.index.public()
     assert figures["states"] == {"done": 2, "failed": 0, "not_run": 0, "partly": 0}
-    assert (figures["causes"], figures["latency"]["calls"], figures["attempts"]) == ([], 2, 4)
+    assert (figures["causes"], figures["latency"]["calls"], figures["calls"]) == ([], 2, 4)
     output.close()
 
 
@@ -1015,4 +1015,15 @@ def test_line_written_in_steps_is_shown_whole(tmp_path: Path) -> None:
     wanted = Filter(output.index, question)
     wanted.advance()
     assert wanted.slice(0, 9) == [0]
+    output.close()
+
+
+async def test_calls_are_counted_as_the_run_counts_them(tmp_path: Path) -> None:
+    failed = line("b", iErr=FAILED, meta={"calls": 6})
+    again = timed(line("a", "yes"), 2.0)
+    again["meta"]["calls"] = 5
+    output = indexed(written(tmp_path / "out.jsonl", [again], LOG_MARK))
+    append(tmp_path / "out.jsonl", failed, {**failed, "meta": {"calls": 12}})
+    output.follow()
+    assert output.index.public()["calls"] == 5 + 12
     output.close()

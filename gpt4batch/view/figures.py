@@ -97,7 +97,7 @@ class Figures:
         self.cause_numbers: dict[tuple[int, str, str], int] = {}
         self.timeline = Timeline()
         self.latency = Latency()
-        self.attempts = 0
+        self.calls = 0
         self.pictures = 0
         self.first = self.last = 0.0
 
@@ -120,6 +120,7 @@ class Figures:
         """Count a line in (1) or out again (-1)."""
         self.states[facts.state] += amount
         self.pictures += facts.pictures * amount
+        self.calls += facts.made * amount
         if cause != NO_CAUSE:
             self.cause_counts[cause] += amount
         for call in facts.calls:
@@ -128,7 +129,6 @@ class Figures:
     def count_call(self, call: Call, amount: int) -> None:
         """Count one call in or out again."""
         self.latency.add(call.seconds, amount)
-        self.attempts += call.attempts * amount
         if call.ended:
             self.timeline.add(call.ended, amount)
             self.first = min(self.first or call.ended, call.ended - call.seconds)
@@ -151,7 +151,7 @@ class Figures:
             ],
             "timeline": self.timeline.public(),
             "latency": self.latency.public(),
-            "attempts": self.attempts,
+            "calls": self.calls,
             "pictures": self.pictures,
             "first": self.first,
             "last": self.last,

@@ -3,7 +3,7 @@
 import { causeChart, ChartBox, latencyChart, paceChart } from "./charts.js";
 import { fill, h, icon } from "./dom.js";
 import { source } from "./source.js";
-import { causeName, say, writeCount, writeLines, writeMoment, writePercent, writeRate, writeSeconds } from "./words.js";
+import { causeKind, causeName, say, writeCount, writeFailedPercent, writeLines, writeMoment, writePercent, writeRate, writeSeconds } from "./words.js";
 
 const STATE_NAMES = ["done", "failed", "partly", "not_run"];
 const RECENT = 60;
@@ -128,9 +128,10 @@ export class OverviewView {
   tileElements(run) {
     const { latency } = run;
     const span = run.last - run.first;
-    const tiles = [[say("failures"), writeCount(run.states.failed), run.rows ? say("of_all", { percent: writePercent(run.states.failed / run.rows) }) : "", run.states.failed ? "bad" : "good"]];
+    const tiles = [[say("failures"), writeCount(run.states.failed), run.rows ? say("of_all", { percent: writeFailedPercent(run.states.failed, run.rows) }) : "", run.states.failed ? "bad" : "good"]];
+    const answered = latency?.calls || 0;
+    if (run.calls) tiles.push([say("calls"), writeCount(run.calls), run.calls > answered ? say("calls_answered", { n: writeCount(answered), others: writeCount(run.calls - answered) }) : ""]);
     if (latency) {
-      tiles.push([say("calls"), writeCount(latency.calls), run.attempts > latency.calls ? say("attempts_made", { n: writeCount(run.attempts) }) : ""]);
       const recent = this.recentPace(run);
       if (span > 0) tiles.push([say("pace"), writeRate(recent ?? latency.calls / span), say(recent === null ? "pace_note" : "pace_now")]);
       tiles.push([say("median"), writeSeconds(latency.p50), say("percentiles", { p90: writeSeconds(latency.p90), p99: writeSeconds(latency.p99) })]);
@@ -177,7 +178,7 @@ export class OverviewView {
       h(
         "table",
         {},
-        h("thead", {}, h("tr", {}, [say("cause"), say("message"), say("lines_count"), say("example")].map((name) => h("th", { scope: "col" }, name)))),
+        h("thead", {}, h("tr", {}, [say("cause"), say("kind"), say("lines_count"), say("example")].map((name) => h("th", { scope: "col" }, name)))),
         h(
           "tbody",
           {},
@@ -186,7 +187,7 @@ export class OverviewView {
               "tr",
               {},
               h("th", { scope: "row" }, h("button", { class: "link", type: "button", onclick: () => this.showCause(cause) }, causeName(cause))),
-              h("td", { class: "cause-message" }, cause.message),
+              h("td", { class: "cause-kind" }, causeKind(cause)),
               h("td", { class: "number" }, writeCount(cause.count)),
               h("td", {}, h("button", { class: "link", type: "button", onclick: () => this.go({ view: "lines", state: "failed", cause: String(cause.number), q: "", row: String(cause.row) }) }, say("line_of", { n: writeCount(cause.row + 1) }))),
             ),

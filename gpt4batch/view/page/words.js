@@ -81,8 +81,8 @@ const WORDS = {
   progress: ["Progress", "进度"],
   progress_of: ["{done} of {total} lines done", "{total} 行中已完成 {done} 行"],
   calls: ["Calls", "调用"],
-  attempts_made: ["{n} with retries", "含重试 {n} 次"],
-  pace: ["Calls per second", "每秒调用"],
+  calls_answered: ["{n} answered · {others} retries and failures", "{n} 次有应答 · {others} 次重试或失败"],
+  pace: ["Answers per second", "每秒应答"],
   pace_note: ["over the whole run", "全程平均"],
   pace_now: ["over the last minute", "最近一分钟"],
   median: ["Median latency", "延迟中位数"],
@@ -94,7 +94,7 @@ const WORDS = {
   causes: ["Failures by cause", "失败原因"],
   no_failures: ["Nothing failed.", "没有失败."],
   no_timings: ["This output carries no timings. Outputs written by gpt4batch hold them in each line's meta; those of the original tool do not.", "此输出没有计时信息.gpt4batch写出的每行meta中带有计时,原工具的输出没有."],
-  message: ["Message", "信息"],
+  kind: ["Code and stage", "代码和阶段"],
   lines_count: ["Lines", "行数"],
   show: ["Show", "查看"],
   example: ["Example", "示例"],
@@ -137,6 +137,7 @@ const WORDS = {
   key_move: ["next and previous line", "下一行、上一行"],
   key_page: ["a page, the ends", "翻页、首尾"],
   key_open: ["open the line", "打开该行"],
+  key_pictures: ["pictures: the page or picture before and after", "图片:上一页、下一页,或上一张、下一张"],
   key_close: ["close, back to the list", "关闭,返回列表"],
   key_search: ["search", "搜索"],
   key_states: ["all, done, failed, not run, partly answered", "全部、已完成、失败、未运行、部分回答"],
@@ -199,11 +200,19 @@ export function writeLines(value) {
   return say(value === 1 ? "one_line" : "many_lines", { n: writeCount(value) });
 }
 
+function percentText(text) {
+  return language() === "zh" ? `${text}%` : `${text} %`;
+}
+
 export function writePercent(share) {
   // 99.97 % done is not 100 %: round towards what is left.
   const percent = Math.floor(share * 1000) / 10;
-  const text = percent < 100 && percent > 99 ? percent.toFixed(1) : String(Math.floor(percent));
-  return language() === "zh" ? `${text}%` : `${text} %`;
+  return percentText(percent < 100 && percent > 99 ? percent.toFixed(1) : Math.floor(percent));
+}
+
+export function writeFailedPercent(count, total) {
+  // One failure in a million is not 0 %: round up, to one digit.
+  return percentText(Math.ceil((count * 1000) / total) / 10);
 }
 
 export function writeSeconds(seconds) {
@@ -234,6 +243,20 @@ export function writeMoment(unix, style = { dateStyle: "medium", timeStyle: "sho
 }
 
 export function causeName(cause) {
-  if (cause.stage === "unreadable") return say("unreadable");
-  return [cause.code || null, cause.stage].filter(Boolean).join(" · ");
+  return cause.stage === "unreadable" ? say("unreadable") : cause.message || causeKind(cause);
+}
+
+// What the original tool writes has no stage: then the message is all there is.
+export function causeKind(cause) {
+  const stage = cause.stage === cause.message || cause.stage === "unreadable" ? "" : cause.stage;
+  return [cause.code || null, stage].filter(Boolean).join(" · ");
+}
+
+export function causeTitle(cause) {
+  const kind = causeKind(cause);
+  return kind === causeName(cause) || !kind ? causeName(cause) : `${shortened(causeName(cause), 60)} · ${kind}`;
+}
+
+export function shortened(text, most = 34) {
+  return text.length > most ? `${text.slice(0, most - 1)}…` : text;
 }
