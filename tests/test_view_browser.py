@@ -289,7 +289,7 @@ def test_overview_shows_progress_figures_and_charts(look: Callable[..., Page], s
 
 def test_failures_lead_to_their_lines(look: Callable[..., Page], site: Site) -> None:
     page = look(at(site, "overview"))
-    page.get_by_role("button", name="404 · attachment").click()
+    page.get_by_role("button", name="img/none.png: no such file").click()
     expect(page.locator(".status")).to_have_text("6 of 120 lines")
     expect(page.locator(".row-error").first).to_have_text("img/none.png: no such file")
     page.go_back()
@@ -323,7 +323,7 @@ def test_output_without_timings_says_so(
     )
     page = look(site.url)
     expect(page.get_by_text("carries no timings").first).to_be_visible()
-    expect(page.get_by_role("button", name="501 · failed to chat: 429")).to_be_visible()
+    expect(page.get_by_role("button", name="failed to chat: 429 Too Many Requests")).to_be_visible()
     shot(page, "overview-original")
 
 
@@ -880,3 +880,96 @@ def test_only_the_ask_that_failed_is_called_failed(look: Callable[..., Page], ha
     expect(turns.nth(1)).to_contain_text("Not asked: the line failed before.")
     expect(turns.nth(2)).to_contain_text("Not asked: the line failed before.")
     expect(page.locator(".failure")).to_contain_text("429 Too Many Requests")
+
+
+def test_different_failures_of_one_code_are_kept_apart(
+    look: Callable[..., Page], start: Callable[..., Site], tmp_path: Path
+) -> None:
+    messages = ["content policy violation", "model gpt-5 does not exist", "prompt is too long"]
+    records = [line(3, "") for _ in messages * 2]
+    for place, record in enumerate(records):
+        record["iErr"] = {"code": 400, "stage": "chat", "message": messages[place % 3]}
+    site = start(write(tmp_path / "out.jsonl", records))
+    page = look(at(site, "overview"))
+    for message in messages:
+        row = page.locator(".causes tbody tr", has_text=message)
+        expect(row).to_contain_text("400 · chat")
+        expect(row.locator(".number")).to_have_text("2")
+    page.get_by_role("button", name=messages[1]).click()
+    expect(page.locator(".status")).to_have_text("2 of 6 lines")
+    option = page.get_by_label("Cause of failure").locator("option:checked")
+    expect(option).to_have_text(f"{messages[1]} · 400 · chat (2)")
+
+
+def test_one_failure_of_many_is_not_nought_percent(
+    look: Callable[..., Page], start: Callable[..., Site], tmp_path: Path
+) -> None:
+    records = [line(0, "yes") for _ in range(2999)]
+    records[0]["meta"]["calls"] = 4
+    site = start(write(tmp_path / "out.jsonl", [*records, {**line(3, ""), "meta": None}]))
+    page = look(at(site, "overview"))
+    tiles = page.locator(".tile")
+    expect(tiles.nth(0)).to_contain_text("0.1 % of the lines")
+    expect(tiles.nth(1)).to_contain_text("3,002")
+    expect(tiles.nth(1)).to_contain_text("2,999 answered")
+
+
+def test_long_ids_stay_in_their_place(
+    look: Callable[..., Page], start: Callable[..., Site], tmp_path: Path
+) -> None:
+    records = [line(0, "yes"), line(3, "")]
+    for record in records:
+        record["id"] = "dataset/train/" + "fec6cb26-" * 34
+    site = start(write(tmp_path / "out.jsonl", records))
+    page = look(at(site, "lines?row=0"), PHONE, locale="zh-CN", color_scheme="dark")
+    title = page.locator(".detail h2")
+    expect(title).to_have_attribute("title", records[0]["id"])
+    right = title.evaluate("e => e.getBoundingClientRect().right")
+    assert right <= page.locator(".detail .badge").evaluate("e => e.getBoundingClientRect().left")
+    last = page.locator(".detail-head button").last
+    assert last.evaluate("e => e.getBoundingClientRect().right") <= PHONE[0]
+    shot(page, "long-id-phone")
+    page.goto(at(site, "overview"))
+    frame = page.locator(".causes .table-frame")
+    frame.wait_for()
+    assert frame.evaluate("e => e.scrollWidth <= e.clientWidth")
+    shot(page, "causes-phone")
+
+
+def test_list_is_walked_by_arrows_wherever_one_is(look: Callable[..., Page], site: Site) -> None:
+    page = look(site.url)
+    expect(page.locator(".progress")).to_be_visible()
+    keyboard, title = page.keyboard, page.locator(".detail h2")
+    keyboard.press("l")
+    expect(page.locator(".row").first).to_be_visible()
+    keyboard.press("ArrowDown")
+    expect(title).to_have_text("q-0")
+    keyboard.press("j")
+    expect(title).to_have_text("q-1")
+    keyboard.press("Enter")
+    expect(page.locator(".detail")).to_be_focused()
+    keyboard.press("Escape")
+    expect(page.locator(".list")).to_be_focused()
+    keyboard.press("ArrowDown")
+    expect(title).to_have_text("q-2")
+    keyboard.press("End")
+    expect(title).to_have_text("q-119")
+
+
+@pytest.mark.parametrize("key", ["Enter", "ArrowDown"])
+def test_search_leads_to_its_first_line(look: Callable[..., Page], site: Site, key: str) -> None:
+    page = look(at(site, "lines"))
+    expect(page.locator(".status")).to_have_text("120 lines")
+    page.keyboard.press("/")
+    page.keyboard.type("Question 77")
+    page.keyboard.press(key)
+    expect(page.locator(".detail h2")).to_have_text("q-77")
+    expect(page.locator(".status")).to_have_text("1 of 120 lines")
+    expect(page.locator(".list")).to_be_focused()
+    page.keyboard.press("/")
+    page.keyboard.type("Question 11")
+    expect(page.locator(".status")).to_have_text("11 of 120 lines")
+    page.keyboard.press(key)
+    expect(page.locator(".detail h2")).to_have_text("q-11")
+    page.keyboard.press("ArrowDown")
+    expect(page.locator(".detail h2")).to_have_text("q-110")

@@ -19,7 +19,7 @@ export class CompareView {
       label: say("compare"),
       fetchPage: (from, count) => this.fetch(from, count),
       renderRow: (pair) => h("span", { class: "pair" }, pair.map((entry) => h("span", { class: "pair-side" }, entry ? rowElement(entry) : h("span", { class: "faint" }, say("absent"))))),
-      onActive: (_, pair) => pair && this.open(pair),
+      onActive: (_, pair, enter) => pair && this.open(pair, enter),
       onAnswer: (answer) => this.onAnswer(answer),
     });
     this.chips = h("div", { class: "chips", role: "group", "aria-label": say("filters") });
@@ -89,7 +89,7 @@ export class CompareView {
     if (!answer.complete) this.timer = setTimeout(() => this.list.refresh(), 300);
   }
 
-  async open(pair) {
+  async open(pair, enter = false) {
     const { left, right } = this.params;
     this.element.classList.add("reading");
     const lines = await Promise.all(pair.map((entry, side) => entry && source.line(side ? right : left, entry.row)));
@@ -119,6 +119,7 @@ export class CompareView {
       ),
     );
     this.detail.scrollTop = 0;
+    if (enter) this.detail.focus();
   }
 
   close() {
@@ -126,10 +127,15 @@ export class CompareView {
     fill(this.detail, h("div", { class: "hint" }, h("p", {}, say("choose_pair")), h("p", { class: "faint" }, say("choose_line_keys"))));
   }
 
+  leave() {
+    this.close();
+    this.list.element.focus();
+  }
+
   onKey(key) {
     if (key === "j") this.list.move(1);
     else if (key === "k") this.list.move(-1);
-    else if (key === "Escape") this.close();
+    else if (key === "Escape") this.leave();
     else return false;
     return true;
   }

@@ -10,6 +10,7 @@ const TOLD = [
   [["↓", "↑", "j", "k"], "key_move"],
   [["PgDn", "PgUp", "Home", "End"], "key_page"],
   [["Enter"], "key_open"],
+  [["←", "→"], "key_pictures"],
   [["Esc"], "key_close"],
   [["/"], "key_search"],
   [["0", "1", "2", "3", "4"], "key_states"],
