@@ -761,6 +761,9 @@ HUGE = {
     "angles": "<" * 50_000 + "&" * 40_000,
     "links": "https://e.x/" * 8_000,
     "open code": "```" + "\n# x" * 25_000,
+    "open formulas": "\\(" * 45_000,
+    "open formula blocks": "\\[\n" * 30_000,
+    "formulas": "$$x$$ " * 15_000,
 }
 
 
@@ -973,3 +976,39 @@ def test_search_leads_to_its_first_line(look: Callable[..., Page], site: Site, k
     expect(page.locator(".detail h2")).to_have_text("q-11")
     page.keyboard.press("ArrowDown")
     expect(page.locator(".detail h2")).to_have_text("q-110")
+
+
+FORMULAS = r"""Energy \( E_{i_j} = m\,c^2 \) and \(\sum_k a_*b_*\), so:
+
+\[
+\begin{matrix} a & b \\ c & d \end{matrix}
+=
+\int_0^1 f(x) \,dx
+\]
+
+- a list with
+
+  $$
+  x_1 < y_2
+  $$
+
+It costs $5 and $10, says \*nobody\*, and `\(code\)` stays code.
+"""
+
+
+def test_formulas_are_kept_as_written(
+    look: Callable[..., Page], start: Callable[..., Site], tmp_path: Path
+) -> None:
+    site = start(write(tmp_path / "out.jsonl", [line(0, FORMULAS)]))
+    page = look(at(site, "lines?row=0"))
+    formulas = page.locator(".said .math")
+    expect(formulas).to_have_count(4)
+    assert formulas.nth(0).text_content() == r"\( E_{i_j} = m\,c^2 \)"
+    assert formulas.nth(1).text_content() == r"\(\sum_k a_*b_*\)"
+    block = FORMULAS[FORMULAS.index("\\[") : FORMULAS.index("\\]") + 2]
+    assert formulas.nth(2).text_content() == block
+    assert formulas.nth(3).text_content() == "$$\nx_1 < y_2\n$$"
+    said = page.locator(".said")
+    expect(said).to_contain_text(r"It costs $5 and $10, says *nobody*, and \(code\) stays code.")
+    expect(page.locator(".said h1, .said h2, .said em")).to_have_count(0)
+    shot(page, "formulas")
