@@ -1027,3 +1027,14 @@ async def test_calls_are_counted_as_the_run_counts_them(tmp_path: Path) -> None:
     output.follow()
     assert output.index.public()["calls"] == 5 + 12
     output.close()
+
+
+async def test_command_that_runs_the_rest_names_input_output_and_folder(tmp_path: Path) -> None:
+    out = written(tmp_path / "my out.jsonl", [line("a", iErr=FAILED)])
+    async with site(out) as page:
+        (run,) = (await page.json("overview"))["runs"]
+        assert run["again"] == f"gpt4batch batchsvc -i INPUT.jsonl -o '{out}' -f"
+    source, folder = written(tmp_path / "in.jsonl", [line("a")]), tmp_path / "downloads"
+    async with site(out, source=source, downloads=folder) as page:
+        (run,) = (await page.json("overview"))["runs"]
+        assert run["again"] == f"gpt4batch batchsvc -i {source} -o '{out}' -d {folder} -f"

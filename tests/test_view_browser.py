@@ -1012,3 +1012,15 @@ def test_formulas_are_kept_as_written(
     expect(said).to_contain_text(r"It costs $5 and $10, says *nobody*, and \(code\) stays code.")
     expect(page.locator(".said h1, .said h2, .said em")).to_have_count(0)
     shot(page, "formulas")
+
+
+def test_command_that_runs_the_rest_is_copied(
+    look: Callable[..., Page], halted: Site, tmp_path: Path
+) -> None:
+    page = look(halted.url, permissions=["clipboard-read", "clipboard-write"])
+    again = page.locator(".again")
+    expect(again).to_contain_text("To run the 3 lines that are not done")
+    again.get_by_role("button", name="Copy").click()
+    expect(again.get_by_role("button", name="Copied")).to_be_visible()
+    command = f"gpt4batch batchsvc -i INPUT.jsonl -o {tmp_path / 'out.jsonl'} -f"
+    assert page.evaluate("() => navigator.clipboard.readText()") == command

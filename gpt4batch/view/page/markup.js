@@ -90,8 +90,9 @@ export function copyButton(text) {
 }
 
 async function copy(button, text) {
-  await navigator.clipboard?.writeText(text);
-  button.textContent = say("copied");
+  // Browsers give no clipboard to a page that came over plain HTTP from another machine.
+  const isCopied = await navigator.clipboard?.writeText(text).then(() => true, () => false);
+  button.textContent = say(isCopied ? "copied" : "not_copied");
   setTimeout(() => (button.textContent = say("copy")), 1500);
 }
 

@@ -2,12 +2,17 @@
 
 import { causeChart, ChartBox, latencyChart, paceChart } from "./charts.js";
 import { fill, h, icon } from "./dom.js";
+import { codeText } from "./markup.js";
 import { source } from "./source.js";
 import { causeKind, causeName, say, writeCount, writeFailedPercent, writeLines, writeMoment, writePercent, writeRate, writeSeconds } from "./words.js";
 
 const STATE_NAMES = ["done", "failed", "partly", "not_run"];
 const RECENT = 60;
 const QUIET = 600;
+
+function isLive(run) {
+  return run.log_records > 0 && run.now - run.modified < QUIET;
+}
 
 export class OverviewView {
   constructor(go) {
@@ -43,7 +48,7 @@ export class OverviewView {
 
   refresh(overview) {
     const run = overview.runs[this.params.run];
-    const drawn = JSON.stringify([run.generation, run.version, run.complete, run.read, overview.runs.length, run.has_input]);
+    const drawn = JSON.stringify([isLive(run), run.generation, run.version, run.complete, run.read, overview.runs.length, run.has_input]);
     fill(this.head, this.headElements(run));
     if (drawn === this.drawn && this.params.run === this.drawnRun) return;
     this.drawn = drawn;
@@ -68,7 +73,7 @@ export class OverviewView {
   statusElements(run) {
     const ago = Math.max(run.now - run.modified, 0);
     if (!run.complete) return say("indexing", { percent: writePercent(run.size ? run.read / run.size : 1) });
-    if (run.log_records && ago < QUIET) return [h("span", { class: "pulse" }), say("running", { ago: writeSeconds(Math.max(ago, 1)) })];
+    if (isLive(run)) return [h("span", { class: "pulse" }), say("running", { ago: writeSeconds(Math.max(ago, 1)) })];
     if (run.log_records) return say("halted", { ago: writeSeconds(ago) });
     const when = writeMoment(run.last || run.modified);
     const open = run.states.not_run + run.states.partly;
@@ -122,7 +127,15 @@ export class OverviewView {
           h("button", { class: "legend-item", type: "button", disabled: !run.states[name], onclick: () => this.go({ view: "lines", state: name, cause: "", q: "", row: "" }) }, h("span", { class: `dot ${name}` }), say(name), h("strong", {}, writeCount(run.states[name]))),
         ),
       ),
+      this.againElement(run),
     ];
+  }
+
+  againElement(run) {
+    const count = run.rows - run.states.done;
+    if (!run.again || !count || !run.complete || isLive(run)) return null;
+    const notes = [run.has_input ? null : say("again_input"), say("again_flags")].filter(Boolean);
+    return h("div", { class: "again" }, h("p", {}, say("again", { n: writeLines(count) })), codeText(run.again, ""), h("p", { class: "note" }, notes.join(" ")));
   }
 
   tileElements(run) {
@@ -141,8 +154,7 @@ export class OverviewView {
   }
 
   recentPace(run) {
-    const isLive = run.log_records && run.now - run.modified < QUIET;
-    if (!isLive || !run.timeline.at.length) return null;
+    if (!isLive(run) || !run.timeline.at.length) return null;
     const since = run.now - RECENT;
     let calls = 0;
     run.timeline.at.forEach((at, place) => (calls += at >= since ? run.timeline.calls[place] : 0));
