@@ -466,7 +466,12 @@ def test_two_runs_stand_side_by_side(look: Callable[..., Page], site: Site) -> N
     sides = page.locator(".one-side")
     expect(sides.nth(0)).to_contain_text("A short answer")
     expect(sides.nth(1)).to_contain_text("Quite another answer")
+    expect(sides.nth(0).locator("del")).to_have_text(["A", "short"])
+    expect(sides.nth(1).locator("ins")).to_have_text(["Quite", "another"])
     shot(page, "compare")
+    page.keyboard.press("d")
+    expect(page.locator("del, ins")).to_have_count(0)
+    expect(sides.nth(1).locator(".said")).to_have_text("Quite another answer")
     page.get_by_label("Left").select_option("1")
     expect(page.locator(".chip", has_text="Same answer")).to_contain_text("119")
 
@@ -1024,3 +1029,20 @@ def test_command_that_runs_the_rest_is_copied(
     expect(again.get_by_role("button", name="Copied")).to_be_visible()
     command = f"gpt4batch batchsvc -i INPUT.jsonl -o {tmp_path / 'out.jsonl'} -f"
     assert page.evaluate("() => navigator.clipboard.readText()") == command
+
+
+def test_answers_that_differ_wholly_are_shown_soon(
+    look: Callable[..., Page], start: Callable[..., Site], tmp_path: Path
+) -> None:
+    sides = []
+    for side, step in enumerate((7, 13)):
+        text = " ".join(f"{side}w{n * step % 1000}" for n in range(12_000))
+        record = line(0, text)
+        record["asks"] *= 20
+        record["answers"] *= 20
+        sides.append(write(tmp_path / f"{side}.jsonl", [record]))
+    page = look(at(start(*sides), "compare"))
+    page.locator(".row").first.click()
+    expect(page.locator(".one-side .note").first).to_contain_text("too different", timeout=4000)
+    page.keyboard.press("d")
+    expect(page.locator(".one-side .said").first).to_contain_text("0w7")

@@ -15,6 +15,7 @@ const TOLD = [
   [["/"], "key_search"],
   [["0", "1", "2", "3", "4"], "key_states"],
   [["r"], "key_raw"],
+  [["d"], "key_marks"],
   [["t"], "key_theme"],
   [["z"], "key_language"],
   [["?"], "key_help"],

@@ -299,17 +299,27 @@ export function iconButton(name, label, action, extra = "") {
   return h("button", { class: `quiet ${extra}`, type: "button", title: label, "aria-label": label, onclick: action }, icon(name));
 }
 
+export function rowTitle(entry) {
+  const name = entry.id || say("line_of", { n: writeCount(entry.row + 1) });
+  return h("span", { class: "row-first" }, h("span", { class: "row-id" }, name), h("span", { class: "row-ask" }, entry.ask));
+}
+
+export function rowResult(entry) {
+  const name = stateName(entry.state);
+  if (entry.error && name === "failed") return h("span", { class: "row-error" }, entry.error);
+  return h("span", { class: "row-answer" }, entry.answer || say(name));
+}
+
 export function rowElement(entry) {
   const name = stateName(entry.state);
-  const second = entry.error && name === "failed" ? h("span", { class: "row-error" }, entry.error) : h("span", { class: "row-answer" }, entry.answer || say(name));
   return [
     h("span", { class: `dot ${name}`, title: say(name) }),
     h("span", { class: "visually-hidden" }, say(name)),
     h(
       "span",
       { class: "row-body" },
-      h("span", { class: "row-first" }, h("span", { class: "row-id" }, entry.id || say("line_of", { n: writeCount(entry.row + 1) })), h("span", { class: "row-ask" }, entry.ask)),
-      second,
+      rowTitle(entry),
+      rowResult(entry),
     ),
     h(
       "span",

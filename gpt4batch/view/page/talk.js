@@ -14,9 +14,10 @@ export function stateBadge(state) {
   return h("span", { class: `badge ${name}` }, say(name));
 }
 
-export function conversation(line, isLive = false) {
+// An answer's place may be taken by another element: its text with marks, say.
+export function conversation(line, isLive = false, instead = () => null) {
   const article = h("div", { class: "talk" });
-  line.turns.forEach((turn, place) => article.append(turnElement(turn, place, line, isLive)));
+  line.turns.forEach((turn, place) => article.append(turnElement(turn, place, line, isLive, instead(place))));
   if (line.error && hasFailed(line)) article.append(errorElement(line.error));
   if (line.more) {
     article.append(
@@ -36,7 +37,7 @@ function unanswered(place, line, isLive) {
   return line.turns.findIndex((turn) => !turn.answer) === place ? "no_answer_failed" : "not_asked_failed";
 }
 
-function turnElement(turn, place, line, isLive) {
+function turnElement(turn, place, line, isLive, other) {
   const many = line.turns.length > 1;
   return h(
     "section",
@@ -58,7 +59,7 @@ function turnElement(turn, place, line, isLive) {
       "div",
       { class: "answer" },
       h("div", { class: "label" }, h("span", { class: "who" }, say("answer")), ...callFacts(turn)),
-      turn.answer ? answerElement(turn.answer) : h("p", { class: "faint" }, say(unanswered(place, line, isLive))),
+      other ? [other, assets(turn.answer.downloads)] : turn.answer ? answerElement(turn.answer) : h("p", { class: "faint" }, say(unanswered(place, line, isLive))),
     ),
   );
 }
