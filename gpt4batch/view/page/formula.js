@@ -31,6 +31,8 @@ function lineText(state, line) {
 function blockFormula(state, start, endLine, silent) {
   const close = PAIRS[lineText(state, start).slice(0, 2)];
   if (!close || close === "\\)" || state.sCount[start] - state.blkIndent >= 4) return false;
+  const from = state.bMarks[start] + state.tShift[start] + 2;
+  if (!state.src.slice(from, from + LONGEST_FORMULA).includes(close)) return false;
   const last = Math.min(endLine, start + MOST_FORMULA_LINES);
   for (let line = start; line < last && (state.isEmpty(line) || state.sCount[line] >= state.blkIndent); line += 1) {
     const text = lineText(state, line);
