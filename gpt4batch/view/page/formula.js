@@ -16,12 +16,21 @@ export function keepFormulas(markdown) {
 function inlineFormula(state, silent) {
   const close = PAIRS[state.src.slice(state.pos, state.pos + 2)];
   if (!close) return false;
-  const text = state.src.slice(state.pos, Math.min(state.posMax, state.pos + LONGEST_FORMULA));
-  const end = text.indexOf(close, 2);
-  if (end < 0 || !text.slice(2, end).trim()) return false;
-  if (!silent) state.push("formula", "code", 0).content = text.slice(0, end + 2);
-  state.pos += end + 2;
+  const end = nextClose(state, close, state.pos + 2);
+  if (end + 2 > Math.min(state.posMax, state.pos + LONGEST_FORMULA)) return false;
+  if (!state.src.slice(state.pos + 2, end).trim()) return false;
+  if (!silent) state.push("formula", "code", 0).content = state.src.slice(state.pos, end + 2);
+  state.pos = end + 2;
   return true;
+}
+
+// Where the next one is stays known: many formulas without an end must not each look through the text.
+function nextClose(state, close, from) {
+  state.formulaEnds ??= {};
+  const known = state.formulaEnds[close] ?? -1;
+  if (known >= from) return known;
+  const found = state.src.indexOf(close, from);
+  return (state.formulaEnds[close] = found < 0 ? Infinity : found);
 }
 
 function lineText(state, line) {
@@ -32,7 +41,7 @@ function blockFormula(state, start, endLine, silent) {
   const close = PAIRS[lineText(state, start).slice(0, 2)];
   if (!close || close === "\\)" || state.sCount[start] - state.blkIndent >= 4) return false;
   const from = state.bMarks[start] + state.tShift[start] + 2;
-  if (!state.src.slice(from, from + LONGEST_FORMULA).includes(close)) return false;
+  if (nextClose(state, close, from) > from + LONGEST_FORMULA) return false;
   const last = Math.min(endLine, start + MOST_FORMULA_LINES);
   for (let line = start; line < last && (state.isEmpty(line) || state.sCount[line] >= state.blkIndent); line += 1) {
     const text = lineText(state, line);
