@@ -349,7 +349,7 @@ async def test_overview_counts_states_causes_and_calls(tmp_path: Path) -> None:
         assert causes == [(429, "chat", 2), (500, "upload", 1)]
         assert run["latency"]["calls"] == 3
         assert run["latency"]["p50"] == pytest.approx(2.0, rel=0.06)
-        assert run["attempts"] == 6
+        assert run["calls"] == 6
         assert sum(run["timeline"]["calls"]) == 3
 
 
@@ -400,10 +400,35 @@ async def test_unknown_shape_of_a_reply_is_shown_as_json(tmp_path: Path) -> None
         assert turn["answer"]["messages"][0]["kind"] == "json"
 
 
-async def test_raw_json_is_shown_as_it_is_where_decoding_would_change_it(tmp_path: Path) -> None:
-    text = b'{"id":123456789012345678901234567890,"asks":[],"id":2}'
-    async with site(written(tmp_path / "out.jsonl", [text])) as page:
-        assert (await page.json("raw", run=0, row=0))["text"] == text.decode()
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        (
+            '{"id": 123456789012345678901234567890,"asks": [], "id":2}',
+            '{\n  "id": 123456789012345678901234567890,\n  "asks": [],\n  "id": 2\n}',
+        ),
+        (
+            '{"asks":[{"content":"你 \\u4f60 \\"["}]}',
+            '{\n  "asks": [\n    {\n      "content": "你 \\u4f60 \\"["\n    }\n  ]\n}',
+        ),
+        ("我 [is, no JSON", "我 [is, no JSON"),
+    ],
+    ids=["long number, equal keys", "not ASCII, spaces of other tools", "no JSON"],
+)
+async def test_raw_json_is_indented_and_else_as_it_is(
+    tmp_path: Path, text: str, shown: str
+) -> None:
+    async with site(written(tmp_path / "out.jsonl", [text.encode()])) as page:
+        raw = await page.json("raw", run=0, row=0)
+        assert raw == {"text": shown, "length": len(shown)}
+
+
+async def test_long_raw_json_is_cut_and_counted_in_characters(tmp_path: Path) -> None:
+    record = {"id": 1, "asks": [{"content": "字" * 1_000_000}]}
+    async with site(written(tmp_path / "out.jsonl", [record])) as page:
+        raw = await page.json("raw", run=0, row=0)
+        assert raw["length"] == len(rawjson.dumps(record).decode())
+        assert len(raw["text"]) == 512 * 1024
 
 
 async def test_huge_answer_is_cut_and_says_so(tmp_path: Path) -> None:
@@ -510,7 +535,7 @@ def test_log_record_replaces_the_line_it_continues(tmp_path: Path) -> None:
     assert states(output.index) == ["DONE", "DONE"]
     figures = output.index.public()
     assert figures["states"] == {"done": 2, "failed": 0, "not_run": 0, "partly": 0}
-    assert (figures["causes"], figures["latency"]["calls"], figures["attempts"]) == ([], 2, 4)
+    assert (figures["causes"], figures["latency"]["calls"], figures["calls"]) == ([], 2, 4)
     output.close()
 
 
@@ -992,3 +1017,25 @@ def test_line_written_in_steps_is_shown_whole(tmp_path: Path) -> None:
     wanted.advance()
     assert wanted.slice(0, 9) == [0]
     output.close()
+
+
+async def test_calls_are_counted_as_the_run_counts_them(tmp_path: Path) -> None:
+    failed = line("b", iErr=FAILED, meta={"calls": 6})
+    again = timed(line("a", "yes"), 2.0)
+    again["meta"]["calls"] = 5
+    output = indexed(written(tmp_path / "out.jsonl", [again], LOG_MARK))
+    append(tmp_path / "out.jsonl", failed, {**failed, "meta": {"calls": 12}})
+    output.follow()
+    assert output.index.public()["calls"] == 5 + 12
+    output.close()
+
+
+async def test_command_that_runs_the_rest_names_input_output_and_folder(tmp_path: Path) -> None:
+    out = written(tmp_path / "my out.jsonl", [line("a", iErr=FAILED)])
+    async with site(out) as page:
+        (run,) = (await page.json("overview"))["runs"]
+        assert run["again"] == f"gpt4batch batchsvc -i INPUT.jsonl -o '{out}' -f"
+    source, folder = written(tmp_path / "in.jsonl", [line("a")]), tmp_path / "downloads"
+    async with site(out, source=source, downloads=folder) as page:
+        (run,) = (await page.json("overview"))["runs"]
+        assert run["again"] == f"gpt4batch batchsvc -i {source} -o '{out}' -d {folder} -f"

@@ -289,7 +289,7 @@ def test_overview_shows_progress_figures_and_charts(look: Callable[..., Page], s
 
 def test_failures_lead_to_their_lines(look: Callable[..., Page], site: Site) -> None:
     page = look(at(site, "overview"))
-    page.get_by_role("button", name="404 · attachment").click()
+    page.get_by_role("button", name="img/none.png: no such file").click()
     expect(page.locator(".status")).to_have_text("6 of 120 lines")
     expect(page.locator(".row-error").first).to_have_text("img/none.png: no such file")
     page.go_back()
@@ -323,7 +323,7 @@ def test_output_without_timings_says_so(
     )
     page = look(site.url)
     expect(page.get_by_text("carries no timings").first).to_be_visible()
-    expect(page.get_by_role("button", name="501 · failed to chat: 429")).to_be_visible()
+    expect(page.get_by_role("button", name="failed to chat: 429 Too Many Requests")).to_be_visible()
     shot(page, "overview-original")
 
 
@@ -388,7 +388,7 @@ def test_raw_json_is_one_click_away(look: Callable[..., Page], site: Site) -> No
 def test_line_with_several_asks_shows_each_turn(look: Callable[..., Page], site: Site) -> None:
     page = look(at(site, "lines?row=5"))
     expect(page.locator(".turn")).to_have_count(2)
-    expect(page.locator(".turn").nth(1)).to_contain_text("No answer yet.")
+    expect(page.locator(".turn").nth(1)).to_contain_text("Not asked yet.")
 
 
 def test_long_list_scrolls_to_its_end_with_few_elements(
@@ -466,7 +466,12 @@ def test_two_runs_stand_side_by_side(look: Callable[..., Page], site: Site) -> N
     sides = page.locator(".one-side")
     expect(sides.nth(0)).to_contain_text("A short answer")
     expect(sides.nth(1)).to_contain_text("Quite another answer")
+    expect(sides.nth(0).locator("del")).to_have_text(["A", "short"])
+    expect(sides.nth(1).locator("ins")).to_have_text(["Quite", "another"])
     shot(page, "compare")
+    page.keyboard.press("d")
+    expect(page.locator("del, ins")).to_have_count(0)
+    expect(sides.nth(1).locator(".said")).to_have_text("Quite another answer")
     page.get_by_label("Left").select_option("1")
     expect(page.locator(".chip", has_text="Same answer")).to_contain_text("119")
 
@@ -761,6 +766,9 @@ HUGE = {
     "angles": "<" * 50_000 + "&" * 40_000,
     "links": "https://e.x/" * 8_000,
     "open code": "```" + "\n# x" * 25_000,
+    "open formulas": "\\(" * 45_000,
+    "open formula blocks": "\\[\n" * 30_000,
+    "formulas": "$$x$$ " * 15_000,
 }
 
 
@@ -841,3 +849,200 @@ def test_bounded_report_says_what_it_leaves_out(look: Callable[..., Page], folde
         re.compile(r"It holds \d+ of 1,500 lines: 150 of 150 failed")
     )
     shot(page, "report-phone")
+
+
+# States as they are
+
+
+@pytest.fixture
+def halted(start: Callable[..., Site], tmp_path: Path) -> Site:
+    """An output of a run that ended before its time."""
+    failed = line(3, "")
+    failed["asks"] += [{"id": "x", "content": "Next"}, {"id": "y", "content": "Last"}]
+    return start(
+        write(tmp_path / "out.jsonl", [line(0, "yes"), line(5, "one"), failed, line(7, "")])
+    )
+
+
+def test_interrupted_run_is_stopped_and_not_finished(
+    look: Callable[..., Page], halted: Site
+) -> None:
+    page = look(halted.url)
+    expect(page.locator(".run-status")).to_contain_text("Stopped 22 Nov 2026")
+    expect(page.locator(".run-status")).to_contain_text("2 lines not finished")
+    shot(page, "overview-stopped")
+
+
+def test_line_that_did_not_run_has_not_failed(look: Callable[..., Page], halted: Site) -> None:
+    page = look(at(halted, "lines?row=3"))
+    expect(page.locator(".turn")).to_contain_text("Not asked yet.")
+    expect(page.locator(".failure")).to_have_count(0)
+    page.goto(at(halted, "lines?row=1"))
+    expect(page.locator(".turn").nth(1)).to_contain_text("Not asked yet.")
+
+
+def test_only_the_ask_that_failed_is_called_failed(look: Callable[..., Page], halted: Site) -> None:
+    page = look(at(halted, "lines?row=2"))
+    turns = page.locator(".turn")
+    expect(turns.nth(0)).to_contain_text("the line failed here")
+    expect(turns.nth(1)).to_contain_text("Not asked: the line failed before.")
+    expect(turns.nth(2)).to_contain_text("Not asked: the line failed before.")
+    expect(page.locator(".failure")).to_contain_text("429 Too Many Requests")
+
+
+def test_different_failures_of_one_code_are_kept_apart(
+    look: Callable[..., Page], start: Callable[..., Site], tmp_path: Path
+) -> None:
+    messages = ["content policy violation", "model gpt-5 does not exist", "prompt is too long"]
+    records = [line(3, "") for _ in messages * 2]
+    for place, record in enumerate(records):
+        record["iErr"] = {"code": 400, "stage": "chat", "message": messages[place % 3]}
+    site = start(write(tmp_path / "out.jsonl", records))
+    page = look(at(site, "overview"))
+    for message in messages:
+        row = page.locator(".causes tbody tr", has_text=message)
+        expect(row).to_contain_text("400 · chat")
+        expect(row.locator(".number")).to_have_text("2")
+    page.get_by_role("button", name=messages[1]).click()
+    expect(page.locator(".status")).to_have_text("2 of 6 lines")
+    option = page.get_by_label("Cause of failure").locator("option:checked")
+    expect(option).to_have_text(f"{messages[1]} · 400 · chat (2)")
+
+
+def test_one_failure_of_many_is_not_nought_percent(
+    look: Callable[..., Page], start: Callable[..., Site], tmp_path: Path
+) -> None:
+    records = [line(0, "yes") for _ in range(2999)]
+    records[0]["meta"]["calls"] = 4
+    site = start(write(tmp_path / "out.jsonl", [*records, {**line(3, ""), "meta": None}]))
+    page = look(at(site, "overview"))
+    tiles = page.locator(".tile")
+    expect(tiles.nth(0)).to_contain_text("0.1 % of the lines")
+    expect(tiles.nth(1)).to_contain_text("3,002")
+    expect(tiles.nth(1)).to_contain_text("2,999 answered")
+
+
+def test_long_ids_stay_in_their_place(
+    look: Callable[..., Page], start: Callable[..., Site], tmp_path: Path
+) -> None:
+    records = [line(0, "yes"), line(3, "")]
+    for record in records:
+        record["id"] = "dataset/train/" + "fec6cb26-" * 34
+    site = start(write(tmp_path / "out.jsonl", records))
+    page = look(at(site, "lines?row=0"), PHONE, locale="zh-CN", color_scheme="dark")
+    title = page.locator(".detail h2")
+    expect(title).to_have_attribute("title", records[0]["id"])
+    right = title.evaluate("e => e.getBoundingClientRect().right")
+    assert right <= page.locator(".detail .badge").evaluate("e => e.getBoundingClientRect().left")
+    last = page.locator(".detail-head button").last
+    assert last.evaluate("e => e.getBoundingClientRect().right") <= PHONE[0]
+    shot(page, "long-id-phone")
+    page.goto(at(site, "overview"))
+    frame = page.locator(".causes .table-frame")
+    frame.wait_for()
+    assert frame.evaluate("e => e.scrollWidth <= e.clientWidth")
+    shot(page, "causes-phone")
+
+
+def test_list_is_walked_by_arrows_wherever_one_is(look: Callable[..., Page], site: Site) -> None:
+    page = look(site.url)
+    expect(page.locator(".progress")).to_be_visible()
+    keyboard, title = page.keyboard, page.locator(".detail h2")
+    keyboard.press("l")
+    expect(page.locator(".row").first).to_be_visible()
+    keyboard.press("ArrowDown")
+    expect(title).to_have_text("q-0")
+    keyboard.press("j")
+    expect(title).to_have_text("q-1")
+    keyboard.press("Enter")
+    expect(page.locator(".detail")).to_be_focused()
+    keyboard.press("Escape")
+    expect(page.locator(".list")).to_be_focused()
+    keyboard.press("ArrowDown")
+    expect(title).to_have_text("q-2")
+    keyboard.press("End")
+    expect(title).to_have_text("q-119")
+
+
+@pytest.mark.parametrize("key", ["Enter", "ArrowDown"])
+def test_search_leads_to_its_first_line(look: Callable[..., Page], site: Site, key: str) -> None:
+    page = look(at(site, "lines"))
+    expect(page.locator(".status")).to_have_text("120 lines")
+    page.keyboard.press("/")
+    page.keyboard.type("Question 77")
+    page.keyboard.press(key)
+    expect(page.locator(".detail h2")).to_have_text("q-77")
+    expect(page.locator(".status")).to_have_text("1 of 120 lines")
+    expect(page.locator(".list")).to_be_focused()
+    page.keyboard.press("/")
+    page.keyboard.type("Question 11")
+    expect(page.locator(".status")).to_have_text("11 of 120 lines")
+    page.keyboard.press(key)
+    expect(page.locator(".detail h2")).to_have_text("q-11")
+    page.keyboard.press("ArrowDown")
+    expect(page.locator(".detail h2")).to_have_text("q-110")
+
+
+FORMULAS = r"""Energy \( E_{i_j} = m\,c^2 \) and \(\sum_k a_*b_*\), so:
+
+\[
+\begin{matrix} a & b \\ c & d \end{matrix}
+=
+\int_0^1 f(x) \,dx
+\]
+
+- a list with
+
+  $$
+  x_1 < y_2
+  $$
+
+It costs $5 and $10, says \*nobody\*, and `\(code\)` stays code.
+"""
+
+
+def test_formulas_are_kept_as_written(
+    look: Callable[..., Page], start: Callable[..., Site], tmp_path: Path
+) -> None:
+    site = start(write(tmp_path / "out.jsonl", [line(0, FORMULAS)]))
+    page = look(at(site, "lines?row=0"))
+    formulas = page.locator(".said .math")
+    expect(formulas).to_have_count(4)
+    assert formulas.nth(0).text_content() == r"\( E_{i_j} = m\,c^2 \)"
+    assert formulas.nth(1).text_content() == r"\(\sum_k a_*b_*\)"
+    block = FORMULAS[FORMULAS.index("\\[") : FORMULAS.index("\\]") + 2]
+    assert formulas.nth(2).text_content() == block
+    assert formulas.nth(3).text_content() == "$$\nx_1 < y_2\n$$"
+    said = page.locator(".said")
+    expect(said).to_contain_text(r"It costs $5 and $10, says *nobody*, and \(code\) stays code.")
+    expect(page.locator(".said h1, .said h2, .said em")).to_have_count(0)
+    shot(page, "formulas")
+
+
+def test_command_that_runs_the_rest_is_copied(
+    look: Callable[..., Page], halted: Site, tmp_path: Path
+) -> None:
+    page = look(halted.url, permissions=["clipboard-read", "clipboard-write"])
+    again = page.locator(".again")
+    expect(again).to_contain_text("To run the 3 lines that are not done")
+    again.get_by_role("button", name="Copy").click()
+    expect(again.get_by_role("button", name="Copied")).to_be_visible()
+    command = f"gpt4batch batchsvc -i INPUT.jsonl -o {tmp_path / 'out.jsonl'} -f"
+    assert page.evaluate("() => navigator.clipboard.readText()") == command
+
+
+def test_answers_that_differ_wholly_are_shown_soon(
+    look: Callable[..., Page], start: Callable[..., Site], tmp_path: Path
+) -> None:
+    sides = []
+    for side, step in enumerate((7, 13)):
+        text = " ".join(f"{side}w{n * step % 1000}" for n in range(12_000))
+        record = line(0, text)
+        record["asks"] *= 20
+        record["answers"] *= 20
+        sides.append(write(tmp_path / f"{side}.jsonl", [record]))
+    page = look(at(start(*sides), "compare"))
+    page.locator(".row").first.click()
+    expect(page.locator(".one-side .note").first).to_contain_text("too different", timeout=4000)
+    page.keyboard.press("d")
+    expect(page.locator(".one-side .said").first).to_contain_text("0w7")

@@ -26,6 +26,13 @@ LONGEST_TEXT = 256 * 1024
 LONGEST_RAW = 512 * 1024
 MOST_TURNS = 500
 MOST_MESSAGES = 200
+DEEPEST = 16
+"""Of indented JSON: what is nested deeper moves no further to the right."""
+
+_WORD = re.compile(r'"[^"\\]*+(?:\\.[^"\\]*+)*+"|[\[\]{},:]|[^\s\[\]{},:"]+')
+_OPENING, _CLOSING = frozenset("[{"), frozenset("]}")
+_CONTINUING = bytes(range(0x80, 0xC0))
+"""The bytes of UTF-8 that begin no character."""
 
 
 def snippet(text: str) -> str:
@@ -183,15 +190,31 @@ def pretty(value: Any) -> str:
 
 
 def raw(index: Index, row: int) -> dict[str, Any]:
-    """Return a line's JSON, cut where it is too long to be shown at once.
+    """Return a line's JSON, indented, and cut where it is too long to be shown at once.
 
-    It is indented, unless that would change it: long numbers or keys that stand twice.
+    Only white space is added: numbers of any length and keys that stand twice stay as they are.
     """
     line = index.read(row).strip()
-    record = parse(line) if len(line) <= 8 * LONGEST_RAW else None
-    is_same = record is not None and rawjson.dumps(record) == line
-    text = pretty(record) if is_same else line[: 4 * LONGEST_RAW].decode(errors="replace")
-    return {"text": text[:LONGEST_RAW], "length": len(text) if is_same else len(line)}
+    if len(line) > 4 * LONGEST_RAW:
+        shown = line[: 4 * LONGEST_RAW].decode(errors="replace")
+        return {"text": shown[:LONGEST_RAW], "length": len(line.translate(None, _CONTINUING))}
+    text = line.decode(errors="replace")
+    text = text if parse(line) is None else indented(text)
+    return {"text": text[:LONGEST_RAW], "length": len(text)}
+
+
+def indented(text: str) -> str:
+    """Return valid JSON with each member and element on a row of its own."""
+    shown = []
+    depth, last = 0, ""
+    for word in _WORD.findall(text):
+        depth -= word in _CLOSING
+        if last == "," or (last in _OPENING) != (word in _CLOSING):
+            shown.append("\n" + "  " * min(depth, DEEPEST))
+        shown.append(": " if word == ":" else word)
+        depth += word in _OPENING
+        last = word
+    return "".join(shown)
 
 
 def pictures(index: Index, folders: Folders, start: int, count: int) -> list[dict[str, Any]]:

@@ -69,7 +69,7 @@ class Figures:
         self.cause_numbers: dict[tuple[int, str, str], int] = {}
         self.timeline = Timeline()
         self.latency = Histogram()
-        self.attempts = 0
+        self.calls = 0
         self.pictures = 0
         self.first = self.last = 0.0
 
@@ -92,6 +92,7 @@ class Figures:
         """Count a line in (1) or out again (-1)."""
         self.states[facts.state] += amount
         self.pictures += facts.pictures * amount
+        self.calls += facts.made * amount
         if cause != NO_CAUSE:
             self.cause_counts[cause] += amount
         for call in facts.calls:
@@ -100,7 +101,6 @@ class Figures:
     def count_call(self, call: Call, amount: int) -> None:
         """Count one call in or out again."""
         self.latency.add(call.seconds, amount)
-        self.attempts += call.attempts * amount
         if call.ended:
             self.timeline.add(call.ended, amount)
             self.first = min(self.first or call.ended, call.ended - call.seconds)
@@ -123,7 +123,7 @@ class Figures:
             ],
             "timeline": self.timeline.public(),
             "latency": shown(self.latency),
-            "attempts": self.attempts,
+            "calls": self.calls,
             "pictures": self.pictures,
             "first": self.first,
             "last": self.last,

@@ -77,6 +77,7 @@ class Facts(NamedTuple):
     cause: Cause | None
     pictures: int
     calls: list[Call]
+    made: int
 
 
 def examine(line: bytes) -> Facts:
@@ -84,16 +85,19 @@ def examine(line: bytes) -> Facts:
     record = parse(line)
     if record is None:
         cause = cause_of({"stage": UNREADABLE, "message": "not a JSON object"})
-        return Facts(hash(line) & _KEY_BITS, 0, State.FAILED, cause, 0, [])
+        return Facts(hash(line) & _KEY_BITS, 0, State.FAILED, cause, 0, [], 0)
     asks, replies = listed(record.get("asks")), listed(record.get("answers"))
     key, state, error = _standing(record, line)
+    meta = mapped(record.get("meta"))
+    calls = calls_of(meta)
     return Facts(
         key,
         hash(tuple(answer_text(reply) for reply in replies)) & 0xFFFFFFFF,
         state,
         cause_of(error) if state is State.FAILED else None,
         min(sum(1 for _ in picture_names(asks, replies)), MOST_PICTURES),
-        calls_of(record.get("meta")),
+        calls,
+        calls_made(meta, calls),
     )
 
 
@@ -133,12 +137,12 @@ def cause_of(error: Any) -> Cause:
     return Cause(code if isinstance(code, int) else 0, stage[:80], message[:500])
 
 
-def calls_of(meta: Any) -> list[Call]:
+def calls_of(meta: dict[str, Any]) -> list[Call]:
     """Return the calls that a line's meta tells of; an end is reckoned back from the line's."""
-    entries = [mapped(item) for item in listed(mapped(meta).get("asks"))]
+    entries = [mapped(item) for item in listed(meta.get("asks"))]
     if not entries:
         return []
-    ended = moment(mapped(meta).get("finished"))
+    ended = moment(meta.get("finished"))
     calls = []
     for entry in reversed(entries):
         seconds = number(entry.get("seconds"))
@@ -147,6 +151,12 @@ def calls_of(meta: Any) -> list[Call]:
         calls.append(Call(ended, seconds, int(number(entry.get("attempts")) or 1)))
         ended = max(ended - seconds, 0.0)
     return calls
+
+
+def calls_made(meta: dict[str, Any], calls: list[Call]) -> int:
+    """Return how many calls a line took, those without an answer too, as a run counts them."""
+    told = number(meta.get("calls"))
+    return sum(call.attempts for call in calls) if told is None else int(told)
 
 
 def number(value: Any) -> float | None:

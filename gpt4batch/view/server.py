@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 import secrets
+import shlex
 from dataclasses import dataclass
 from functools import partial
 from hmac import compare_digest
@@ -174,7 +175,16 @@ class Viewer:
 
     def overview(self, _: web.Request) -> Any:
         """Return the figures of every output."""
-        return {"runs": [output.public() for output in self.outputs]}
+        return {"runs": [{**item.public(), "again": self.again(item)} for item in self.outputs]}
+
+    def again(self, output: Output) -> str:
+        """Return the command that runs the lines of an output that are not done."""
+        command = ["gpt4batch", "batchsvc", "-i", str(output.source or "INPUT.jsonl")]
+        command += ["-o", str(output.path)]
+        homes = self.folders.homes
+        if homes["dl"] != homes["in"]:
+            command += ["-d", str(homes["dl"])]
+        return shlex.join([*command, "-f"])
 
     def index(self, request: web.Request, name: str = "run") -> Index:
         """Return the index that a request asks about."""

@@ -2,7 +2,7 @@
 
 import { h } from "./dom.js";
 import { color } from "./theme.js";
-import { causeName, say, writeCount, writeMoment, writeRate, writeSeconds } from "./words.js";
+import { causeKind, causeName, say, shortened, writeCount, writeMoment, writeRate, writeSeconds } from "./words.js";
 
 const POINTS = 72;
 const STEPS_TOGETHER = 3;
@@ -142,10 +142,6 @@ export function latencyChart(latency) {
   };
 }
 
-function shortened(text, most = 34) {
-  return text.length > most ? `${text.slice(0, most - 1)}…` : text;
-}
-
 export function causeChart(causes, onCause) {
   const shown = causes.slice(0, MOST_CAUSES);
   return {
@@ -158,7 +154,7 @@ export function causeChart(causes, onCause) {
       indexAxis: "y",
       onClick: (_, items) => items.length && onCause(shown[items[0].index]),
       scales: { x: axis({ beginAtZero: true, ticks: { precision: 0, maxTicksLimit: 5 } }), y: axis({ grid: { display: false }, ticks: { autoSkip: false, color: color("ink") } }) },
-      tooltip: { callbacks: { label: (item) => `${writeCount(item.parsed.x)} ${say("lines").toLowerCase()}`, afterLabel: (item) => shortened(shown[item.dataIndex].message, 80) } },
+      tooltip: { callbacks: { label: (item) => `${writeCount(item.parsed.x)} ${say("lines").toLowerCase()}`, afterLabel: (item) => causeKind(shown[item.dataIndex]) } },
     }),
   };
 }

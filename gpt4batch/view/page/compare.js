@@ -1,9 +1,10 @@
 // Two runs of one input, side by side.
 
+import { markedTurns } from "./differ.js";
 import { fill, h } from "./dom.js";
-import { iconButton, rowElement } from "./lines.js";
+import { iconButton, rowResult, rowTitle } from "./lines.js";
 import { VirtualList } from "./list.js";
-import { source } from "./source.js";
+import { source, stateName } from "./source.js";
 import { conversation, stateBadge } from "./talk.js";
 import { say, writeCount, writePercent } from "./words.js";
 
@@ -14,12 +15,13 @@ export class CompareView {
   constructor(go) {
     this.go = go;
     this.params = {};
+    this.isMarked = true;
     this.list = new VirtualList({
       rowHeight: PAIR_HEIGHT,
       label: say("compare"),
       fetchPage: (from, count) => this.fetch(from, count),
-      renderRow: (pair) => h("span", { class: "pair" }, pair.map((entry) => h("span", { class: "pair-side" }, entry ? rowElement(entry) : h("span", { class: "faint" }, say("absent"))))),
-      onActive: (_, pair) => pair && this.open(pair),
+      renderRow: pairElement,
+      onActive: (_, pair, enter) => pair && this.open(pair, enter),
       onAnswer: (answer) => this.onAnswer(answer),
     });
     this.chips = h("div", { class: "chips", role: "group", "aria-label": say("filters") });
@@ -89,10 +91,19 @@ export class CompareView {
     if (!answer.complete) this.timer = setTimeout(() => this.list.refresh(), 300);
   }
 
-  async open(pair) {
+  async open(pair, enter = false) {
     const { left, right } = this.params;
     this.element.classList.add("reading");
-    const lines = await Promise.all(pair.map((entry, side) => entry && source.line(side ? right : left, entry.row)));
+    this.lines = await Promise.all(pair.map((entry, side) => entry && source.line(side ? right : left, entry.row)));
+    this.draw();
+    this.detail.scrollTop = 0;
+    if (enter) this.detail.focus();
+  }
+
+  draw() {
+    const { lines } = this;
+    const { left, right } = this.params;
+    const marked = this.isMarked ? markedTurns(lines) : [];
     const names = [left, right].map((run) => this.overview.runs[run].name);
     fill(
       this.detail,
@@ -102,6 +113,7 @@ export class CompareView {
         iconButton("back", say("back_to_list"), () => this.close(), "only-phone"),
         h("div", { class: "detail-title" }, h("h2", {}, lines.find(Boolean).id || say("line_of", { n: writeCount(lines.find(Boolean).row + 1) }))),
         h("span", { class: "spring" }),
+        h("button", { class: "quiet", type: "button", "aria-pressed": String(this.isMarked), onclick: () => this.toggleMarks() }, say("marks")),
         iconButton("up", say("previous"), () => this.list.move(-1)),
         iconButton("down", say("next"), () => this.list.move(1)),
       ),
@@ -113,24 +125,45 @@ export class CompareView {
             "article",
             { class: "one-side", "aria-label": names[side] },
             h("h3", {}, h("span", { class: "side-name" }, names[side]), line ? stateBadge(line.state) : null),
-            line ? conversation(line) : h("p", { class: "empty" }, say("absent")),
+            line ? conversation(line, this.overview.runs[side ? right : left].log_records > 0, (place) => marked[place]?.[side]) : h("p", { class: "empty" }, say("absent")),
           ),
         ),
       ),
     );
-    this.detail.scrollTop = 0;
+  }
+
+  toggleMarks() {
+    this.isMarked = !this.isMarked;
+    if (this.lines) this.draw();
   }
 
   close() {
+    this.lines = null;
     this.element.classList.remove("reading");
     fill(this.detail, h("div", { class: "hint" }, h("p", {}, say("choose_pair")), h("p", { class: "faint" }, say("choose_line_keys"))));
+  }
+
+  leave() {
+    this.close();
+    this.list.element.focus();
   }
 
   onKey(key) {
     if (key === "j") this.list.move(1);
     else if (key === "k") this.list.move(-1);
-    else if (key === "Escape") this.close();
+    else if (key === "d") this.toggleMarks();
+    else if (key === "Escape") this.leave();
     else return false;
     return true;
   }
+}
+
+function pairElement(pair) {
+  return h("span", { class: "pair" }, rowTitle(pair.find(Boolean)), h("span", { class: "pair-sides" }, pair.map(pairSide)));
+}
+
+function pairSide(entry) {
+  if (!entry) return h("span", { class: "pair-side row-answer" }, say("absent"));
+  const name = stateName(entry.state);
+  return h("span", { class: "pair-side" }, h("span", { class: `dot ${name}`, title: say(name) }), h("span", { class: "visually-hidden" }, say(name)), rowResult(entry));
 }

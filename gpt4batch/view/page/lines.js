@@ -4,7 +4,7 @@ import { fill, h, icon, onIdle } from "./dom.js";
 import { VirtualList } from "./list.js";
 import { source, stateName } from "./source.js";
 import { conversation, rawElement, stateBadge } from "./talk.js";
-import { causeName, say, writeCount, writePercent, writeSeconds } from "./words.js";
+import { causeTitle, say, writeCount, writePercent, writeSeconds } from "./words.js";
 
 const ROW_HEIGHT = 64;
 const FILTER_STATES = ["", "done", "failed", "not_run", "partly"];
@@ -28,7 +28,7 @@ export class LinesView {
     this.saves = h("div", { class: "saves" });
     this.chips = h("div", { class: "chips", role: "group", "aria-label": say("filters") });
     this.causes = h("select", { "aria-label": say("cause"), onchange: () => this.go({ cause: this.causes.value, row: "" }) });
-    this.search = h("input", { type: "search", placeholder: say("search"), "aria-label": say("search"), oninput: onIdle(() => this.go({ q: this.search.value.trim(), row: "" }), 250) });
+    this.search = h("input", { type: "search", placeholder: say("search"), "aria-label": say("search"), oninput: onIdle(() => this.find(), 250), onkeydown: (event) => this.onSearchKey(event) });
     this.empty = h("p", { class: "empty", hidden: true });
     this.detail = h("section", { class: "detail", "aria-label": say("conversation"), tabIndex: -1 });
     this.element = h(
@@ -71,6 +71,26 @@ export class LinesView {
     fill(this.saves, this.saveLinks());
     await this.list.reset();
     if (this.params.row) this.findActive();
+  }
+
+  find() {
+    const q = this.search.value.trim();
+    if (q === (this.params.q || "")) return false;
+    this.go({ q, row: "" });
+    return true;
+  }
+
+  onSearchKey(event) {
+    if (!["Enter", "ArrowDown"].includes(event.key) || event.isComposing) return;
+    event.preventDefault();
+    this.wantsFirst = true;
+    if (!this.find() && this.list.total) this.openFirst();
+    this.list.element.focus();
+  }
+
+  openFirst() {
+    this.wantsFirst = false;
+    this.list.activate(0);
   }
 
   saveLinks() {
@@ -149,7 +169,7 @@ export class LinesView {
       fill(
         this.causes,
         h("option", { value: "" }, say("any_cause")),
-        run.causes.map((cause) => h("option", { value: String(cause.number) }, `${causeName(cause)} (${writeCount(cause.count)})`)),
+        run.causes.map((cause) => h("option", { value: String(cause.number) }, `${causeTitle(cause)} (${writeCount(cause.count)})`)),
       );
     }
     this.causes.value = this.params.cause || "";
@@ -163,6 +183,7 @@ export class LinesView {
     else this.status.textContent = say(isAll ? (answer.total === 1 ? "count_one" : "count_all") : "count_some", numbers);
     this.empty.hidden = answer.total > 0 || answer.scanned < answer.of;
     this.empty.textContent = say(answer.of ? "no_lines" : "no_lines_yet");
+    if (this.wantsFirst && answer.total) this.openFirst();
     clearTimeout(this.timer);
     if (answer.scanned < answer.of) this.timer = setTimeout(() => this.list.refresh(), 300);
   }
@@ -222,7 +243,7 @@ export class LinesView {
   async draw(keepPlace = false) {
     const { line } = this;
     const top = this.detail.scrollTop;
-    const body = this.isRaw && this.hasRaw() ? await rawElement(this.params.run, line.row) : conversation(line);
+    const body = this.isRaw && this.hasRaw() ? await rawElement(this.params.run, line.row) : conversation(line, this.overview.log_records > 0);
     fill(this.detail, this.head(line), body);
     this.detail.scrollTop = keepPlace ? top : 0;
   }
@@ -232,7 +253,7 @@ export class LinesView {
       "header",
       { class: "detail-head" },
       iconButton("back", say("back_to_list"), () => this.go({ row: "" }), "only-phone"),
-      h("div", { class: "detail-title" }, h("h2", {}, line.id || say("line_of", { n: writeCount(line.row + 1) })), h("span", { class: "faint" }, say("line_of", { n: writeCount(line.row + 1) }))),
+      h("div", { class: "detail-title" }, titleElements(line)),
       stateBadge(line.state),
       h("span", { class: "spring" }),
       this.hasRaw()
@@ -253,32 +274,52 @@ export class LinesView {
     this.draw();
   }
 
+  leave() {
+    this.go(this.params.row ? { row: "" } : { state: "", cause: "", q: "", pictures: "" });
+    this.list.element.focus();
+  }
+
   onKey(key) {
     if (key === "j") this.list.move(1);
     else if (key === "k") this.list.move(-1);
     else if (key === "r") this.toggleRaw();
-    else if (key === "Escape") this.go(this.params.row ? { row: "" } : { state: "", cause: "", q: "", pictures: "" });
+    else if (key === "Escape") this.leave();
     else if ("01234".includes(key)) this.go({ state: FILTER_STATES[Number(key)], cause: "", row: "" });
     else return false;
     return true;
   }
 }
 
+export function titleElements(line) {
+  const place = say("line_of", { n: writeCount(line.row + 1) });
+  return [h("h2", { title: line.id || place }, line.id || place), line.id ? h("span", { class: "faint" }, place) : null];
+}
+
 export function iconButton(name, label, action, extra = "") {
   return h("button", { class: `quiet ${extra}`, type: "button", title: label, "aria-label": label, onclick: action }, icon(name));
 }
 
+export function rowTitle(entry) {
+  const name = entry.id || say("line_of", { n: writeCount(entry.row + 1) });
+  return h("span", { class: "row-first" }, h("span", { class: "row-id" }, name), h("span", { class: "row-ask" }, entry.ask));
+}
+
+export function rowResult(entry) {
+  const name = stateName(entry.state);
+  if (entry.error && name === "failed") return h("span", { class: "row-error" }, entry.error);
+  return h("span", { class: "row-answer" }, entry.answer || say(name));
+}
+
 export function rowElement(entry) {
   const name = stateName(entry.state);
-  const second = entry.error && name === "failed" ? h("span", { class: "row-error" }, entry.error) : h("span", { class: "row-answer" }, entry.answer || say(name));
   return [
     h("span", { class: `dot ${name}`, title: say(name) }),
     h("span", { class: "visually-hidden" }, say(name)),
     h(
       "span",
       { class: "row-body" },
-      h("span", { class: "row-first" }, entry.id ? h("span", { class: "row-id" }, entry.id) : null, h("span", { class: "row-ask" }, entry.ask)),
-      second,
+      rowTitle(entry),
+      rowResult(entry),
     ),
     h(
       "span",

@@ -166,11 +166,20 @@ export class VirtualList {
       this.total = answer.total;
       this.onAnswer(answer);
       this.draw();
+      this.openAwaited();
     } catch {
       // viewsvc is gone or the file is being replaced: the next refresh asks again.
     } finally {
       if (version === this.version) this.asked.delete(page);
     }
+  }
+
+  // A jump may land on a line that is not here yet.
+  openAwaited() {
+    const entry = this.entry(this.active);
+    if (!this.isAwaited || !entry) return;
+    this.isAwaited = false;
+    this.onActive(this.active, entry);
   }
 
   forgetFar(near) {
@@ -184,11 +193,13 @@ export class VirtualList {
     this.active = place;
     this.reveal(place);
     this.draw();
+    this.isAwaited = !this.entry(place);
     this.onActive(place, this.entry(place));
   }
 
   mark(place) {
     this.active = place;
+    this.isAwaited = false;
     this.draw();
   }
 

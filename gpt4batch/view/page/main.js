@@ -156,6 +156,12 @@ function onKey(event) {
     return;
   }
   if (runKey(event.key)) event.preventDefault();
+  else if (isFree(event) && view?.list) view.list.onKey(event);
+}
+
+// Nothing that has keys of its own is being used: then they move the list.
+function isFree(event) {
+  return !event.defaultPrevented && [document.body, main].includes(document.activeElement);
 }
 
 function runKey(key) {

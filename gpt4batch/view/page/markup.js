@@ -1,6 +1,7 @@
 // Markdown that may be hostile, made into elements that are not.
 
 import { h } from "./dom.js";
+import { keepFormulas } from "./formula.js";
 import { say } from "./words.js";
 
 const LONGEST_MARKDOWN = 100_000;
@@ -30,6 +31,7 @@ function makeMarkdown() {
     const note = say("image_blocked", { url: token.attrGet("src") });
     return `<span class="blocked">${markdown.utils.escapeHtml(`${token.content} [${note}]`.trim())}</span>`;
   };
+  keepFormulas(markdown);
   markdown.renderer.rules.th_open = alignment;
   markdown.renderer.rules.td_open = alignment;
   return markdown;
@@ -88,8 +90,9 @@ export function copyButton(text) {
 }
 
 async function copy(button, text) {
-  await navigator.clipboard?.writeText(text);
-  button.textContent = say("copied");
+  // Browsers give no clipboard to a page that came over plain HTTP from another machine.
+  const isCopied = await navigator.clipboard?.writeText(text).then(() => true, () => false);
+  button.textContent = say(isCopied ? "copied" : "not_copied");
   setTimeout(() => (button.textContent = say("copy")), 1500);
 }
 

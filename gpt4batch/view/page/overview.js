@@ -2,12 +2,17 @@
 
 import { causeChart, ChartBox, latencyChart, paceChart } from "./charts.js";
 import { fill, h, icon } from "./dom.js";
+import { codeText } from "./markup.js";
 import { source } from "./source.js";
-import { causeName, say, writeCount, writeMoment, writePercent, writeRate, writeSeconds } from "./words.js";
+import { causeKind, causeName, say, writeCount, writeFailedPercent, writeLines, writeMoment, writePercent, writeRate, writeSeconds } from "./words.js";
 
 const STATE_NAMES = ["done", "failed", "partly", "not_run"];
 const RECENT = 60;
 const QUIET = 600;
+
+function isLive(run) {
+  return run.log_records > 0 && run.now - run.modified < QUIET;
+}
 
 export class OverviewView {
   constructor(go) {
@@ -43,7 +48,7 @@ export class OverviewView {
 
   refresh(overview) {
     const run = overview.runs[this.params.run];
-    const drawn = JSON.stringify([run.generation, run.version, run.complete, run.read, overview.runs.length, run.has_input]);
+    const drawn = JSON.stringify([isLive(run), run.generation, run.version, run.complete, run.read, overview.runs.length, run.has_input]);
     fill(this.head, this.headElements(run));
     if (drawn === this.drawn && this.params.run === this.drawnRun) return;
     this.drawn = drawn;
@@ -68,9 +73,12 @@ export class OverviewView {
   statusElements(run) {
     const ago = Math.max(run.now - run.modified, 0);
     if (!run.complete) return say("indexing", { percent: writePercent(run.size ? run.read / run.size : 1) });
-    if (run.log_records && ago < QUIET) return [h("span", { class: "pulse" }), say("running", { ago: writeSeconds(Math.max(ago, 1)) })];
+    if (isLive(run)) return [h("span", { class: "pulse" }), say("running", { ago: writeSeconds(Math.max(ago, 1)) })];
     if (run.log_records) return say("halted", { ago: writeSeconds(ago) });
-    return run.last ? say("finished", { when: writeMoment(run.last) }) : say("written", { when: writeMoment(run.modified) });
+    const when = writeMoment(run.last || run.modified);
+    const open = run.states.not_run + run.states.partly;
+    if (open) return say("stopped", { when, n: writeLines(open) });
+    return say(run.last ? "finished" : "written", { when });
   }
 
   runsTable(runs) {
@@ -119,15 +127,24 @@ export class OverviewView {
           h("button", { class: "legend-item", type: "button", disabled: !run.states[name], onclick: () => this.go({ view: "lines", state: name, cause: "", q: "", row: "" }) }, h("span", { class: `dot ${name}` }), say(name), h("strong", {}, writeCount(run.states[name]))),
         ),
       ),
+      this.againElement(run),
     ];
+  }
+
+  againElement(run) {
+    const count = run.rows - run.states.done;
+    if (!run.again || !count || !run.complete || isLive(run)) return null;
+    const notes = [run.has_input ? null : say("again_input"), say("again_flags")].filter(Boolean);
+    return h("div", { class: "again" }, h("p", {}, say("again", { n: writeLines(count) })), codeText(run.again, ""), h("p", { class: "note" }, notes.join(" ")));
   }
 
   tileElements(run) {
     const { latency } = run;
     const span = run.last - run.first;
-    const tiles = [[say("failures"), writeCount(run.states.failed), run.rows ? say("of_all", { percent: writePercent(run.states.failed / run.rows) }) : "", run.states.failed ? "bad" : "good"]];
+    const tiles = [[say("failures"), writeCount(run.states.failed), run.rows ? say("of_all", { percent: writeFailedPercent(run.states.failed, run.rows) }) : "", run.states.failed ? "bad" : "good"]];
+    const answered = latency?.calls || 0;
+    if (run.calls) tiles.push([say("calls"), writeCount(run.calls), run.calls > answered ? say("calls_answered", { n: writeCount(answered), others: writeCount(run.calls - answered) }) : ""]);
     if (latency) {
-      tiles.push([say("calls"), writeCount(latency.calls), run.attempts > latency.calls ? say("attempts_made", { n: writeCount(run.attempts) }) : ""]);
       const recent = this.recentPace(run);
       if (span > 0) tiles.push([say("pace"), writeRate(recent ?? latency.calls / span), say(recent === null ? "pace_note" : "pace_now")]);
       tiles.push([say("median"), writeSeconds(latency.p50), say("percentiles", { p90: writeSeconds(latency.p90), p99: writeSeconds(latency.p99) })]);
@@ -137,8 +154,7 @@ export class OverviewView {
   }
 
   recentPace(run) {
-    const isLive = run.log_records && run.now - run.modified < QUIET;
-    if (!isLive || !run.timeline.at.length) return null;
+    if (!isLive(run) || !run.timeline.at.length) return null;
     const since = run.now - RECENT;
     let calls = 0;
     run.timeline.at.forEach((at, place) => (calls += at >= since ? run.timeline.calls[place] : 0));
@@ -174,7 +190,7 @@ export class OverviewView {
       h(
         "table",
         {},
-        h("thead", {}, h("tr", {}, [say("cause"), say("message"), say("lines_count"), say("example")].map((name) => h("th", { scope: "col" }, name)))),
+        h("thead", {}, h("tr", {}, [say("cause"), say("kind"), say("lines_count"), say("example")].map((name) => h("th", { scope: "col" }, name)))),
         h(
           "tbody",
           {},
@@ -183,7 +199,7 @@ export class OverviewView {
               "tr",
               {},
               h("th", { scope: "row" }, h("button", { class: "link", type: "button", onclick: () => this.showCause(cause) }, causeName(cause))),
-              h("td", { class: "cause-message" }, cause.message),
+              h("td", { class: "cause-kind" }, causeKind(cause)),
               h("td", { class: "number" }, writeCount(cause.count)),
               h("td", {}, h("button", { class: "link", type: "button", onclick: () => this.go({ view: "lines", state: "failed", cause: String(cause.number), q: "", row: String(cause.row) }) }, say("line_of", { n: writeCount(cause.row + 1) }))),
             ),

@@ -14,10 +14,11 @@ export function stateBadge(state) {
   return h("span", { class: `badge ${name}` }, say(name));
 }
 
-export function conversation(line) {
+// An answer's place may be taken by another element: its text with marks, say.
+export function conversation(line, isLive = false, instead = () => null) {
   const article = h("div", { class: "talk" });
-  line.turns.forEach((turn, place) => article.append(turnElement(turn, place, line)));
-  if (line.error) article.append(errorElement(line.error));
+  line.turns.forEach((turn, place) => article.append(turnElement(turn, place, line, isLive, instead(place))));
+  if (line.error && hasFailed(line)) article.append(errorElement(line.error));
   if (line.more) {
     article.append(
       h("details", { class: "more" }, h("summary", {}, say("more")), codeText(line.more.text, "json"), cutNote(line.more)),
@@ -26,9 +27,18 @@ export function conversation(line) {
   return article;
 }
 
-function turnElement(turn, place, line) {
+// A line that was not run carries an error too: its mark that it has no answer yet.
+function hasFailed(line) {
+  return stateName(line.state) === "failed";
+}
+
+function unanswered(place, line, isLive) {
+  if (!hasFailed(line)) return isLive ? "no_answer" : "not_asked";
+  return line.turns.findIndex((turn) => !turn.answer) === place ? "no_answer_failed" : "not_asked_failed";
+}
+
+function turnElement(turn, place, line, isLive, other) {
   const many = line.turns.length > 1;
-  const unanswered = line.error && !turn.answer ? "no_answer_failed" : "no_answer";
   return h(
     "section",
     { class: "turn" },
@@ -49,7 +59,7 @@ function turnElement(turn, place, line) {
       "div",
       { class: "answer" },
       h("div", { class: "label" }, h("span", { class: "who" }, say("answer")), ...callFacts(turn)),
-      turn.answer ? answerElement(turn.answer) : h("p", { class: "faint" }, say(unanswered)),
+      other ? [other, assets(turn.answer.downloads)] : turn.answer ? answerElement(turn.answer) : h("p", { class: "faint" }, say(unanswered(place, line, isLive))),
     ),
   );
 }
@@ -87,8 +97,10 @@ function messageElement(message) {
 }
 
 function cutNote(part) {
-  if (part.length <= part.text.length) return null;
-  return h("p", { class: "note" }, say("cut", { shown: writeCount(part.text.length), length: writeCount(part.length) }));
+  // As viewsvc counts them: an emoji is one character.
+  const shown = Array.from(part.text).length;
+  if (part.length <= shown) return null;
+  return h("p", { class: "note" }, say("cut", { shown: writeCount(shown), length: writeCount(part.length) }));
 }
 
 function errorElement(error) {
@@ -138,9 +150,6 @@ export function baseName(name) {
 
 export async function rawElement(run, row) {
   const raw = await source.raw(run, row);
-  const note = raw.length > raw.text.length
-    ? h("p", { class: "note" }, say("cut", { shown: writeCount(raw.text.length), length: writeCount(raw.length) }))
-    : null;
-  return h("div", { class: "raw" }, note, codeText(raw.text, "json"));
+  return h("div", { class: "raw" }, cutNote(raw), codeText(raw.text, "json"));
 }
 

@@ -10,7 +10,7 @@ const WORDS = {
   done: ["Done", "已完成"],
   failed: ["Failed", "失败"],
   not_run: ["Not run", "未运行"],
-  partly: ["Partly answered", "部分回答"],
+  partly: ["Partly answered", "部分应答"],
   all: ["All", "全部"],
   theme: ["Theme: {theme}", "主题:{theme}"],
   theme_auto: ["as the system", "跟随系统"],
@@ -27,18 +27,20 @@ const WORDS = {
   next_page: ["Next page", "下一页"],
   previous_picture: ["Previous picture", "上一张"],
   next_picture: ["Next picture", "下一张"],
-  search: ["Search ids, asks, answers, errors", "搜索编号、提问、回答、错误"],
+  search: ["Search ids, asks, answers, errors", "搜索编号、提问、应答、错误"],
   any_cause: ["Any cause", "全部原因"],
   cause: ["Cause of failure", "失败原因"],
   with_pictures: ["With pictures", "含图片"],
   filters: ["Filters", "筛选"],
   clear_filters: ["Clear filters", "清除筛选"],
+  one_line: ["1 line", "1 行"],
+  many_lines: ["{n} lines", "{n} 行"],
   count_all: ["{total} lines", "共 {total} 行"],
   count_one: ["1 line", "共 1 行"],
   count_some: ["{total} of {of} lines", "{of} 行中的 {total} 行"],
   searching: ["{total} found, searched {percent}", "已找到 {total} 行,已搜索 {percent}"],
   no_lines: ["No line answers this filter.", "没有符合筛选条件的行."],
-  no_lines_yet: ["No lines yet. They appear here the moment they are answered.", "尚无内容.每行一有回答就会显示在这里."],
+  no_lines_yet: ["No lines yet. They appear here the moment they are answered.", "尚无内容.每行一有应答就会显示在这里."],
   choose_line: ["Choose a line to read its conversation.", "选择一行以查看对话."],
   choose_line_keys: ["Arrow keys move, Enter opens, / searches, ? shows all keys.", "方向键移动,回车打开,/ 搜索,? 显示全部按键."],
   save_failed: ["Failed lines as JSONL", "失败的行(JSONL)"],
@@ -47,11 +49,13 @@ const WORDS = {
   save_these_csv: ["These as CSV", "这些行(CSV)"],
   save_file: ["Save", "保存"],
   ask: ["Ask", "提问"],
-  answer: ["Answer", "回答"],
+  answer: ["Answer", "应答"],
   turn: ["Ask {n} of {of}", "第 {n}/{of} 问"],
-  no_answer: ["No answer yet.", "尚无回答."],
-  no_answer_failed: ["No answer: the line failed here.", "无回答:该行在此失败."],
-  empty_answer: ["The reply holds no text.", "回复中没有文字."],
+  no_answer: ["No answer yet.", "尚无应答."],
+  no_answer_failed: ["No answer: the line failed here.", "无应答:该行在此失败."],
+  not_asked: ["Not asked yet. To go on, run the batch again with -f.", "尚未提问.用 -f 再次运行即可继续."],
+  not_asked_failed: ["Not asked: the line failed before.", "未提问:该行在此之前已失败."],
+  empty_answer: ["The reply holds no text.", "应答中没有文字."],
   tool_call: ["To {name}", "发往 {name}"],
   tool_result: ["From {name}", "来自 {name}"],
   tool: ["tool", "工具"],
@@ -64,6 +68,7 @@ const WORDS = {
   conversation: ["Conversation", "对话"],
   copy: ["Copy", "复制"],
   copied: ["Copied", "已复制"],
+  not_copied: ["Select it and copy by hand", "请选中后手动复制"],
   more: ["Extra, meta and other keys", "extra、meta及其他字段"],
   cut: ["Shown: the first {shown} of {length} characters.", "仅显示前 {shown} 个字符,共 {length} 个."],
   plain: ["Too long for Markdown: shown as plain text.", "内容过长,以纯文本显示."],
@@ -76,9 +81,12 @@ const WORDS = {
   unreadable: ["Not a JSON object", "不是JSON对象"],
   progress: ["Progress", "进度"],
   progress_of: ["{done} of {total} lines done", "{total} 行中已完成 {done} 行"],
+  again: ["To run the {n} that are not done, and only these:", "只重新运行未完成的 {n}:"],
+  again_input: ["Put the name of your input in place of INPUT.jsonl.", "请把 INPUT.jsonl 换成输入文件的名称."],
+  again_flags: ["Add the flags of the first run, such as -m or -q.", "首次运行时用过的选项(如 -m、-q)请一并加上."],
   calls: ["Calls", "调用"],
-  attempts_made: ["{n} with retries", "含重试 {n} 次"],
-  pace: ["Calls per second", "每秒调用"],
+  calls_answered: ["{n} answered · {others} retries and failures", "{n} 次有应答 · {others} 次重试或失败"],
+  pace: ["Answers per second", "每秒应答"],
   pace_note: ["over the whole run", "全程平均"],
   pace_now: ["over the last minute", "最近一分钟"],
   median: ["Median latency", "延迟中位数"],
@@ -90,17 +98,18 @@ const WORDS = {
   causes: ["Failures by cause", "失败原因"],
   no_failures: ["Nothing failed.", "没有失败."],
   no_timings: ["This output carries no timings. Outputs written by gpt4batch hold them in each line's meta; those of the original tool do not.", "此输出没有计时信息.gpt4batch写出的每行meta中带有计时,原工具的输出没有."],
-  message: ["Message", "信息"],
+  kind: ["Code and stage", "代码和阶段"],
   lines_count: ["Lines", "行数"],
   show: ["Show", "查看"],
   example: ["Example", "示例"],
   running: ["Running: last written {ago} ago", "运行中:{ago}前写入"],
   halted: ["Not finished: nothing written for {ago}. Resume with -f if the run was interrupted.", "未结束:已有{ago}未写入.若运行被中断,可用 -f 续跑."],
   finished: ["Finished {when}", "完成于 {when}"],
+  stopped: ["Stopped {when}. {n} not finished.", "{when} 已停止,还有 {n}未完成."],
   written: ["Last written {when}", "最后写入 {when}"],
   indexing: ["Reading the file: {percent}", "正在读取文件:{percent}"],
   ended: ["viewsvc has ended: this is what was known last.", "viewsvc已结束:显示的是最后的内容."],
-  log_order: ["The run is on: lines stand in the order of their answers until it ends.", "运行中:结束前按回答的先后排列."],
+  log_order: ["The run is on: lines stand in the order of their answers until it ends.", "运行中:结束前按应答的先后排列."],
   picture_ask: ["attached", "附件"],
   picture_answer: ["downloaded", "下载"],
   no_pictures: ["No pictures in this output.", "此输出中没有图片."],
@@ -109,8 +118,8 @@ const WORDS = {
   left_run: ["Left", "左侧"],
   right_run: ["Right", "右侧"],
   kind_all: ["All pairs", "全部"],
-  kind_same: ["Same answer", "回答相同"],
-  kind_differ: ["Different answer", "回答不同"],
+  kind_same: ["Same answer", "应答相同"],
+  kind_differ: ["Different answer", "应答不同"],
   kind_better: ["Done only right", "仅右侧完成"],
   kind_worse: ["Done only left", "仅左侧完成"],
   kind_left: ["Only left", "仅左侧有"],
@@ -119,6 +128,8 @@ const WORDS = {
   compare_needs_two: ["Start viewsvc with two outputs of one input to compare them: gpt4batch viewsvc a.jsonl b.jsonl", "以同一输入的两个输出启动viewsvc即可对比:gpt4batch viewsvc a.jsonl b.jsonl"],
   choose_pair: ["Choose a pair to read both conversations.", "选择一对以查看两个对话."],
   no_pairs: ["No such pair.", "没有这样的配对."],
+  marks: ["Mark changes", "标出差异"],
+  too_different: ["The two answers are too long or too different to be marked word by word. Switch the marks off to read them.", "两个应答过长或差别过大,无法逐词标出.关闭标记即可阅读."],
   absent: ["Not in this output.", "此输出中没有."],
   report_made: ["Report of {when}.", "报告生成于 {when}."],
   report_whole: ["It holds every line.", "包含全部行."],
@@ -132,10 +143,12 @@ const WORDS = {
   key_move: ["next and previous line", "下一行、上一行"],
   key_page: ["a page, the ends", "翻页、首尾"],
   key_open: ["open the line", "打开该行"],
+  key_pictures: ["pictures: the page or picture before and after", "图片:上一页、下一页,或上一张、下一张"],
   key_close: ["close, back to the list", "关闭,返回列表"],
   key_search: ["search", "搜索"],
-  key_states: ["all, done, failed, not run, partly answered", "全部、已完成、失败、未运行、部分回答"],
+  key_states: ["all, done, failed, not run, partly answered", "全部、已完成、失败、未运行、部分应答"],
   key_raw: ["raw JSON or conversation", "原始JSON或对话"],
+  key_marks: ["compare: mark what changed", "对比:标出差异"],
   key_theme: ["light or dark", "浅色或深色"],
   key_language: ["English or Chinese", "中文或英文"],
   key_help: ["these keys", "本帮助"],
@@ -190,11 +203,23 @@ export function writeCount(value) {
   return new Intl.NumberFormat(language()).format(value);
 }
 
+export function writeLines(value) {
+  return say(value === 1 ? "one_line" : "many_lines", { n: writeCount(value) });
+}
+
+function percentText(text) {
+  return language() === "zh" ? `${text}%` : `${text} %`;
+}
+
 export function writePercent(share) {
   // 99.97 % done is not 100 %: round towards what is left.
   const percent = Math.floor(share * 1000) / 10;
-  const text = percent < 100 && percent > 99 ? percent.toFixed(1) : String(Math.floor(percent));
-  return language() === "zh" ? `${text}%` : `${text} %`;
+  return percentText(percent < 100 && percent > 99 ? percent.toFixed(1) : Math.floor(percent));
+}
+
+export function writeFailedPercent(count, total) {
+  // One failure in a million is not 0 %: round up, to one digit.
+  return percentText(Math.ceil((count * 1000) / total) / 10);
 }
 
 export function writeSeconds(seconds) {
@@ -225,6 +250,20 @@ export function writeMoment(unix, style = { dateStyle: "medium", timeStyle: "sho
 }
 
 export function causeName(cause) {
-  if (cause.stage === "unreadable") return say("unreadable");
-  return [cause.code || null, cause.stage].filter(Boolean).join(" · ");
+  return cause.stage === "unreadable" ? say("unreadable") : cause.message || causeKind(cause);
+}
+
+// What the original tool writes has no stage: then the message is all there is.
+export function causeKind(cause) {
+  const stage = cause.stage === cause.message || cause.stage === "unreadable" ? "" : cause.stage;
+  return [cause.code || null, stage].filter(Boolean).join(" · ");
+}
+
+export function causeTitle(cause) {
+  const kind = causeKind(cause);
+  return kind === causeName(cause) || !kind ? causeName(cause) : `${shortened(causeName(cause), 60)} · ${kind}`;
+}
+
+export function shortened(text, most = 34) {
+  return text.length > most ? `${text.slice(0, most - 1)}…` : text;
 }
