@@ -294,7 +294,8 @@ class Client:
         try:
             doc = rawjson.loads(body)
         except rawjson.JSONError as error:
-            if damage or isinstance(error, rawjson.UntakenError):
+            untaken = isinstance(error, rawjson.UntakenError) or rawjson.objects_in(body)
+            if damage or untaken:
                 # It may be an answer that was paid for: another one would be no better.
                 kept = rawjson.dumps(body.decode(errors="surrogateescape"))
                 text = f"the reply cannot be read: {damage}" if damage else f"the reply is {error}"
