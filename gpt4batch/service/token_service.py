@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 TIMEOUT = 60.0
 """Seconds that one call may take."""
 
+SET_BY = "It is set by GPT4BATCH_TOKEN_URL, or by -u of authsvc"
+
 
 async def _not_at_all(error: RetryableError, _delay: float) -> None:
     raise error
@@ -97,11 +99,13 @@ def _read(url: str, response: httpx.Response, secrets: Secrets) -> Credentials:
         words = shortened(secrets.scrub(error_text(rawjson.loads(raw))))
     except rawjson.JSONError:
         words = ""
-        text = f"{url} answered {status}, but no JSON; is it the right address (-u)?"
+        text = f"{url} answered {status}, but no JSON; is it the right address? {SET_BY}"
+        if response.is_success:  # a gateway's page, as while the service behind it restarts
+            raise NetworkError(text, stage="token") from None
     else:
         text = f"{url} answered {status}" + (f" ({words})" if words else "")
     if response.is_success:
-        raise AuthError(f"{url} answered without a token: {words}" if words else text)
+        raise AuthError(f"{url} answered without a token: {words or status}")
     refusal = refusal_of(response.status_code, response.headers, raw)
     after = retry_after(response.headers)
     error = failure(refusal, text, "token", refusal.after if after is None else after)
