@@ -332,7 +332,10 @@ async def test_token_that_cannot_be_used_is_refused_before_any_call(
     assert service.stats.arrivals == 0
 
 
-@pytest.mark.parametrize("way", ["flag", "environment", "file", "stored", "file of credentials"])
+WAYS = ["flag", "header", "environment", "file", "marked", "stored", "file of credentials"]
+
+
+@pytest.mark.parametrize("way", WAYS)
 async def test_token_comes_from_each_of_its_places(
     bench: Bench, service: MockService, way: str
 ) -> None:
@@ -344,14 +347,18 @@ async def test_token_comes_from_each_of_its_places(
     )
     if way == "flag":
         more = ["--token", service.token]
+    elif way == "header":
+        more = ["--token", f"Bearer {service.token}"]
     elif way == "environment":
         env = {"GPT4BATCH_TOKEN": service.token}
     elif way == "stored":
         store(bench).write_bytes(credentials)
     else:
         (bench.folder / "t").write_bytes(
-            service.token.encode() + b"\n" if way == "file" else credentials
+            credentials if way == "file of credentials" else service.token.encode() + b"\n"
         )
+        if way == "marked":  # as Notepad saves it
+            (bench.folder / "t").write_text(f"{service.token}\r\n", "utf-8-sig")
         more = ["--token-file", "t"]
     url = f"{service.origin}/standard/all-tools"
     result = await bench.call("batchsvc", "-i", "in.jsonl", "-u", url, *more, env=env)

@@ -93,6 +93,9 @@ REWRITES: dict[str, Callable[[bytes], bytes]] = {
     "CSV": lambda _text: b"id,answer\nq-0,yes\n",
     "gzip": gzip.compress,
     "garbage": lambda _text: b"\x00\x01garbage",
+    "one line": lambda text: text.replace(b"\n", b""),
+    "carriage returns": lambda text: text.replace(b"\n", b"\r"),
+    "no text": lambda text: text.replace(b"\n", b"")[::-1],
 }
 
 

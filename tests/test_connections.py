@@ -296,6 +296,30 @@ async def test_reply_that_cannot_be_read_is_kept_and_not_bought_again(
     assert line["iErr"]["reply"]
 
 
+SLOPPY = {
+    "a line break in a text": lambda body: body.replace(b"re: ", b"re:\n"),
+    "a comment behind it": lambda body: body + b"\n<!-- cached -->",
+    "a NUL behind it": lambda body: body + b"\0",
+    "twice": lambda body: body + b"\n" + body,
+}
+
+
+@pytest.mark.parametrize("form", SLOPPY)
+async def test_whole_answer_in_text_that_is_not_quite_json_is_kept_and_not_bought_again(
+    bench: Bench, form: str
+) -> None:
+    async def script(line: Line) -> None:
+        while True:
+            await line.say(reply(SLOPPY[form](answer_to(await line.question()))))
+
+    bench.write(bench.line(1, "one"))
+    async with peering(script) as peer:
+        assert (await bench.run(peer.origin)).failed == 1
+    assert peer.questions == ["one"]
+    [line] = bench.read()
+    assert "one" in line["iErr"]["reply"]
+
+
 @pytest.mark.parametrize("end", ["closed", "reset"])
 async def test_reply_that_is_cut_short_is_asked_again(bench: Bench, end: str) -> None:
     async def script(line: Line) -> None:

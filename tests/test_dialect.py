@@ -8,7 +8,7 @@ import pytest
 
 from gpt4batch.dialects.base import Reason, Refusal, Thread
 from gpt4batch.dialects.gpt4api import Gpt4Api
-from gpt4batch.dialects.meaning import Words, refusal_of
+from gpt4batch.dialects.meaning import Words, error_text, meaning_of_error, refusal_of
 from gpt4batch.dialects.waits import seconds_of
 from gpt4batch.dialects.wordings import CODES, WORDINGS
 from gpt4batch.lines import rawjson
@@ -56,6 +56,8 @@ SAID: list[tuple[int, str, Reason]] = [
     # An account that is empty.
     (400, "Your credit balance is too low to access the API", Reason.EMPTY_ACCOUNT),
     (400, "account balance is insufficient", Reason.EMPTY_ACCOUNT),
+    (429, "used all available credits or reached its spending limit", Reason.UNCLEAR_QUOTA),
+    (400, "会话不存在或已过期", Reason.HISTORY_LOST),
     (403, "Insufficient Balance", Reason.EMPTY_ACCOUNT),
     (403, "您的账户余额不够", Reason.EMPTY_ACCOUNT),
     (400, "账户已欠费,请充值", Reason.EMPTY_ACCOUNT),
@@ -240,3 +242,9 @@ def test_refusal_that_is_nested_without_end_is_read_all_the_same(piece: bytes) -
     for _ in range(900):
         body = piece % body
     assert refusal_of(400, {}, body).reason is Reason.REJECTED
+
+
+def test_error_beside_an_empty_reply_is_read_in_the_shape_of_minimax() -> None:
+    doc = {"base_resp": {"status_code": 1008, "status_msg": "insufficient balance"}}
+    assert error_text(doc) == "insufficient balance"
+    assert meaning_of_error(doc) is Reason.EMPTY_ACCOUNT

@@ -212,3 +212,27 @@ async def test_token_in_another_spelling_is_in_no_file(bench: Bench, scripted: S
     assert "***" in text
     for spelled in spellings(TOKEN):
         assert spelled not in text
+
+
+async def test_login_that_fails_is_not_tried_by_every_call(
+    bench: Bench, scripted: Scripting, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bench.write(*[bench.line(number, f"ask {number}") for number in range(5)])
+    service = Service()
+    service.failures = [web.json_response({"error": "no"}, status=401) for _ in range(5)]
+    async with scripted(service) as server:
+        account(monkeypatch, server.origin)
+        summary = await bench.run(server.origin, goroutine=5)
+    assert (summary.exit_code, service.fetched) == (3, 1)
+
+
+async def test_page_of_a_gateway_in_place_of_a_token_is_tried_again(
+    bench: Bench, scripted: Scripting, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bench.write(bench.line(1, "one"))
+    service = Service()
+    service.failures = [web.Response(text="<html>restarting", content_type="text/html")]
+    async with scripted(service) as server:
+        account(monkeypatch, server.origin)
+        summary = await bench.run(server.origin)
+    assert (summary.done, service.fetched) == (1, 2)

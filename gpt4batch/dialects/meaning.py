@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 TEXT_FIELDS = (
     *("error", "message", "detail", "msg", "errmsg", "error_msg", "error_message"),
-    *("error_description", "errors", "Message"),
+    *("error_description", "errors", "Message", "base_resp", "status_msg"),
 )
 CODE_FIELDS = ("code", "error_code", "errcode", "status", "reason", "limit_source", "type")
 CODE_HOLDERS = ("error", "innererror", "inner_error", "metadata", "details", "detail", "errors")

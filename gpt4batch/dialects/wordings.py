@@ -115,7 +115,8 @@ GONE = (
     r"(?:(?:was|is|could|can) ?not (?:be )?found|not found|has expired|is expired|expired|is gone"
     r"|does(?: not|n't) exist|no longer exists|is unknown|was deleted|is not known)"
 )
-GONE_ZH = r"(?:不存在|未找到|找不到|已过期|已失效|已被删除)"
+GONE_ZH_ONCE = r"(?:不存在|未找到|找不到|已过期|已失效|已被删除)"
+GONE_ZH = rf"{GONE_ZH_ONCE}(?:或者?{GONE_ZH_ONCE})?"
 
 WORDINGS: tuple[Wording, ...] = (
     # Whole texts that say that the service forgot something.
@@ -194,7 +195,7 @@ WORDINGS: tuple[Wording, ...] = (
             r"|insufficient|reached|depleted|run out)",
             r"(?:exceed|exhaust|insufficient|reached|not enough|out of|used up|\bno\b)\w*\b.{0,30}?"
             r"\bquota",
-            r"\busage limit",
+            r"\busage limit|\bspending limit|used all (?:available )?credits",
             r"(?:额度|配额).{0,8}?(?:不足|不够|用完|用尽|耗尽|已用|失败|超)",
             r"(?:超出|超过|超限|用完|耗尽).{0,8}?(?:额度|配额)",
             r"次数(?:已经?)?(?:用完|用尽|不足|不够|耗尽|达到?上限|已用)",

@@ -7,6 +7,7 @@ from array import array
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from gpt4batch.lines import rawjson
 from gpt4batch.lines.parse import BOM
 from gpt4batch.lines.record import LOG_MARK
 
@@ -28,6 +29,7 @@ ADVICE = (
     (re.compile(rb"\xff\xfe|\xfe\xff|.\0.\0|\0.\0.", re.DOTALL), "it is UTF-16: save it as UTF-8"),
     (re.compile(rb"\x1f\x8b|BZh|\xfd7zXZ|\x28\xb5\x2f\xfd|PK"), "it is compressed: unpack it"),
     (re.compile(rb"\s*\["), "it is a JSON array: write one record a line, as jq -c '.[]' does"),
+    (re.compile(rb".*\}\s*\{\s*\"", re.DOTALL), "its line breaks are gone: jq -c . puts them back"),
     (re.compile(rb"\s*\{\s*$"), "it was pretty-printed: write one record a line, as jq -c . does"),
 )
 
@@ -58,11 +60,13 @@ class Findings:
 
     def damage(self, start: int, number: int, raw: bytes, reason: str) -> None:
         """Note a record that cannot be read."""
-        self.damaged += 1
         if len(self._shown) < SHOWN:
             self._shown.append(f"{self.path}:{number}: {reason}")
         text = raw.removeprefix(BOM).removeprefix(LOG_MARK)
-        if not BEGINNING.match(text):
+        joined = rawjson.objects_in(text)
+        self.damaged += max(1, joined)
+        self.records += max(1, joined) - 1
+        if joined > 1 or not BEGINNING.match(text):
             self._foreign = True
         if not self.advice:
             found = (words for pattern, words in ADVICE if pattern.match(raw))
@@ -147,7 +151,9 @@ class Findings:
 def is_torn(tail: bytes) -> bool:
     """Return whether a last line without a newline is the start of a record that a crash cut."""
     text = tail.removeprefix(BOM).removeprefix(LOG_MARK)
-    return not text.strip(b"\0") or bool(BEGINNING.match(text))
+    if not text.strip(b"\0"):
+        return True
+    return bool(BEGINNING.match(text)) and not rawjson.objects_in(text)
 
 
 def around_holes(raw: bytes) -> list[tuple[int, bytes]] | None:

@@ -68,6 +68,19 @@ def loads(raw: bytes) -> Any:
         raise UntakenError("nested too deeply") from None
 
 
+def objects_in(raw: bytes) -> int:
+    """Return how many whole objects stand one after the other from the beginning of a text on."""
+    text = raw.decode(errors="replace")
+    decoder, place, count = json.JSONDecoder(strict=False), 0, 0
+    try:
+        while (start := text.find("{", place)) >= 0 and not text[place:start].strip(" \t\r\n,"):
+            _, place = decoder.raw_decode(text, start)
+            count += 1
+    except (ValueError, RecursionError):
+        pass
+    return count
+
+
 def _kind(raw: bytes) -> type[JSONError]:
     """Return the kind of error that a text deserves which would be JSON with other characters."""
     try:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from gpt4batch import disk
 from gpt4batch.errors import UsageError
 from gpt4batch.lines import rawjson
+from gpt4batch.lines.parse import BOM
 from gpt4batch.settings import DEFAULT_TOKEN_URL, DEFAULT_TTL, address
 
 if TYPE_CHECKING:
@@ -54,7 +55,7 @@ class Credentials:
     def from_reply(cls, raw: bytes) -> Credentials | None:
         """Read `{"access_token", "expired_at", "username"}`; None if it holds no token."""
         try:
-            doc = rawjson.loads(raw)
+            doc = rawjson.loads(raw.removeprefix(BOM))
         except rawjson.JSONError:
             return None
         token = doc.get("access_token") if isinstance(doc, dict) else None
@@ -212,7 +213,7 @@ def read_token(token: str, token_file: str) -> str:
     except OSError as error:
         raise UsageError(f"cannot read --token-file {token_file}: {error.strerror}") from None
     credentials = Credentials.from_reply(raw)
-    text = credentials.token if credentials else raw.decode(errors="replace").strip()
+    text = credentials.token if credentials else raw.decode("utf-8-sig", "replace").strip()
     if not text:
         raise UsageError(f"--token-file {token_file} is empty")
     return clean(text, f"in {token_file}")
@@ -243,11 +244,13 @@ def _read_again(token_file: str) -> str:
 
 
 def clean(token: str, where: str) -> str:
-    """Refuse what no header can carry, such as a second line.
+    """Return a token without the `Bearer` of the header that it was copied from.
 
     Raises:
-        UsageError: It holds such characters.
+        UsageError: It holds what no header can carry, such as a second line.
     """
+    if token[:7].lower() == "bearer ":
+        token = token[7:].strip()
     if not token.isascii() or not token.isprintable():
         raise UsageError(
             f"the token {where} is not valid: it contains line breaks or odd characters"

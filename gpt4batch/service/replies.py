@@ -63,9 +63,10 @@ class Replies:
         try:
             doc = rawjson.loads(body)
         except rawjson.JSONError as error:
-            if damage or isinstance(error, rawjson.UntakenError):
+            untaken = isinstance(error, rawjson.UntakenError) or rawjson.objects_in(body)
+            if damage or untaken:
                 # It may be an answer that was paid for: another one would be no better.
-                kept = rawjson.dumps(body.decode(errors="surrogateescape"))
+                kept = rawjson.dumps(self._scrub(body.decode(errors="surrogateescape")))
                 text = f"the reply cannot be read: {damage}" if damage else f"the reply is {error}"
                 raise ReplyError(text, kept) from None
             text = f"the reply is {error}: {self._beginning(body)}"
@@ -73,7 +74,8 @@ class Replies:
 
         raw = rawjson.one_line(body)
         if not isinstance(doc, dict):
-            raise ReplyError(f"the reply is not a JSON object: {self._beginning(body)}", raw)
+            text = f"the reply is not a JSON object: {self._beginning(body)}"
+            raise ReplyError(text, self._scrubbed(raw))
         if stage == "chat":
             found = self._dialect.answer(doc, said)
             if isinstance(found, Refusal):

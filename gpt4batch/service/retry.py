@@ -7,6 +7,8 @@ from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING, TypeVar
 
+from gpt4batch.dialects import limits
+from gpt4batch.dialects.waits import seconds_of
 from gpt4batch.errors import CallError, RetryableError
 
 if TYPE_CHECKING:
@@ -98,10 +100,17 @@ def retry_after(headers: Mapping[str, str], now: datetime | None = None) -> floa
     seconds = _number(value)
     if seconds is None:
         moment = _date(value)
-        return None if moment is None else _left(moment, headers, now)
+        return _loosely(value, headers, now) if moment is None else _left(moment, headers, now)
     if seconds < EARLIEST:
         return seconds
     return _until(seconds if seconds < EARLIEST_MS else seconds / 1000, headers, now)
+
+
+def _loosely(text: str, headers: Mapping[str, str], now: datetime | None) -> float | None:
+    """Return the wait in a form that no standard knows: `2s`, `1m30s`, ISO 8601, or several."""
+    now = _date(headers.get("date", "")) or now or datetime.now(UTC)
+    waits = [seconds_of(part) or limits.seconds(part, now) for part in text.split(",")]
+    return max((wait for wait in waits if wait is not None), default=None)
 
 
 def _until(stamp: float, headers: Mapping[str, str], now: datetime | None) -> float:

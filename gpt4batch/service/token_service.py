@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import httpx
 
 from gpt4batch.dialects.meaning import error_text, refusal_of
-from gpt4batch.errors import AuthError, CallError, RetryableError
+from gpt4batch.errors import AuthError, CallError, NetworkError, RetryableError
 from gpt4batch.lines import rawjson
 from gpt4batch.service.credentials import Credentials
 from gpt4batch.service.failures import calling, failure, shortened
@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 HEADERS = {"content-type": "application/json", "user-agent": f"gpt4batch/{VERSION}"}
 TIMEOUT = 60.0
 """Seconds that one call may take."""
+
+SET_BY = "It is set by GPT4BATCH_TOKEN_URL, or by -u of authsvc"
 
 
 async def _give_up(error: RetryableError, _delay: float) -> None:
@@ -89,9 +91,9 @@ def _read(url: str, response: httpx.Response, secrets: Secrets) -> Credentials:
     try:
         words = shortened(secrets.scrub(error_text(rawjson.loads(raw))))
     except rawjson.JSONError:
-        text = f"{url} answered {status}, but no JSON; is it the right address (-u)?"
-        if response.is_success:
-            raise AuthError(text) from None
+        text = f"{url} answered {status}, but no JSON; is it the right address? {SET_BY}"
+        if response.is_success:  # a gateway's page, as while the service behind it restarts
+            raise NetworkError(text, stage="token") from None
     else:
         if response.is_success:
             raise AuthError(f"{url} answered without a token" + (f": {words}" if words else ""))

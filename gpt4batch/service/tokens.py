@@ -59,6 +59,7 @@ class Tokens:
         self._refused: set[str] = set()
         self._renewing = anyio.Lock(fast_acquire=True)
         self._renewed_at = float("-inf")
+        self._failed_at, self._failure = float("-inf"), ""
         self.renewals = 0
 
     async def current(self) -> str:
@@ -100,12 +101,16 @@ class Tokens:
             raise AuthError(NO_ACCOUNT.format(reason=reason))
         if self._clock.monotonic() - self._renewed_at < RENEWAL_INTERVAL:
             raise AuthError(TOO_SOON.format(reason=reason))
+        if self._clock.monotonic() - self._failed_at < RENEWAL_INTERVAL:
+            raise AuthError(self._failure)  # a login that fails is not tried by every call
         try:
             found = await self._fetch()
         except AuthError as error:
             if self._take_stored():
                 return
-            raise AuthError(f"{reason}, and no new one could be fetched: {error}") from error
+            self._failure = f"{reason}, and no new one could be fetched: {error}"
+            self._failed_at = self._clock.monotonic()
+            raise AuthError(self._failure) from error
         self._renewed_at = self._clock.monotonic()
         self._hide(found)
         self._token = found

@@ -79,7 +79,7 @@ def tokens(
         account = replace(account, url=settings.origin + urlsplit(account.url).path)
 
     async def pause(error: RetryableError, delay: float) -> None:
-        log.warning("no new token yet: %s; again in %.0f s", error, delay)
+        log.warning("no new token yet: %s; again in %.1f s", error, delay)
         with control.waiting():
             await anyio.sleep(delay)
 
