@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from gpt4batch import disk
 from gpt4batch.batch import descriptors
 from gpt4batch.errors import SHOWN, OutputError, UsageError, first_of
-from gpt4batch.fleet.coordinator import exchange
+from gpt4batch.fleet.topics import topics
 from gpt4batch.journal.journal import Journal, is_stream
 from gpt4batch.journal.source import STDIN, Source
 from gpt4batch.nsq.link import Access
@@ -80,8 +80,8 @@ def tasks_for(settings: Settings, _: Journal) -> Publisher:
     Raises:
         UsageError: The library is missing, or the topic or an address is none.
     """
-    place = exchange(settings)
-    return Publisher(place.addresses, place.tasks, Backlog(), access=place.access)
+    place = topics(settings)
+    return Publisher(place.addresses, place.hellos, Backlog(), access=place.access)
 
 
 def publisher_for(settings: Settings, journal: Journal) -> Publisher:

@@ -39,8 +39,9 @@ from gpt4batch.errors import (
     UsageError,
 )
 from gpt4batch.fleet import messages
-from gpt4batch.fleet.coordinator import MOST_OUT, Fleet, Plan, exchange
+from gpt4batch.fleet.coordinator import MOST_OUT, Fleet, Plan
 from gpt4batch.fleet.epoch import Book
+from gpt4batch.fleet.topics import topics
 from gpt4batch.journal.in_flight import InFlight
 from gpt4batch.journal.journal import Journal
 from gpt4batch.journal.source import Source
@@ -233,10 +234,12 @@ class Batch:
                 self.source.folder,
                 settings.inline_files * KIB,
             ),
-            exchange(settings),
+            topics(settings),
             self,
             self.control,
             self.progress,
+            self.pacer,
+            self.in_flight,
         )
         self.executor = self.fleet = await self._stack.enter_async_context(fleet)
 

@@ -200,10 +200,11 @@ def _workers(fleet: Fleet) -> str:
     """Return what each worker is at: lines of its places, and its errors by kind."""
     rows = []
     for name, member in sorted(fleet.members.items()):
-        report = member.report
-        row = f"{name} {report.places - report.free}/{report.places}"
-        if errors := ", ".join(f"{kind} {count}" for kind, count in report.errors.items()):
+        row = f"{name} {member.out}/{member.news.places}"
+        if errors := ", ".join(f"{code}: {count}" for code, count in member.news.errors.items()):
             row += f" ({errors})"
+        if reason := fleet.left_out.get(name):
+            row += say(f", left out: {reason}", f",已停用: {reason}")
         rows.append(row)
     count = f"{len(rows)} " + say("workers", "个worker")
     return printable(count + (": " + "; ".join(rows) if rows else ""))
