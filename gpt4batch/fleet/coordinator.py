@@ -71,6 +71,8 @@ COLLECTING = 1.5
 """Seconds that a coordinator listens before it hands out what its predecessor may have."""
 ALONE = 10.0
 """Seconds after which the lack of workers is worth a word."""
+BUFFER = 0.05
+"""Seconds for which a permit waits at its worker, less what it was late: so calls leave evenly."""
 MOST_OUT = 4096
 """Lines that are in hand at a time."""
 
@@ -147,6 +149,7 @@ class Fleet:
         self._waits: dict[int, anyio.Event] = {}
         self._changed, self._collected = anyio.Event(), anyio.Event()
         self._steady = self._result_at = 0.0
+        self._trouble = ""
 
     async def __aenter__(self) -> Self:
         await self._hellos.__aenter__()
@@ -270,10 +273,9 @@ class Fleet:
         if not table.members and table.rows and passed % ALONE < BEAT and passed > ALONE:
             where = ",".join(self._topics.addresses)
             log.warning("no worker is here; start: gpt4batch worksvc --nsqd-tcp-address %s", where)
-        trouble = [m.news.trouble for m in table.members.values() if m.news.leaving]
-        if len(trouble) == len(table.members) and any(trouble):
-            text = next(filter(None, trouble))
-            self._control.halt(FatalError(f"no worker is left; the last one said: {text}"))
+        if self._trouble and all(member.news.leaving for member in table.members.values()):
+            text = f"no worker is left; the last one said: {self._trouble}"
+            self._control.halt(FatalError(text))
         self._wake()
 
     # -- what comes in -----------------------------------------------------------------------
@@ -310,7 +312,7 @@ class Fleet:
             post = self._posts[news.worker] = Post(self._topics, self._topics.worker(news.topic))
             tasks.start_soon(post.serve)
         if news.trouble:
-            self.table.health.left_out[news.worker] = news.trouble
+            self._trouble = self.table.health.left_out[news.worker] = news.trouble
         if news.limits:
             requests, tokens = (tuple(Window(*one) for one in kind) for kind in news.limits)
             self._pacer.limits(Limits(requests, tokens))
@@ -420,7 +422,9 @@ class Fleet:
             run=row.run,
             call=row.out,
             said=member.news.said,
-            since=time.monotonic() - member.came,
+            buffer=BUFFER if self._plan.rate else 0.0,
+            since=(now := time.monotonic()) - member.came,
+            now=now,
         )
         self._posts[row.worker].say(permit)
 

@@ -59,12 +59,14 @@ RESENT = 10.0
 """Seconds after which a result that the coordinator does not seem to have is sent again."""
 GAP = 0.01
 """Seconds for which changes are gathered before they are said."""
-SLACK = 0.2
-"""Seconds by which a permit may be older than the youngest of late."""
+TOLERANCE = 0.02
+"""Seconds after its moment up to which a call may leave: so q x 1.02 + 1 is kept."""
+LATE = 0.5
+"""The same where there is no pace to keep."""
 DRIFT = 0.02
-"""Seconds by which that youngest age grows each second: ways through a network change."""
+"""Seconds by which the soonest way is taken for longer each second: ways change."""
 LONGEST = 3.0
-"""Seconds of age up to which a first permit is believed."""
+"""Seconds from news of ours to a permit up to which it holds."""
 
 
 @dataclass(slots=True)
@@ -86,6 +88,7 @@ class Hold:
     dropped: bool = False
     body: bytes = b""
     sent: float = 0.0
+    leaves: float = 0.0
     permit: anyio.Event = field(default_factory=anyio.Event)
 
     def word(self) -> Word:
@@ -163,7 +166,7 @@ class Desk:
         self._got = 0
         self._chats = self._retries = 0
         self._errors: Counter[str] = Counter()
-        self._youngest = (LONGEST, time.monotonic())
+        self._soonest = (float("inf"), 0.0)
         self._changed: set[int] = set()
         self._news = anyio.Event()
         self._conversations: list[Conversation] = []
@@ -180,7 +183,7 @@ class Desk:
             folders = (own, worker.parcels(self.batch))
             self._conversations = [worker.conversation(self, hello, one) for one in folders]
         if before is None or before.life != hello.life:
-            self._got = 0
+            self._got, self._soonest = 0, (float("inf"), 0.0)
             for hold in self.holds.values():
                 hold.sent = 0.0  # the new coordinator may have missed what the old one was sent
             self._news.set()
@@ -201,11 +204,14 @@ class Desk:
 
     def _use(self, hold: Hold, permit: Permit) -> None:
         """Let a call leave, unless its permit is stale or its line finds no place."""
-        age = time.monotonic() - permit.said - permit.since
-        now, (best, at) = time.monotonic(), self._youngest
-        best = min(age, best + DRIFT * (now - at))
-        self._youngest = (best, now)
-        if age > best + SLACK or not (hold.begun or self._worker.take_place()):
+        now, (soonest, at) = time.monotonic(), self._soonest
+        took = now - permit.now  # and what the clocks differ by
+        soonest = min(took, soonest + DRIFT * (now - at))
+        self._soonest = (soonest, now)
+        late, age = took - soonest, now - permit.said - permit.since
+        hold.leaves = now + max(0.0, permit.buffer - late) if permit.buffer else 0.0
+        most = permit.buffer + TOLERANCE if permit.buffer else LATE
+        if late > most or age > LONGEST or not (hold.begun or self._worker.take_place()):
             hold.call += 1
             hold.how = UNUSED
         else:
@@ -233,9 +239,10 @@ class Desk:
         Raises:
             Stopped: The line is not wanted here any more.
         """
-        if not hold.dropped:
+        on_time = False
+        while not (on_time or hold.dropped):
             if hold.state == CALLS:
-                hold.how = UNUSED  # it was held, and nothing was sent
+                hold.how = UNUSED  # it was held up here, and nothing was sent
             hold.call += 1
             hold.state, hold.permit = ASKS, anyio.Event()
             self.say(hold)
@@ -244,6 +251,9 @@ class Desk:
             finally:
                 if hold.state == ASKS:
                     hold.state = RESTS
+            if hold.leaves:
+                await anyio.sleep(hold.leaves - time.monotonic())
+            on_time = not hold.leaves or time.monotonic() <= hold.leaves + TOLERANCE
         if hold.dropped:
             raise Stopped
 

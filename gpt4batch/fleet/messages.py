@@ -106,8 +106,10 @@ class Permit:
         line: Of which line.
         run: Of which go at it.
         call: Which call of the go.
-        said: When the worker said the news that this answers, by its own clock.
+        buffer: Seconds after the soonest moment that a permit may come at which the call leaves.
+        said: When the worker said its newest news, by its own clock.
         since: Seconds that have passed between the coming of those news and this.
+        now: The clock of the coordinator.
     """
 
     batch: str
@@ -115,8 +117,10 @@ class Permit:
     line: int
     run: str
     call: int
+    buffer: float
     said: float
     since: float
+    now: float
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
