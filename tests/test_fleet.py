@@ -9,6 +9,7 @@ import signal
 import socket
 import subprocess
 import sys
+import urllib.request
 from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -94,6 +95,11 @@ class Fleet:
                     if probe.connect_ex(("127.0.0.1", self.port)) == 0:
                         return
                 await anyio.sleep(0.02)
+
+    def topics(self) -> bytes:
+        """Return what nsqd says of its topics."""
+        with urllib.request.urlopen(f"http://127.0.0.1:{self.http_port}/stats?format=json") as page:
+            return bytes(page.read())
 
     def kill(self, process: subprocess.Popen[bytes] | None, how: int = signal.SIGKILL) -> None:
         assert process is not None
