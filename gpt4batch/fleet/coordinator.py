@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import logging
 import time
-from contextlib import suppress
 from dataclasses import asdict, dataclass
 from functools import partial
 from secrets import token_hex
@@ -18,27 +17,22 @@ from typing import TYPE_CHECKING, Any, Protocol, Self, TypeVar
 import anyio
 
 from gpt4batch.control import Stopped
-from gpt4batch.errors import BudgetError, CallError, FatalError
+from gpt4batch.errors import CallError, FatalError
 from gpt4batch.fleet.inline_files import packed
 from gpt4batch.fleet.intake import Intake
 from gpt4batch.fleet.messages import (
-    CROWDED,
-    CUT,
-    LIMITED,
-    LOST,
-    OK,
     Drop,
     ForeignError,
     Hello,
     Manner,
     News,
-    Permit,
     Result,
     Task,
     read,
     word,
     written,
 )
+from gpt4batch.fleet.permits import Permits
 from gpt4batch.fleet.table import Row, Table
 from gpt4batch.fleet.topics import Post, Topics
 from gpt4batch.nsq.spool import Backlog
@@ -71,8 +65,6 @@ COLLECTING = 1.5
 """Seconds that a coordinator listens before it hands out what its predecessor may have."""
 ALONE = 10.0
 """Seconds after which the lack of workers is worth a word."""
-BUFFER = 0.05
-"""Seconds for which a permit waits at its worker, less what it was late: so calls leave evenly."""
 MOST_OUT = 4096
 """Lines that are in hand at a time."""
 
@@ -143,12 +135,21 @@ class Fleet:
         self.foreign = 0
         self._intake = Intake(self.table, book, lines, progress, self._wake_line)
         self._book, self._plan, self._topics, self._lines = book, plan, topics, lines
-        self._control, self._pacer, self._in_flight = control, pacer, in_flight
+        self._control, self._pacer = control, pacer
         self._hellos = topics.publisher(topics.hellos, Backlog(newest=1))
-        self._posts: dict[str, Post] = {}
+        self._permits = Permits(
+            self.table,
+            self._intake,
+            book,
+            in_flight,
+            pacer,
+            control,
+            most=plan.max_calls,
+            paced=plan.rate > 0,
+        )
         self._waits: dict[int, anyio.Event] = {}
         self._changed, self._collected = anyio.Event(), anyio.Event()
-        self._steady = self._result_at = 0.0
+        self._result_at = 0.0
         self._trouble = ""
 
     async def __aenter__(self) -> Self:
@@ -227,14 +228,13 @@ class Fleet:
             tasks.start_soon(self._read, results, Result, self._take_result)
             tasks.start_soon(self._read, news, News, partial(self._take_news, tasks))
             tasks.start_soon(self._read, hellos, Hello, self._take_hello)
-            tasks.start_soon(self._grant)
-            tasks.start_soon(self._decide)
+            tasks.start_soon(self._decide, tasks)
             await self._beat(news)
 
     async def _read(
         self, consumer: Consumer, kind: type[T], take: Callable[[T, Delivery], Awaitable[None]]
     ) -> None:
-        """Take in the messages of a topic; what is none of ours is passed over and counted."""
+        """Take in the messages of a topic; what is not ours is passed over and counted."""
         async for delivery in consumer:
             try:
                 await take(read(delivery.body, kind), delivery)
@@ -252,12 +252,14 @@ class Fleet:
         while True:
             now = time.monotonic()
             if not self._hellos.left and news.connected:
-                self._steady += min(now - last, 2 * BEAT)  # nsqd hears us: silence means something
+                self._permits.steady += min(
+                    now - last, 2 * BEAT
+                )  # nsqd hears us: silence means something
             last = now
             self._hellos.publish(written(self._hello()))
             if not self._collected.is_set():
                 quiet = now - max(self._result_at, began) >= COLLECTING
-                if self._book.epoch == 1 or (quiet and self._steady >= COLLECTING):
+                if self._book.epoch == 1 or (quiet and self._permits.steady >= COLLECTING):
                     self._collected.set()
             await self._watch(now - began)
             await anyio.sleep(BEAT)
@@ -265,10 +267,10 @@ class Fleet:
     async def _watch(self, passed: float) -> None:
         """Look for workers that are gone, or only fail, and for lines that wait in vain."""
         table = self.table
-        for name in table.silent(self._steady):
+        for name in table.silent(self._permits.steady):
             log.warning("worker %s is gone; its lines go to others", name)
-            await self._posts.pop(name).close()
-        table.bench(self._steady)
+            await self._permits.posts.pop(name).close()
+        table.bench(self._permits.steady)
         self._intake.give_up()
         if not table.members and table.rows and passed % ALONE < BEAT and passed > ALONE:
             where = ",".join(self._topics.addresses)
@@ -306,10 +308,12 @@ class Fleet:
                 if not self._lines.settled(index) and line.key.hex() == said.key:
                     self._intake.row(index, line)
         self._intake.tally(news.worker, news.tally)
-        if self.table.hear(news, words, self._steady, time.monotonic()):
+        if self.table.hear(news, words, self._permits.steady, time.monotonic()):
             log.info("worker %s is here, with %d places", news.worker, news.places)
             self.seen.add(news.worker)
-            post = self._posts[news.worker] = Post(self._topics, self._topics.worker(news.topic))
+            post = self._permits.posts[news.worker] = Post(
+                self._topics, self._topics.worker(news.topic)
+            )
             tasks.start_soon(post.serve)
         if news.trouble:
             self._trouble = self.table.health.left_out[news.worker] = news.trouble
@@ -319,18 +323,19 @@ class Fleet:
 
     # -- what goes out -----------------------------------------------------------------------
 
-    async def _decide(self) -> None:
+    async def _decide(self, tasks: TaskGroup) -> None:
         """Hand out lines, and tell the workers which to forget, whenever something has changed."""
         await self._collected.wait()
+        tasks.start_soon(self._permits.serve, self._news)
         while True:
-            self._settle_calls()
+            self._permits.settle()
             if self._control.draining:
                 self._withdraw()
             else:
-                for row in self.table.assign(self._steady):
+                for row in self.table.assign(self._permits.steady):
                     await self._hand_out(row)
             for worker, index, run in self.table.drops:
-                if (post := self._posts.get(worker)) is not None:
+                if (post := self._permits.posts.get(worker)) is not None:
                     post.say(Drop(batch=self._book.batch, worker=worker, line=index, run=run))
             self.table.drops.clear()
             await self._news()
@@ -364,73 +369,10 @@ class Fleet:
             text = f"the line has {len(body)} bytes, more than nsqd takes (--max-msg-size {limit})"
             self._intake.fail(row, failed(line, CallError(text, stage="fleet")))
         elif row.run == run:
-            self._posts[row.worker].say(task)
-
-    def _settle_calls(self) -> None:
-        """Tell the pace of the calls that have come to their end."""
-        for call in self.table.over:
-            sent = time.monotonic() - (self._steady - call.granted)
-            self._pacer.done()
-            self._in_flight.settled()
-            if call.how == LIMITED:
-                self._pacer.slow_down(sent, call.after if call.after >= 0 else None)
-            elif call.how == CROWDED:
-                self._pacer.crowded(sent)
-            elif call.how == OK:
-                self._pacer.speed_up()
-            if call.how == LOST:
-                self._intake.lost(call.worker)
-            elif call.how != CUT:
-                self._book.call_over(call.line)
-        self.table.over.clear()
-
-    async def _grant(self) -> None:
-        """Let call after call leave, at the pace and within the budget."""
-        await self._collected.wait()
-        with suppress(Stopped):
-            while True:
-                while self._next() is None:
-                    await self._news()
-                await self._pacer.wait()
-                if (row := self._next()) is None:
-                    self._pacer.done()
-                    continue
-                self._book.call_out(row.index, row.run)
-                if self.table.grant(row, self._steady):
-                    self._book.count("asked_again")
-                self._in_flight.sent()
-                self._permit(row)
-
-    def _next(self) -> Row | None:
-        """Return the line whose call is to leave next, if there is one and it is paid for."""
-        able = [name for name, post in self._posts.items() if post.hears]
-        row = self.table.next_ask(able, self._steady)
-        most, made = self._plan.max_calls, self._intake.chats
-        if row is None or not most or made + self.out < most:
-            return row
-        if made >= most:
-            text = f"--max-calls {most}: that many chat calls were made; run again with -f to go on"
-            self._control.halt(BudgetError(text))
-        return None
-
-    def _permit(self, row: Row) -> None:
-        member = self.table.members[row.worker]
-        permit = Permit(
-            batch=self._book.batch,
-            worker=row.worker,
-            line=row.index,
-            run=row.run,
-            call=row.out,
-            said=member.news.said,
-            buffer=BUFFER if self._plan.rate else 0.0,
-            since=(now := time.monotonic()) - member.came,
-            now=now,
-        )
-        self._posts[row.worker].say(permit)
+            self._permits.posts[row.worker].say(task)
 
     def _hello(self, *, over: bool = False) -> Hello:
-        manner = asdict(self._plan.manner)
-        book = self._book
+        manner, book = asdict(self._plan.manner), self._book
         return Hello(batch=book.batch, epoch=book.epoch, life=self._life, manner=manner, over=over)
 
     # -- what is told ------------------------------------------------------------------------
@@ -450,14 +392,9 @@ class Fleet:
         """Return the lines that the workers can run at a time."""
         return sum(member.news.places for member in self.table.members.values())
 
-    @property
-    def out(self) -> int:
-        """Return the calls that are out."""
-        return sum(row.out > 0 for row in self.table.rows.values())
-
     def stats(self) -> CallStats:
         """Return what the workers tell of calls and files, and the calls that are out."""
-        counts, out = self._intake.counts, self.out
+        counts, out = self._intake.counts, self._permits.out
         longest = max((m.news.longest for m in self.table.members.values()), default=0.0)
         return CallStats(
             calls=self._intake.chats + counts["uploads"] + out,

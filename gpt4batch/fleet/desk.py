@@ -88,7 +88,7 @@ class Hold:
     dropped: bool = False
     body: bytes = b""
     sent: float = 0.0
-    leaves: float = 0.0
+    leaves: float | None = 0.0
     permit: anyio.Event = field(default_factory=anyio.Event)
 
     def word(self) -> Word:
@@ -149,6 +149,24 @@ class Permits:
         self._desk.limits = [[[w.limit, w.remaining, w.reset] for w in kind] for kind in kinds]
 
 
+class Way:
+    """How long permits take, against the soonest of late; the clocks need not agree."""
+
+    def __init__(self) -> None:
+        self._soonest, self._at = float("inf"), 0.0
+
+    def leaves(self, permit: Permit) -> float | None:
+        """Return when the call of a permit leaves, 0 where no pace is kept, or None: too late."""
+        now = time.monotonic()
+        took = now - permit.now  # and what the clocks differ by
+        self._soonest = min(took, self._soonest + DRIFT * (now - self._at))
+        self._at = now
+        late, age = took - self._soonest, now - permit.said - permit.since
+        if age > LONGEST or late > (permit.buffer + TOLERANCE if permit.buffer else LATE):
+            return None
+        return now + max(0.0, permit.buffer - late) if permit.buffer else 0.0
+
+
 class Desk:
     """One batch at this worker."""
 
@@ -166,7 +184,7 @@ class Desk:
         self._got = 0
         self._chats = self._retries = 0
         self._errors: Counter[str] = Counter()
-        self._soonest = (float("inf"), 0.0)
+        self._way = Way()
         self._changed: set[int] = set()
         self._news = anyio.Event()
         self._conversations: list[Conversation] = []
@@ -183,7 +201,7 @@ class Desk:
             folders = (own, worker.parcels(self.batch))
             self._conversations = [worker.conversation(self, hello, one) for one in folders]
         if before is None or before.life != hello.life:
-            self._got, self._soonest = 0, (float("inf"), 0.0)
+            self._got, self._way = 0, Way()
             for hold in self.holds.values():
                 hold.sent = 0.0  # the new coordinator may have missed what the old one was sent
             self._news.set()
@@ -204,14 +222,8 @@ class Desk:
 
     def _use(self, hold: Hold, permit: Permit) -> None:
         """Let a call leave, unless its permit is stale or its line finds no place."""
-        now, (soonest, at) = time.monotonic(), self._soonest
-        took = now - permit.now  # and what the clocks differ by
-        soonest = min(took, soonest + DRIFT * (now - at))
-        self._soonest = (soonest, now)
-        late, age = took - soonest, now - permit.said - permit.since
-        hold.leaves = now + max(0.0, permit.buffer - late) if permit.buffer else 0.0
-        most = permit.buffer + TOLERANCE if permit.buffer else LATE
-        if late > most or age > LONGEST or not (hold.begun or self._worker.take_place()):
+        hold.leaves = self._way.leaves(permit)
+        if hold.leaves is None or not (hold.begun or self._worker.take_place()):
             hold.call += 1
             hold.how = UNUSED
         else:
