@@ -77,10 +77,13 @@ async def test_failure_that_all_workers_have_is_the_batchs_own(fleets: Any) -> N
     assert not fleet.summary()["fleet"]["left_out"]
 
 
-async def test_worker_whose_token_is_refused_leaves_its_lines_to_the_others(fleets: Any) -> None:
+async def test_worker_whose_token_is_refused_leaves_its_lines_to_the_others(
+    fleets: Any, until: Until
+) -> None:
     fleet = await fleets(latency=0.1)
     fleet.write(40)
     fleet.worker("good")
+    await until(lambda: "is ready" in fleet.said("good"))
     bad = fleet.worker("bad", "--token", "no-such-token-at-all")
     assert await fleet.end(fleet.coordinator()) == 0
     fleet.check(40)
@@ -116,6 +119,7 @@ async def test_results_of_a_worker_of_another_name_are_delivered(fleets: Any, un
     assert await fleet.end(fleet.coordinator("-f")) == 0
     fleet.check(4)
     assert fleet.service.stats.chats_answered == 4
+    assert fleet.summary()["killed_in_flight"] == 0
 
 
 async def test_messages_that_come_twice_change_nothing(fleets: Any, until: Until) -> None:
@@ -144,7 +148,7 @@ async def test_copy_of_a_batch_that_is_resumed_stops_the_older_coordinator(
     fleets: Any, until: Until
 ) -> None:
     fleet = await fleets(latency=0.3)
-    fleet.write(60)
+    fleet.write(300)
     fleet.worker("a")
     older = fleet.coordinator()
     await until(lambda: fleet.records() >= 4)

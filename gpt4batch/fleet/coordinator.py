@@ -395,6 +395,7 @@ class Fleet:
     def stats(self) -> CallStats:
         """Return what the workers tell of calls and files, and the calls that are out."""
         counts, out = self._intake.counts, self._permits.out
+        self._permits.tell_left()
         longest = max((m.news.longest for m in self.table.members.values()), default=0.0)
         return CallStats(
             calls=self._intake.chats + counts["uploads"] + out,

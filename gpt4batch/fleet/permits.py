@@ -63,11 +63,17 @@ class Permits:
         self._control = control
         self._most = most
         self._buffer = BUFFER if paced else 0.0
+        self._before = set(book.out)
 
     @property
     def out(self) -> int:
         """Return the calls that are out."""
         return sum(row.out > 0 for row in self._table.rows.values())
+
+    def tell_left(self) -> None:
+        """Correct the note of a killed run: calls whose results came in are not lost."""
+        left = len(self._before & self._book.out.keys())
+        self._in_flight.left = min(self._in_flight.left, left)
 
     async def serve(self, news: Callable[[], Awaitable[None]]) -> None:
         """Let call after call leave, at the pace and within the budget, until the run is halted.
