@@ -608,7 +608,8 @@ async def test_links_of_another_shape_are_fetched_once(
             return web.Response(body=b"here")
         link = f"{server.origin}/a.txt"
         found: Any = link if shape == "text" else [{"name": "a.txt", shape: link}]
-        return web.json_response({"contents": [{}], "downloads": found})
+        ids = {"conversation_id": "c", "message_id": "m"}
+        return web.json_response({"contents": [{}], "downloads": found} | ids)
 
     bench.write(bench.line(1, "one", "two"))
     async with scripted(handler) as server:

@@ -440,14 +440,15 @@ async def test_run_says_first_that_downloads_go_among_the_input_where_nobody_cho
 async def test_file_system_without_locks_takes_downloads_and_keeps_no_parts(
     bench: Bench, monkeypatch: pytest.MonkeyPatch, number: int
 ) -> None:
-    flock = fcntl.flock
+    for name in ("flock", "lockf"):
+        lock = getattr(fcntl, name)
 
-    def without(file: Any, how: int) -> None:
-        if str(getattr(file, "name", "")).endswith(".part"):
-            raise OSError(number, os.strerror(number))
-        flock(file, how)
+        def without(file: int, how: int, lock: Any = lock) -> None:
+            if Path(f"/proc/self/fd/{file}").readlink().suffix == ".part":
+                raise OSError(number, os.strerror(number))
+            lock(file, how)
 
-    monkeypatch.setattr(fcntl, "flock", without)
+        monkeypatch.setattr(fcntl, name, without)
     (bench.folder / "got").mkdir()
     old, young = (f"got/P_q_a_17000000000000000{place}0_file.part" for place in (1, 2))
     for name in (old, young):

@@ -67,7 +67,8 @@ async def test_file_of_an_earlier_version_is_taken_up_with_nothing_asked_twice(
             sent += 1
             return web.json_response({"attachment": {"id": 1}, "conversation_id": "c"})
         asked[rawjson.loads(await request.read())["message"]] += 1
-        return web.json_response({"contents": [{"t": "x"}], "conversation_id": "c"})
+        ids = {"conversation_id": "c", "message_id": "m"}
+        return web.json_response({"contents": [{"t": "x"}], **ids})
 
     async with scripted(answer) as server:
         summary = await bench.run(server.origin, fix=True, enable_download=False)

@@ -9,7 +9,7 @@ from aiohttp import web
 
 from gpt4batch.control import Control, Stopped
 from gpt4batch.lines import rawjson
-from gpt4batch.service.pacing import Pacer
+from gpt4batch.service.pacing import LONGEST_LAG, Pacer
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -34,8 +34,9 @@ async def test_rate_at_the_service_is_neither_exceeded_nor_left_unused(
     # Calls that left apart arrive together where service and run are held up in between.
     assert seen["worst_window"] <= rate * 1.05 + 1
     ideal = (calls - 1) / rate
-    # Shared processors may hold a run up, by much at times; they cannot make it faster.
-    assert ideal * 0.97 <= seen["seconds"] <= ideal * 1.1 + 0.5
+    # Shared processors may hold a run up, by much at times. They make it faster by no more than
+    # what it may lag behind its schedule at the start, and then makes up for.
+    assert (ideal - LONGEST_LAG) * 0.97 <= seen["seconds"] <= ideal * 1.1 + 0.5
 
 
 async def test_uploads_and_retries_count_as_calls(bench: Bench, serving: Serving) -> None:

@@ -541,7 +541,7 @@ async def test_summary_holds_the_totals_as_json(bench: Bench, service: MockServi
 async def test_log_as_json_is_json_line_by_line(bench: Bench, service: MockService) -> None:
     bench.write(bench.line(1, "one"), bench.line(2, "two [[mock:404]]"))
     bench.write(bench.line(1, "old"), name="out.jsonl")
-    words = bench.batchsvc(service.origin, "--log-format", "json", "--quiet")
+    words = bench.batchsvc(service.origin, "--log-format", "json", "--quiet", "-d", "got")
     result = await bench.call(*words)
     entries = [rawjson.loads(text) for text in result.err.encode().splitlines()]
     assert len(entries) == 2

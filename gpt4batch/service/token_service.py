@@ -96,12 +96,13 @@ def _read(url: str, response: httpx.Response, secrets: Secrets) -> Credentials:
     try:
         words = shortened(secrets.scrub(error_text(rawjson.loads(raw))))
     except rawjson.JSONError:
-        words = ""
         text = f"{url} answered {status}, but no JSON; is it the right address (-u)?"
+        if response.is_success:
+            raise AuthError(text) from None
     else:
+        if response.is_success:
+            raise AuthError(f"{url} answered without a token" + (f": {words}" if words else ""))
         text = f"{url} answered {status}" + (f" ({words})" if words else "")
-    if response.is_success:
-        raise AuthError(f"{url} answered without a token: {words}" if words else text)
     refusal = refusal_of(response.status_code, response.headers, raw)
     after = retry_after(response.headers)
     error = failure(refusal, text, "token", refusal.after if after is None else after)
