@@ -55,9 +55,8 @@ class Topics:
         return f"{self.base}.fleet.news.{batch}#ephemeral"
 
     def publisher(self, topic: str, spool: Path | Backlog) -> Publisher:
-        """Return a publisher to a topic; only one whose messages are worth it tells of trouble."""
-        loud = not isinstance(spool, Backlog) or topic == self.hellos
-        say = log.warning if loud else log.debug  # told once is enough
+        """Return a publisher to a topic, which tells of trouble; news are worth no word."""
+        say = log.debug if f"{self.base}.fleet.news." in topic else log.warning
         return Publisher(self.addresses, topic, spool, access=self.access, on_state=say)
 
     def consumer(self, topic: str, channel: str) -> Consumer:
