@@ -264,7 +264,7 @@ class Desk:
                 if hold.state == ASKS:
                     hold.state = RESTS
             if hold.leaves:
-                await anyio.sleep(hold.leaves - time.monotonic())
+                await anyio.sleep(max(0.0, hold.leaves - time.monotonic()))
             on_time = not hold.leaves or time.monotonic() <= hold.leaves + TOLERANCE
         if hold.dropped:
             raise Stopped
