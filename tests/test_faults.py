@@ -215,7 +215,8 @@ async def test_a_conversation_that_went_on_without_us_is_begun_anew(tmp_path: Pa
     async def ahead(request: BaseRequest) -> web.StreamResponse:
         body = rawjson.loads(await request.read())
         if body.get("conversation_id") == "c":
-            return web.json_response({"error": "another message is the last one"}, status=409)
+            said = "parent_message_id is not the last message"
+            return web.json_response({"error": said}, status=409)
         return web.json_response(reply_of(conversation_id="fresh"))
 
     async with serving(ahead) as origin:

@@ -303,7 +303,9 @@ async def test_wrong_environment_variable_is_refused_by_name(
     bench.write(bench.line(1, "one"))
     account = {"GPT4BATCH_EMAIL": "a", "GPT4BATCH_PASSWORD": "p"}
     for command in ("batchsvc", "check"):
-        words = [command, "-i", "in.jsonl", "-u", URL, "--token", "t"]
+        # No proxy is looked at for a service on this machine.
+        url = "http://service.invalid/standard/all-tools"
+        words = [command, "-i", "in.jsonl", "-u", url, "--token", "t"]
         result = await bench.call(*words, env=account | {name: text})
         assert result.code == 2, result.err
         assert said in result.err + result.out

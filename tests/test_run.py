@@ -762,7 +762,7 @@ async def test_output_that_is_a_folder_is_refused_before_any_call(
     (bench.folder / "got").mkdir()
     result = await bench.call(*bench.batchsvc(service.origin, "-o", "got"))
     assert result.code in (2, 4), result.err
-    assert "got: Is a directory" in result.last
+    assert "got: it is a folder" in result.last
     assert service.stats.arrivals == 0
 
 
