@@ -341,23 +341,36 @@ async def test_reply_that_is_cut_short_is_asked_again(bench: Bench, end: str) ->
 # -- connections that end --------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("how", ["before", "at", "reset"])
 async def test_kept_connection_that_the_service_closes_costs_no_attempt(
-    bench: Bench, six: list[str], tls: ssl.SSLContext | None, how: str
+    bench: Bench, six: list[str], tls: ssl.SSLContext | None
 ) -> None:
     async def script(line: Line) -> None:
-        question = await line.question()
-        await line.answer(question)
-        if how != "before":
-            await line.head()  # the next question has left already
-            if how == "reset":
-                line.reset()
+        await line.answer(await line.question())
 
     async with peering(script, tls) as peer:
         summary = await bench.run(peer.origin, goroutine=1, retries=0)
     assert (summary.done, summary.unanswered) == (6, 0)
     assert texts(bench) == six
     assert [line["meta"]["asks"][0]["attempts"] for line in bench.read()] == [1] * 6
+
+
+@pytest.mark.parametrize("how", ["closed", "reset"])
+async def test_kept_connection_that_ends_with_a_question_on_it_may_be_paid_for(
+    bench: Bench, how: str
+) -> None:
+    async def script(line: Line) -> None:
+        question = await line.question()
+        await line.answer(question)
+        if question == "one":
+            await line.question()  # it has the next one, and perhaps works on it
+            if how == "reset":
+                line.reset()
+
+    bench.write(bench.line(1, "one"), bench.line(2, "two"))
+    async with peering(script) as peer:
+        summary = await bench.run(peer.origin, goroutine=1)
+    assert (summary.done, summary.unanswered, summary.chats) == (2, 1, 3)
+    assert peer.questions == ["one", "two", "two"]
 
 
 async def test_new_connection_that_ends_without_a_reply_counts(bench: Bench) -> None:
@@ -482,14 +495,15 @@ async def test_descriptors_that_are_used_up_are_waited_for(bench: Bench) -> None
         await line.say(reply(answer_to(question), b"Connection: close"))
 
     async with peering(script) as peer:
-        words = [*bench.batchsvc(peer.origin, "--retries", "0"), "-g", "60"]
-        command = 'ulimit -n 40; exec "$0" "$@"'
+        words = [*bench.batchsvc(peer.origin, "--retries", "0"), "-g", "6"]
+        command = 'for _ in {1..84}; do exec {held}</dev/null; done; ulimit -n 110; exec "$0" "$@"'
         from conftest import COMMAND
 
         process = await anyio.run_process(
             ["bash", "-c", command, *COMMAND, *words], check=False, cwd=bench.folder
         )
     assert process.returncode == 0, process.stderr.decode()
+    assert b"calls wait until others end" in process.stderr
     assert len(peer.questions) == 60
 
 

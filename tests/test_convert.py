@@ -288,7 +288,7 @@ def test_hidden_sheets_are_left_out_unless_they_are_named(convert: Callable[...,
     assert "'two' of 2" in said.err
     assert questions(convert("q.xlsx", "--sheet", "one")) == ["hidden"]
     refused(convert("q.xlsx", "--sheet", "three"), "one, two")
-    refused(convert(table("content\na\n"), "--sheet", "one"), "no workbook")
+    refused(convert(table("content\na\n"), "--sheet", "one"), "not a workbook")
 
 
 def test_merged_cells_hold_in_each_of_their_rows(convert: Callable[..., Said]) -> None:

@@ -63,6 +63,8 @@ class Channel(ResponseHandler):
         super().__init__(loop)
         self.reader: ResponseReader | None = None
         self.used = False
+        self.unread = False
+        """Whether it ended before the peer's system had all that was sent."""
         self._poll: select.poll | None = None
         self._writable: asyncio.Future[None] | None = None
 
@@ -89,6 +91,7 @@ class Channel(ResponseHandler):
 
     def connection_lost(self, exc: BaseException | None) -> None:
         """End the reply that is awaited, after the last of what has come."""
+        self.unread = self.unsent() > 0
         reader = self.reader
         if reader is not None:
             if exc is not None:

@@ -6,7 +6,6 @@ import asyncio
 import errno
 import os
 import socket
-import time
 from base64 import b64encode
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -32,9 +31,6 @@ if TYPE_CHECKING:
 CONNECT_TIMEOUT = 30.0
 IDLE = 60.0
 """Seconds without a byte after which a streamed body is given up."""
-
-CLOSED_WHILE_IDLE = 2.0
-"""A kept connection that ends so soon after a request, without a byte, was closed before it."""
 
 LONG_BODY = 1 << 16
 """Bytes of a request from which on it may take a while to go out."""
@@ -151,7 +147,6 @@ class Exchange:
                 channel = connection.protocol
                 assert isinstance(channel, Channel)
                 channel.listen(reader)
-                began = time.monotonic()
                 limit.restart(self._seconds)
                 sent = await self._write(channel, reader, limit)
                 limit.reply = reader.ready
@@ -169,8 +164,7 @@ class Exchange:
 
         if reader.error is not None:
             _drop(connection)
-            at_once = time.monotonic() - began < CLOSED_WHILE_IDLE
-            if channel.used and not reader.began and at_once:
+            if channel.used and channel.unread and not reader.began:
                 return None
             raise reader.error
         return self._response(reader, connection, sent=sent)
