@@ -11,7 +11,7 @@ BENCH_STAMP := $(BENCH)/.ready
 
 .PHONY: setup demo test nsqd chaos-fleet check format bench bench-short chaos chaos-short lock clean
 .PHONY: simulate simulate-faults
-.PHONY: reference pictures docs packages single-file vendor test-browser python314
+.PHONY: simulate-short reference pictures docs packages single-file vendor test-browser python314
 
 setup: $(STAMP)
 
@@ -123,6 +123,12 @@ simulate-faults: $(STAMP)
 # The demo and the quick tests with Python 3.14, in a root of its own where one can be made.
 python314:
 	scripts/python314.sh
+
+# A part of both, for the gate.
+simulate-short: $(STAMP)
+	PYTHONHASHSEED=0 $(BIN)/python -m simulation --histories 150
+	PYTHONHASHSEED=0 $(BIN)/python -m simulation.mutations --most 30 "an fsync left out" \
+		"a slot given twice" "a call beyond the budget" "lines out of order" "an exit code of success"
 
 # The versions that are tested: what pip chose today, written down.
 lock: $(TOOLS) $(FUZZ)
