@@ -14,7 +14,7 @@ from gpt4batch.lines import rawjson
 if TYPE_CHECKING:
     from chaos.lab import Bench, Lab, Service
 
-SAID = re.compile(rb"last run was killed: (\d+)")
+SAID = re.compile(rb"earlier run was killed: (\d+)")
 """How a run tells of the chats that may be paid for twice."""
 
 
@@ -108,8 +108,9 @@ def _judge(
     asks = sum(len(line["asks"]) for line in lines)
     extra = answered - asks
     demand(extra >= twice, f"{answered} answers to {asks} asks, {twice} of them twice")
-    said = f"{extra} answers too many, {told.in_flight} told"
-    demand(extra <= told.in_flight, said, after["answered_twice"]["examples"])
+    known = told.in_flight + summary["unanswered"]
+    said = f"{extra} answers too many, {known} told"
+    demand(extra <= known, said, after["answered_twice"]["examples"])
     demand(summary["done"] == len(lines), "the last summary:", summary)
     demand(summary["killed_in_flight"] <= told.in_flight, "summary and log differ:", summary)
     lab.counts.note(in_flight=told.in_flight, asked_twice=extra)

@@ -91,7 +91,8 @@ class Channel(ResponseHandler):
 
     def connection_lost(self, exc: BaseException | None) -> None:
         """End the reply that is awaited, after the last of what has come."""
-        self.unread = self.unsent() > 0
+        # After a reset nobody knows: it overtakes the acknowledgement of what was read.
+        self.unread = self.unsent() > 0 and not isinstance(exc, ConnectionResetError)
         reader = self.reader
         if reader is not None:
             if exc is not None:
