@@ -74,7 +74,7 @@ def growth(lab: Lab) -> None:
             for n in range(2)
         ]
         save_lines(bench.input, lines)
-        killed = bench.run("-f", env=hook(bench, CHAOS_POINT="ordered:1:before"))
+        killed = bench.run("-f", env=hook(bench, CHAOS_POINT="ordered:2:before"))
         demand(killed.code == -9, "not killed before the ordered output:", killed.errors)
         log = bench.out.stat().st_size
         bench.run("-f", "-r=false").expect(0)
