@@ -77,9 +77,39 @@ NOWHERE = Thread()
 """The beginning of a new conversation."""
 
 
+class Usage(NamedTuple):
+    """The tokens that one call was charged for.
+
+    Args:
+        input: Those of the question, `cached` among them.
+        cached: Those of the question that the service had at hand, which cost less.
+        output: Those of the answer, `reasoning` among them.
+        reasoning: Those of the answer that nobody sees.
+    """
+
+    input: int = 0
+    cached: int = 0
+    output: int = 0
+    reasoning: int = 0
+
+
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """A reply that answers its ask."""
+    """A reply that answers its ask.
+
+    Args:
+        usage: What it cost; None where the reply does not say.
+        finish: Why it ends where it ends, in the service's word; empty where it does not say.
+        model: The model that answered, in the service's word; empty where it does not say.
+    """
+
+    usage: Usage | None = None
+    finish: str = ""
+    model: str = ""
+
+
+PLAIN_ANSWER = Answer()
+"""An answer that tells nothing about itself."""
 
 
 class Links(NamedTuple):

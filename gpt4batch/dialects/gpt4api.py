@@ -7,6 +7,7 @@ from urllib.parse import urlsplit, urlunsplit
 
 from gpt4batch.dialects.base import (
     CHAT,
+    PLAIN_ANSWER,
     Answer,
     Call,
     Kind,
@@ -132,7 +133,7 @@ class Gpt4Api:
             if error:
                 text = f"the reply says: {error_text(error) or error}"
                 return Refusal(meaning_of_error({"error": error}, said), 200, text)
-        return Answer()
+        return PLAIN_ANSWER
 
     def thread(self, reply: Mapping[str, Any]) -> Thread | Refusal:
         """Return the place that the next ask follows.

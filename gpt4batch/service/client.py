@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from gpt4batch.control import Control
-    from gpt4batch.dialects.base import Call, Dialect
+    from gpt4batch.dialects.base import Answer, Call, Dialect
     from gpt4batch.service.pacing import Pace
     from gpt4batch.service.tokens import Tokens
 
@@ -73,12 +73,14 @@ class Reply:
         doc: The same, decoded.
         seconds: How long the call took that brought it.
         attempts: How many calls it needed.
+        answer: What it tells about itself.
     """
 
     raw: bytes
     doc: dict[str, Any]
     seconds: float
     attempts: int
+    answer: Answer
 
 
 class Client:
@@ -279,8 +281,8 @@ class Client:
         seconds = self._clock.monotonic() - began
         _log_call(where, stage, response.status_code, seconds, attempt)
         said = request.extensions.get("said", "")
-        raw, doc = self.replies.read(response, body, stage, said, now)
-        return Reply(raw, doc, seconds, attempt)
+        raw, doc, answer = self.replies.read(response, body, stage, said, now)
+        return Reply(raw, doc, seconds, attempt, answer)
 
     async def _exchange(self, stage: str, request: httpx.Request) -> httpx.Response:
         """Send a request and read the whole reply."""

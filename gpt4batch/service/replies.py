@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from gpt4batch.dialects.base import Refusal
+from gpt4batch.dialects.base import PLAIN_ANSWER, Refusal
 from gpt4batch.errors import (
     CallError,
     Gpt4BatchError,
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     import httpx
 
-    from gpt4batch.dialects.base import Dialect
+    from gpt4batch.dialects.base import Answer, Dialect
 
 REDIRECTS = (301, 302, 303, 307, 308)
 
@@ -43,8 +43,8 @@ class Replies:
 
     def read(
         self, response: httpx.Response, body: bytes, stage: str, said: str, now: datetime
-    ) -> tuple[bytes, dict[str, Any]]:
-        """Return the text of a reply in one line, and the object that it is.
+    ) -> tuple[bytes, dict[str, Any], Answer]:
+        """Return the text of a reply in one line, the object that it is, and what it answers.
 
         Args:
             response: The reply.
@@ -59,6 +59,16 @@ class Replies:
         """
         if not response.is_success:
             raise self._refusal(response, body, stage, said, now)
+        doc, raw = self._object(response, body, stage), rawjson.one_line(body)
+        if stage != "chat":
+            return raw, doc, PLAIN_ANSWER
+        found = self._dialect.answer(doc, said)
+        if isinstance(found, Refusal):
+            raise self._not_an_answer(found, raw)
+        return raw, doc, found
+
+    def _object(self, response: httpx.Response, body: bytes, stage: str) -> dict[str, Any]:
+        """Return the object that a reply with a good status is."""
         damage = damage_of(response)
         try:
             doc = rawjson.loads(body)
@@ -72,15 +82,10 @@ class Replies:
             text = f"the reply is {error}: {self._beginning(body)}"
             raise NetworkError(text, stage=stage, code=response.status_code) from None
 
-        raw = rawjson.one_line(body)
         if not isinstance(doc, dict):
             text = f"the reply is not a JSON object: {self._beginning(body)}"
-            raise ReplyError(text, self._scrubbed(raw))
-        if stage == "chat":
-            found = self._dialect.answer(doc, said)
-            if isinstance(found, Refusal):
-                raise self._not_an_answer(found, raw)
-        return raw, doc
+            raise ReplyError(text, self._scrubbed(rawjson.one_line(body)))
+        return doc
 
     def no_upload(self, path: str, refusal: Refusal, reply: bytes) -> ReplyError:
         """Return the error of a reply to an upload that does not say what the file became."""
