@@ -11,13 +11,14 @@ import traceback
 from pathlib import Path
 
 from chaos.cells import CELLS, Cell
-from chaos.lab import room
+from chaos.lab import hear_signals, room
 from chaos.matrix import Found, document, table
 
 
 def main() -> int:
     """Run the campaign and return its exit code."""
     options = arguments()
+    hear_signals()
     logging.getLogger("gpt4batch").setLevel(logging.CRITICAL)
     seed = options.seed if options.seed is not None else random.SystemRandom().randrange(10**6)
     print(f"seed {seed} (again with: make chaos SEED={seed})", flush=True)

@@ -40,6 +40,16 @@ class Broken(AssertionError):
     """A promise did not hold."""
 
 
+def hear_signals() -> None:
+    """Let the processes that are started hear what this one was told to ignore (nohup, `&`).
+
+    A handler does not outlive an exec, and ignoring does.
+    """
+    for number in (signal.SIGHUP, signal.SIGINT):
+        if signal.getsignal(number) is signal.SIG_IGN:
+            signal.signal(number, lambda _number, _frame: None)
+
+
 def demand(condition: object, text: str, *more: object) -> None:
     """Fail loudly unless the condition holds."""
     if not condition:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 from contextlib import asynccontextmanager
@@ -33,6 +34,12 @@ hypothesis_settings.register_profile(
     "patient", deadline=None, suppress_health_check=[HealthCheck.too_slow]
 )
 hypothesis_settings.load_profile("patient")
+
+# A suite that was told to ignore signals (nohup, `&`) starts programs that hear them all the same:
+# a handler does not outlive an exec, and ignoring does.
+for number in (signal.SIGHUP, signal.SIGINT):
+    if signal.getsignal(number) is signal.SIG_IGN:
+        signal.signal(number, lambda _number, _frame: None)
 
 PROXIES = ("http_proxy", "https_proxy", "all_proxy", "no_proxy")
 LOCALE = ("LC_ALL", "LC_MESSAGES", "LANG", "LANGUAGE")
