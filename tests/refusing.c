@@ -52,6 +52,11 @@ static int refused_fd(const char *call, int fd)
 
 #define REAL(name) ((__typeof__(&name))dlsym(RTLD_NEXT, #name))
 
+ssize_t write(int fd, const void *bytes, size_t count)
+{
+    return refused_fd("write", fd) ? -1 : REAL(write)(fd, bytes, count);
+}
+
 int fsync(int fd) { return refused_fd("fsync", fd) ? -1 : REAL(fsync)(fd); }
 int fdatasync(int fd) { return refused_fd("fdatasync", fd) ? -1 : REAL(fdatasync)(fd); }
 int flock(int fd, int way) { return refused_fd("flock", fd) ? -1 : REAL(flock)(fd, way); }

@@ -392,3 +392,22 @@ async def test_input_that_is_a_loop_of_links_is_refused(bench: Bench, service: M
     result = await bench.call(*bench.batchsvc(service.origin))
     assert result.code == 2
     assert "Too many levels of symbolic links" in result.last
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT, errno.EIO])
+async def test_disk_that_is_full_for_downloads_stops_the_run_and_fails_no_line(
+    bench: Bench, serving: Any, refusing: Any, number: int
+) -> None:
+    write(bench)
+    async with serving(asset_rate=1.0) as service:
+        words = bench.batchsvc(service.origin, "--allow-private-downloads", "-d", "files")
+        env = refusing(f"write:{number}:.part write:{number}:(deleted)")
+        result = await bench.call(*words, env=env)
+        assert result.code == 4, result.err
+        assert "cannot write downloads" in result.err
+        assert "Traceback" not in result.err
+        left = (line.get("iErr", {}).get("code") for line in bench.read())
+        assert set(left) <= {None, 400}
+
+        assert (await bench.call(*words, "-f")).code == 0
+        assert service.stats.answered_twice == 0

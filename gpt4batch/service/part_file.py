@@ -82,8 +82,10 @@ class PartFile:
     def discard(self) -> None:
         """Close the file and remove the name of it that is left."""
         if self._file is not None:
-            self.path.unlink(missing_ok=True)
-            self._file.close()
+            with suppress(OSError):  # a later run removes what is left
+                self.path.unlink(missing_ok=True)
+            with suppress(OSError):  # what a full disk did not take is written once more by this
+                self._file.close()
             self._file = None
 
     @property
