@@ -150,7 +150,7 @@ def gate(folder: Path, failing: str = "") -> tuple[int, list[str]]:
     shutil.copytree(ROOT / "scripts", folder / "scripts")
     tools = folder / "tools"
     tools.mkdir()
-    for name in ("make", "apt-get", "go", "chromium", "nginx", "debootstrap", "chroot", "curl"):
+    for name in ("make", "apt-get", "go", "chromium", "nginx", "mmdebstrap", "chroot", "curl"):
         (tools / name).write_text(STAND_IN)
         (tools / name).chmod(0o755)
     env = {"PATH": f"{tools}:/usr/bin:/bin", "PYTHON": sys.executable, "HOME": str(folder)}
