@@ -301,6 +301,9 @@ SLOPPY = {
     "a comment behind it": lambda body: body + b"\n<!-- cached -->",
     "a NUL behind it": lambda body: body + b"\0",
     "twice": lambda body: body + b"\n" + body,
+    "behind what keeps scripts from reading it": lambda body: b")]}',\n" + body,
+    "as an event": lambda body: b"event: message\ndata: " + body + b"\n\ndata: [DONE]\n\n",
+    "as a call": lambda body: b"callback(" + body + b");",
 }
 
 
@@ -318,6 +321,21 @@ async def test_whole_answer_in_text_that_is_not_quite_json_is_kept_and_not_bough
     assert peer.questions == ["one"]
     [line] = bench.read()
     assert "one" in line["iErr"]["reply"]
+
+
+async def test_reply_that_changes_the_protocol_fails_its_line_at_once(bench: Bench) -> None:
+    async def script(line: Line) -> None:
+        await line.question()
+        await line.say(b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\n\r\n")
+        await anyio.sleep_forever()
+
+    bench.write(bench.line(1, "one"))
+    async with peering(script) as peer:
+        with anyio.fail_after(20):
+            assert (await bench.run(peer.origin)).failed == 1
+    assert peer.questions == ["one"]
+    [line] = bench.read()
+    assert line["iErr"]["code"] == 101
 
 
 @pytest.mark.parametrize("end", ["closed", "reset"])

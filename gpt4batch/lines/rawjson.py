@@ -26,6 +26,9 @@ SMALLEST, LARGEST = -(1 << 63), (1 << 64) - 1
 MOST_DIGITS = 4300
 """Of an integer: Python refuses to read a longer one."""
 
+MOST_BEGINNINGS = 1000
+"""Of objects in a text that is not JSON."""
+
 QUOTE = ord('"')
 OPENING, CLOSING, SEPARATING = b"[{", b"]}", b":,"
 
@@ -79,6 +82,23 @@ def objects_in(raw: bytes) -> int:
     except (ValueError, RecursionError):
         pass
     return count
+
+
+def objects_within(raw: bytes) -> Iterator[dict[str, Any]]:
+    """Yield the whole objects in a text that is not JSON, wherever they begin.
+
+    A text with very many beginnings is a program or a page, and is not looked at to its end.
+    """
+    text = raw.decode(errors="replace")
+    decoder, place = json.JSONDecoder(strict=False), 0
+    for _ in range(MOST_BEGINNINGS):
+        if (place := text.find("{", place)) < 0:
+            return
+        try:
+            found, place = decoder.raw_decode(text, place)
+            yield found
+        except (ValueError, RecursionError):
+            place += 1
 
 
 def _kind(raw: bytes) -> type[JSONError]:

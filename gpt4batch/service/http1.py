@@ -26,7 +26,7 @@ STATUS_LINE = re.compile(rb"HTTP/(\d)(?:\.(\d+))?[ \t]+(\d{3})(?!\d)", re.IGNORE
 LENGTH = re.compile(rb"\+?[0-9]{1,18}")
 CHUNK_SIZE = re.compile(rb"[ \t]*([0-9a-fA-F]{1,15})[ \t]*(?:;|$)")
 FOLD = re.compile(rb"\n[ \t]+")
-NO_BODY = (204, 304)
+NO_BODY = (101, 204, 304)
 FRAMING = frozenset(
     (
         b"connection",

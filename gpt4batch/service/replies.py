@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from gpt4batch.dialects.base import PLAIN_ANSWER, Refusal
+from gpt4batch.dialects.base import PLAIN_ANSWER, Answer, Refusal
 from gpt4batch.errors import (
     CallError,
     Gpt4BatchError,
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     import httpx
 
-    from gpt4batch.dialects.base import Answer, Dialect
+    from gpt4batch.dialects.base import Dialect
 
 REDIRECTS = (301, 302, 303, 307, 308)
 
@@ -73,8 +73,8 @@ class Replies:
         try:
             doc = rawjson.loads(body)
         except rawjson.JSONError as error:
-            untaken = isinstance(error, rawjson.UntakenError) or rawjson.objects_in(body)
-            if damage or untaken:
+            whole = isinstance(error, rawjson.UntakenError) or rawjson.objects_in(body)
+            if damage or whole or (stage == "chat" and self._has_an_answer(body)):
                 # It may be an answer that was paid for: another one would be no better.
                 kept = rawjson.dumps(self._scrub(body.decode(errors="surrogateescape")))
                 text = f"the reply cannot be read: {damage}" if damage else f"the reply is {error}"
@@ -86,6 +86,11 @@ class Replies:
             text = f"the reply is not a JSON object: {self._beginning(body)}"
             raise ReplyError(text, self._scrubbed(rawjson.one_line(body)))
         return doc
+
+    def _has_an_answer(self, body: bytes) -> bool:
+        """Return whether an answer stands somewhere in a text that is not JSON."""
+        found = (self._dialect.answer(doc) for doc in rawjson.objects_within(body))
+        return any(isinstance(item, Answer) for item in found)
 
     def no_upload(self, path: str, refusal: Refusal, reply: bytes) -> ReplyError:
         """Return the error of a reply to an upload that does not say what the file became."""
