@@ -79,7 +79,11 @@ def test_text_of_any_code_points_comes_back(text: str) -> None:
     ("raw", "words"),
     [
         (b'{"a":1', "not JSON"),
-        (b"", "not JSON"),
+        (b"", "empty"),
+        (b" \n", "empty"),
+        ('{"a":1}'.encode("utf-16"), "in UTF-16"),
+        ('{"a":"\u4e2d"}'.encode("utf-16-le"), "in UTF-16"),
+        ('{"a":1}'.encode("utf-32-be"), "or UTF-32"),
         (b"NaN", "not JSON"),
         (b'{"a":Infinity}', "not JSON"),
         (b'{"a":1}{"a":2}', "not JSON"),

@@ -26,6 +26,9 @@ SMALLEST, LARGEST = -(1 << 63), (1 << 64) - 1
 MOST_DIGITS = 4300
 """Of an integer: Python refuses to read a longer one."""
 
+WIDE = re.compile(rb"\xff\xfe|\xfe\xff|\0{0,3}[^\0]\0|\0{1,3}[^\0]", re.DOTALL)
+"""How a text begins whose characters take two bytes or four, or a line that was cut out of it."""
+
 MOST_BEGINNINGS = 1000
 """Of objects in a text that is not JSON."""
 
@@ -58,11 +61,13 @@ def loads(raw: bytes) -> Any:
     try:
         return orjson.loads(raw)
     except orjson.JSONDecodeError as error:
-        reason = _reason(error)
+        reason = _reason(raw, error)
     try:
         return json.loads(raw.decode(), parse_int=_integer, parse_constant=_refuse)
     except UnicodeDecodeError as error:
-        raise _kind(raw)(f"not UTF-8 (byte {error.start + 1})") from None
+        wide = WIDE.match(raw)
+        reason = reason if wide else f"not UTF-8 (byte {error.start + 1})"
+        raise _kind(raw)(reason) from None
     except _ConstantError as error:
         raise _kind(raw)(f"not JSON ({error})") from None
     except ValueError:
@@ -147,7 +152,11 @@ def _refuse(name: str) -> NoReturn:
     raise _ConstantError(name)
 
 
-def _reason(error: orjson.JSONDecodeError) -> str:
+def _reason(raw: bytes, error: orjson.JSONDecodeError) -> str:
+    if not raw.strip():
+        return "empty"
+    if WIDE.match(raw):
+        return "in UTF-16 or UTF-32: save it as UTF-8"
     text = error.msg.partition(": line ")[0]
     return f"not JSON ({text}, character {error.pos + 1})"
 

@@ -79,7 +79,8 @@ class Replies:
                 kept = rawjson.dumps(self._scrub(body.decode(errors="surrogateescape")))
                 text = f"the reply cannot be read: {damage}" if damage else f"the reply is {error}"
                 raise ReplyError(text, kept) from None
-            text = f"the reply is {error}: {self._beginning(body)}"
+            text = f"the reply is {error}"
+            text += f": {self._beginning(body)}" if body.strip() else ""
             raise NetworkError(text, stage=stage, code=response.status_code) from None
 
         if not isinstance(doc, dict):
