@@ -136,3 +136,24 @@ async def test_answer_without_its_place_is_kept_and_no_new_conversation_is_begun
     assert len(line["answers"]) == 1
     assert "ask 2 was not asked" in line["iErr"]["message"]
     assert line["iErr"]["stage"] == "reply"
+
+
+@pytest.mark.parametrize("wait", ["0", "Wed, 21 Oct 2015 07:28:00 GMT"])
+async def test_wait_of_nothing_slows_no_other_line_down(
+    bench: Bench, scripted: Scripting, wait: str
+) -> None:
+    tries: dict[str, int] = {}
+
+    async def handle(request: web.BaseRequest) -> web.StreamResponse:
+        body = rawjson.loads(await request.read())
+        tries[body["message"]] = tries.get(body["message"], 0) + 1
+        if tries[body["message"]] < 3:
+            headers = {"retry-after": wait}
+            return web.json_response({"error": "busy"}, status=503, headers=headers)
+        return answer(body)
+
+    bench.write(*(bench.line(number, f"question {number}") for number in range(12)))
+    async with scripted(handle) as server:
+        summary = await bench.run(server.origin)
+    assert summary.done == 12
+    assert summary.seconds < 20

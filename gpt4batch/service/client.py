@@ -254,7 +254,9 @@ class Client:
         if isinstance(error, RateLimited):
             named = error.after and error.after <= LONGEST_AFTER
             self._pacer.slow_down(sent, error.after if named else None)
-        elif isinstance(error, Crowded) or (error.code == 503 and error.after is not None):
+        elif error.after == 0:
+            return  # the service says itself that the next call may come at once
+        elif isinstance(error, Crowded) or (error.code == 503 and error.after):
             self._pacer.crowded(sent)
 
     async def _pause(self, error: RetryableError, delay: float) -> None:
