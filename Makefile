@@ -5,12 +5,14 @@ STAMP := .venv/.ready
 TOOLS := .venv/.tools-ready
 FUZZ := .venv/.fuzz-ready
 
+STRANGERS := .venv/.strangers-ready
+
 BENCH := .venv/bench
 MEASURED := .venv/measured
 BENCH_STAMP := $(BENCH)/.ready
 
 .PHONY: setup demo test nsqd chaos-fleet check format bench bench-short chaos chaos-short lock clean
-.PHONY: simulate simulate-faults
+.PHONY: simulate simulate-faults strangers
 .PHONY: simulate-short reference pictures docs packages single-file vendor test-browser python314
 
 setup: $(STAMP)
@@ -19,7 +21,7 @@ $(STAMP): pyproject.toml constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit("gpt4batch needs Python 3.11 or newer" if sys.version_info < (3, 11) else 0)'
 	$(PYTHON) -m venv .venv
 	$(BIN)/pip install --quiet --constraint constraints.txt --upgrade pip
-	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[nsq]' --group test --group check
+	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[nsq]' --group test --group strangers --group check
 	touch $@
 
 demo: $(STAMP)
@@ -42,6 +44,20 @@ chaos-fleet: $(STAMP) nsqd
 test-browser: $(STAMP)
 	$(BIN)/pip install --quiet --constraint constraints.txt --group browser
 	GPT4BATCH_REQUIRE_BROWSER=1 $(BIN)/pytest tests/test_view_browser.py
+
+# Clients and services that nobody here wrote. litellm wants other versions than the tool, so it gets
+# an environment of its own; aimock comes from npm, where there is one.
+strangers: $(STRANGERS)
+	GPT4BATCH_REQUIRE_STRANGERS=1 $(BIN)/pytest tests/test_strangers.py
+
+$(STRANGERS): $(STAMP) tests/strangers/litellm.txt tests/strangers/package-lock.json
+	$(PYTHON) -m venv .venv/litellm
+	.venv/litellm/bin/pip install --quiet --constraint constraints.txt --upgrade pip
+	.venv/litellm/bin/pip install --quiet --constraint tests/strangers/litellm.txt --group litellm
+	if command -v npm >/dev/null; then \
+		mkdir -p .venv/aimock && cp tests/strangers/package*.json .venv/aimock && \
+		cd .venv/aimock && npm ci --silent --ignore-scripts --no-fund --no-audit; fi
+	touch $@
 
 check: $(STAMP)
 	$(BIN)/ruff format --check .

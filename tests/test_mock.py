@@ -24,7 +24,7 @@ import pytest
 from gpt4batch.cli import mocksvc
 from gpt4batch.errors import UsageError
 from gpt4batch.mock.assets import BLOCK, asset_bytes
-from gpt4batch.mock.faults import Limit
+from gpt4batch.mock.limits import Limit
 from gpt4batch.mock.recent import Recent
 from gpt4batch.mock.replies import answer_text
 from gpt4batch.mock.server import MockService

@@ -27,6 +27,7 @@ LONG_MODULES = {
 }
 LONG_CLASSES = {
     "settings.Settings": "a table",
+    "mock/settings.MockSettings": "a table",
     "fleet/coordinator.Fleet": "see its module",
 }
 MANY_ATTRIBUTES = {

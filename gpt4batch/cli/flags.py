@@ -32,6 +32,7 @@ PANELS = {
     "network": ("Network", "网络"),
     "fleet": ("Fleet", "集群"),
     "logging": ("Progress and log", "进度与日志"),
+    "openai": ("The dialect openai", "openai 方言"),
     "faults": ("Faults to rehearse", "演练故障"),
 }
 

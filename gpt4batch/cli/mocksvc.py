@@ -71,18 +71,21 @@ async def _serve(settings: MockCommandSettings) -> None:
 def greeting(service: MockService) -> str:
     """Return the addresses, the token and the command line to use them with."""
     origin, base = service.origin, f"{service.origin}/standard"
-    command = (
-        f"gpt4batch batchsvc --token {service.token} -u {base}/all-tools -l {base}/uploaded"
-        " -i example.jsonl -o out.jsonl"
-    )
+    shared = f"gpt4batch batchsvc --token {service.token} -i example.jsonl -o out.jsonl"
+    commands = [
+        f"{shared} -u {base}/all-tools -l {base}/uploaded",
+        f"{shared} -u {origin}/v1 -m mock-model",
+    ]
     head = say(
         f"The embedded service listens on {origin}; Ctrl-C ends it.",
         f"内置模拟服务正在监听 {origin} ,按Ctrl-C结束.",
     )
     paths = [f"POST {base}/{end}" for end in ("uploaded", "all-tools", "gizmos")]
+    paths += [f"POST {origin}/v1/{end}" for end in ("chat/completions", "embeddings", "responses")]
     paths += [f"POST {origin}/console/access_token", f"GET  {origin}/stats"]
     token = say(f"Token: {service.token}", f"令牌: {service.token}")
-    return "\n".join([head, *paths, token, say("Rehearse with:", "演练命令:"), command])
+    rehearse = say("Rehearse with one of these:", "演练命令 (任选其一):")
+    return "\n".join([head, *paths, token, rehearse, *commands])
 
 
 def farewell(seen: dict[str, Any]) -> str:

@@ -3,12 +3,8 @@
 from __future__ import annotations
 
 import re
-import time
 from bisect import bisect_right
-from collections import deque
-from email.utils import formatdate
 from itertools import accumulate
-from math import ceil
 from typing import TYPE_CHECKING
 
 from gpt4batch.mock.digests import chance_of, digest
@@ -52,33 +48,3 @@ class Faults:
         if kind not in self._kinds and not (kind.isdigit() and 400 <= int(kind) <= 599):
             known = ", ".join(self._kinds)
             raise Refusal(422, f"[[mock:{kind}]]: know {known} and the statuses 400 to 599")
-
-
-class Limit:
-    """Let a number of calls a second through, over a sliding window."""
-
-    def __init__(self, per_second: float) -> None:
-        self._calls = ceil(per_second)
-        self._window = self._calls / per_second if per_second else 0.0
-        self._passed: deque[float] = deque()
-
-    def allows(self, moment: float) -> bool:
-        """Tell whether one more call may pass at a moment, and count it if so."""
-        if not self._calls:
-            return True
-        while self._passed and self._passed[0] <= moment - self._window:
-            self._passed.popleft()
-        if len(self._passed) >= self._calls:
-            return False
-        self._passed.append(moment)
-        return True
-
-
-def too_many(settings: MockSettings) -> Refusal:
-    """Return a 429 with the Retry-After that was set."""
-    headers = {}
-    if settings.retry_after and settings.retry_after_date:
-        headers["Retry-After"] = formatdate(ceil(time.time() + settings.retry_after), usegmt=True)
-    elif settings.retry_after:
-        headers["Retry-After"] = f"{settings.retry_after:g}"
-    return Refusal(429, "too many requests", headers)

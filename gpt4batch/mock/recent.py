@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Generic, TypeVar
+from typing import TYPE_CHECKING, Generic, TypeVar
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 K = TypeVar("K")
 V = TypeVar("V")
@@ -29,6 +32,13 @@ class Recent(Generic[K, V]):
         self._young[key] = value
         if len(self._young) >= self._size:
             self._young, self._old = {}, self._young
+
+    def items(self) -> Iterator[tuple[K, V]]:
+        """Yield what is remembered, the oldest first."""
+        for key, value in self._old.items():
+            if key not in self._young:
+                yield key, value
+        yield from self._young.items()
 
     def __len__(self) -> int:
         return len(self._young) + sum(key not in self._young for key in self._old)

@@ -12,13 +12,34 @@ if TYPE_CHECKING:
 
 
 class Refusal(Exception):
-    """The service answers with a 4xx or 5xx that says what was wrong."""
+    """The service answers with a 4xx or 5xx that says what was wrong.
 
-    def __init__(self, status: int, message: str, headers: Mapping[str, str] | None = None) -> None:
+    Args:
+        status: The HTTP status.
+        message: What was wrong, in words.
+        headers: Headers of the response.
+        code: The word for it of services that have one.
+        kind: What such services call its type; left out, it follows from the status.
+        param: The field of the request that it is about.
+    """
+
+    def __init__(
+        self,
+        status: int,
+        message: str,
+        headers: Mapping[str, str] | None = None,
+        *,
+        code: str | None = None,
+        kind: str = "",
+        param: str | None = None,
+    ) -> None:
         super().__init__(message)
         self.status = status
         self.message = message
         self.headers = dict(headers or {})
+        self.code = code
+        self.kind = kind
+        self.param = param
 
     def response(self) -> web.Response:
         """Return the refusal as a JSON response."""

@@ -27,7 +27,11 @@ def answer_text(message: str, sha256s: Sequence[str] = (), *, seed: int = 0, siz
     """
     lines = [f"Mock answer of seed {seed} to: {message}"]
     lines += [f"sha256 {number}: {value}" for number, value in enumerate(sha256s, 1)]
-    text = "\n".join(lines)
+    return filled("\n".join(lines), size)
+
+
+def filled(text: str, size: int) -> str:
+    """Return a text of at least a number of bytes."""
     lacking = size - len(text.encode("utf-8", "surrogatepass"))
     return text + FILLER * -(-lacking // len(FILLER)) if lacking > 0 else text
 

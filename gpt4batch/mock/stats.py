@@ -85,6 +85,10 @@ class Stats:
         """Return how often an ask was answered."""
         return self._answered.get(key) or 0
 
+    def answers(self) -> dict[str, int]:
+        """Return how often each question was answered, by its digest in hexadecimal."""
+        return {key.hex(): times for key, times in self._answered.items()}
+
     def to_dict(self) -> dict[str, Any]:
         """Return everything that was seen, ready for JSON."""
         by_route: dict[str, dict[str, int]] = {}

@@ -38,11 +38,17 @@ class Tokens:
         """Let a call pass, or refuse it with 401."""
         scheme, _, value = (authorization or "").partition(" ")
         if scheme.lower() != "bearer" or not value.strip():
-            raise Refusal(401, "no access token: send the header Authorization: Bearer <token>")
+            raise Refusal(
+                401,
+                "no access token: send the header Authorization: Bearer <token>",
+                code="invalid_api_key",
+            )
         token = self._find(value.strip())
         limit = self._settings.token_calls
         if time.time() >= token.expires_at or (limit and token.calls >= limit):
-            raise Refusal(401, "the access token has expired: fetch a new one")
+            raise Refusal(
+                401, "the access token has expired: fetch a new one", code="invalid_api_key"
+            )
         token.calls += 1
 
     def _find(self, value: str) -> Token:
@@ -50,7 +56,7 @@ class Tokens:
             return self._first
         token = self._tokens.get(value)
         if token is None and self._settings.token:
-            raise Refusal(401, "the access token is not known")
+            raise Refusal(401, "the access token is not known", code="invalid_api_key")
         if token is None:
             token = Token(expires_at=float("inf"))
             self._tokens.put(value, token)
