@@ -361,6 +361,8 @@ def _list(value: Any) -> list[Any]:
 def _read_notes(outcome: Outcome) -> None:
     """Read what an earlier run noted about the line, leaving out what this tool did not write."""
     line, meta = outcome.line, outcome.line.meta
+    if not meta and not line.answered:
+        return
     timings = [item if isinstance(item, dict) else {} for item in _list(meta.get("asks"))]
     outcome.timings = (timings + [{}] * line.answered)[: line.answered]
     outcome.uploads = [
