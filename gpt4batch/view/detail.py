@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Any
 
-from gpt4batch.dialects.known import answer_text, is_answer, messages, model_of
+from gpt4batch.dialects.known import answer_text, is_answer, messages, model_of, told_by
 from gpt4batch.lines import rawjson
 from gpt4batch.lines.reading import (
     attached,
@@ -49,6 +49,7 @@ def summary(index: Index, row: int) -> dict[str, Any]:
         "state": index.rows.state[row],
         "cause": index.rows.cause[row],
         "pictures": index.rows.pictures[row],
+        "finish": index.rows.finish[row],
         "key": f"{index.rows.key[row]:x}",
     }
     if record is None:
@@ -145,9 +146,12 @@ def answer(reply: Any, folders: Folders, budget: Budget) -> dict[str, Any]:
     ]
     if not shown and not is_answer(fields):
         shown = [{"role": "assistant", "kind": "json", **budget.text(pretty(reply))}]
+    told = told_by(fields)
     return {
         "messages": shown,
         "model": model_of(reply)[:SNIPPET],
+        "finish": told.finish[:SNIPPET],
+        "tokens": told.usage._asdict() if told.usage else None,
         "downloads": [download(item, folders) for item in listed(fields.get("spec_downloads"))],
     }
 

@@ -10,6 +10,7 @@ export function filterQuery(filter) {
   const query = new URLSearchParams();
   if (filter.state) query.set("state", filter.state);
   if (filter.cause) query.set("cause", filter.cause);
+  if (filter.finish) query.set("finish", filter.finish);
   if (filter.text) query.set("q", filter.text);
   if (filter.pictures) query.set("pictures", "1");
   return query;
@@ -90,6 +91,7 @@ class ReportSource {
       ({ summary, line }) =>
         (!states || states.includes(summary.state)) &&
         (!filter.cause || summary.cause === Number(filter.cause)) &&
+        (!filter.finish || summary.finish === Number(filter.finish)) &&
         (!filter.pictures || summary.pictures > 0) &&
         (!text || this.textOf(summary, line).includes(text)),
     );

@@ -4,10 +4,11 @@ import { codeText, plainText, renderMarkdown } from "./markup.js";
 import { h, icon } from "./dom.js";
 import { showPicture } from "./lightbox.js";
 import { source, stateName } from "./source.js";
-import { say, writeBytes, writeCount, writeSeconds } from "./words.js";
+import { say, writeBytes, writeCount, writeSeconds, writeTokens } from "./words.js";
 
 const FOLDED_RESULT = 600;
 const LONG_ASK = 800;
+const USUAL_END = "stop";
 
 export function stateBadge(state) {
   const name = stateName(state);
@@ -69,6 +70,8 @@ function callFacts(turn) {
   if (turn.seconds !== null) facts.push(writeSeconds(turn.seconds));
   if (turn.attempts > 1) facts.push(say("attempts", { n: turn.attempts }));
   if (turn.answer?.model) facts.push(turn.answer.model);
+  if (turn.answer?.tokens) facts.push(writeTokens(turn.answer.tokens));
+  if (turn.answer?.finish && turn.answer.finish !== USUAL_END) facts.push(say("ended_by", { finish: turn.answer.finish }));
   return facts.map((fact) => h("span", { class: "faint" }, fact));
 }
 
@@ -80,6 +83,8 @@ function answerElement(answer) {
 
 function messageElement(message) {
   if (message.kind === "json") return [codeText(message.text, "json"), cutNote(message)];
+  if (message.kind === "reasoning") return h("details", { class: "tool" }, h("summary", {}, say("reasoning")), plainText(message.text), cutNote(message));
+  if (message.kind === "refusal") return h("div", { class: "said" }, h("p", { class: "note" }, say("refused")), renderMarkdown(message.text), cutNote(message));
   if (message.role === "assistant" && message.recipient === "all" && message.kind !== "code") {
     return h("div", { class: "said" }, renderMarkdown(message.text), cutNote(message));
   }
@@ -138,6 +143,7 @@ export function assetElement(asset) {
   const facts = [h("span", { class: "asset-name" }, asset.name || asset.origin || "?")];
   if (asset.size !== undefined) facts.push(h("span", { class: "faint" }, writeBytes(asset.size)));
   if (asset.error) facts.push(h("span", { class: "bad" }, say("download_failed", { error: asset.error })));
+  else if (asset.kind === "address") facts.push(h("span", { class: "faint" }, say("address")));
   else if (asset.kind === "missing") facts.push(h("span", { class: "faint" }, say("missing")));
   else if (!file) facts.push(h("span", { class: "faint" }, say("left_out")));
   const shown = [icon(asset.kind === "picture" ? "picture" : "file"), facts];
