@@ -204,8 +204,8 @@ def picture_names(asks: list[Any], replies: list[Any]) -> Iterator[tuple[str, in
 
 
 def shown_text(record: dict[str, Any]) -> str:
-    """Return all that is searched in a line: id, asks, attachments, messages, error."""
-    parts = [text_of(record.get("id"))]
+    """Return all that is searched in a line: id, system, asks, attachments, messages, error."""
+    parts = [text_of(record.get("id")), text_of(record.get("system"))]
     for item in listed(record.get("asks")):
         ask = mapped(item)
         parts += [text_of(ask.get("id")), text_of(ask.get("content"))]

@@ -98,7 +98,7 @@ class ReportSource {
   }
 
   textOf(summary, line) {
-    const parts = [summary.id, line.error?.message.text];
+    const parts = [summary.id, line.system?.text, line.error?.message.text];
     for (const turn of line.turns) {
       parts.push(turn.id, turn.ask.text, ...(turn.answer?.messages || []).map((item) => item.text));
     }

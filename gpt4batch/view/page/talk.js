@@ -18,6 +18,7 @@ export function stateBadge(state) {
 // An answer's place may be taken by another element: its text with marks, say.
 export function conversation(line, isLive = false, instead = () => null) {
   const article = h("div", { class: "talk" });
+  if (line.system?.text) article.append(h("details", { class: "more" }, h("summary", {}, say("system")), plainText(line.system.text), cutNote(line.system)));
   line.turns.forEach((turn, place) => article.append(turnElement(turn, place, line, isLive, instead(place))));
   if (line.error && hasFailed(line)) article.append(errorElement(line.error));
   if (line.more) {
@@ -119,6 +120,7 @@ function errorElement(error) {
     h("div", { class: "failure-head" }, icon("warning"), h("strong", {}, facts.join(" · ") || say("failed"))),
     h("pre", { class: "failure-text", tabIndex: 0 }, error.message.text),
     cutNote(error.message),
+    error.reply ? h("details", { class: "more" }, h("summary", {}, say("kept_reply")), answerElement(error.reply)) : null,
   );
 }
 

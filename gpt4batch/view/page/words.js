@@ -59,6 +59,8 @@ const WORDS = {
   tool_call: ["To {name}", "发往 {name}"],
   tool_result: ["From {name}", "来自 {name}"],
   tool: ["tool", "工具"],
+  system: ["What was said before (system)", "系统提示 (system)"],
+  kept_reply: ["The reply, which is no answer", "收到的应答 (不算有效应答)"],
   reasoning: ["Reasoning", "推理过程"],
   refused: ["The model refused to answer:", "模型拒绝回答:"],
   ended_by: ["ended by {finish}", "结束原因 {finish}"],
