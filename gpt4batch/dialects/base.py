@@ -119,8 +119,21 @@ class Links(NamedTuple):
     unread: int = 0
 
 
+REASONING, REFUSAL = "reasoning", "refusal"
+"""The kinds of messages that are no answer's text."""
+
+
 class Message(NamedTuple):
-    """One message of a reply: who says it to whom, as what, and its text."""
+    """One message of a reply: who says it to whom, as what, and its text.
+
+    Args:
+        role: `assistant`, or `tool` for what a tool gave back.
+        name: The tool that gave it back.
+        recipient: `all` for the user, else the tool that is called.
+        kind: `text`, `code`, `reasoning` for the way to an answer, `refusal` for none.
+        language: That of code.
+        text: What is said.
+    """
 
     role: str
     name: str
