@@ -112,7 +112,9 @@ def test_no_flags_give_the_defaults() -> None:
     assert parse(settings=AuthSettings, command="authsvc") == AuthSettings()
 
 
-def sample(kind: type, choices: tuple[str, ...]) -> Any:
+def sample(kind: type, choices: tuple[str, ...], long: str = "") -> Any:
+    if long == "price":
+        return "in=1,out=2"
     if choices:
         return choices[-1]
     return {bool: True, int: 7, float: 7.0, str: URL}[kind]
@@ -122,7 +124,7 @@ def sample(kind: type, choices: tuple[str, ...]) -> Any:
 def test_every_flag_is_read_in_every_form_and_spelling(long: str) -> None:
     name, spec = SPECS[long]
     default = getattr(Settings(), name)
-    value = not default if spec.kind is bool else sample(spec.kind, spec.choices)
+    value = not default if spec.kind is bool else sample(spec.kind, spec.choices, long)
     text = str(value).lower() if spec.kind is bool else f"{value}".removesuffix(".0")
     forms = []
     for spelling in {long, long.replace("_", "-"), long.replace("-", "_")}:
@@ -148,7 +150,7 @@ def test_every_flag_is_set_by_its_environment_variable(
     name, spec = SPECS[long]
     assert environment_name(spec) == "GPT4BATCH_" + long.upper().replace("-", "_")
     default = getattr(Settings(), name)
-    value = not default if spec.kind is bool else sample(spec.kind, spec.choices)
+    value = not default if spec.kind is bool else sample(spec.kind, spec.choices, long)
     monkeypatch.setenv(environment_name(spec), str(value))
     assert getattr(parse(), name) == value
     if spec.kind is bool:

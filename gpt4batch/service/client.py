@@ -38,6 +38,7 @@ if TYPE_CHECKING:
 
     from gpt4batch.control import Control
     from gpt4batch.dialects.base import Answer, Call, Dialect
+    from gpt4batch.service.allowance import Allowance
     from gpt4batch.service.pacing import Pace
     from gpt4batch.service.tokens import Tokens
 
@@ -99,6 +100,7 @@ class Client:
         in_flight: Is told of the chats that leave and of those that have come to their end.
         dialect: Says what replies mean.
         probing: Holds calls while it is unclear whether the account is empty.
+        allowance: Holds chats to tokens a minute, and tokens and money in all.
         clock: Tells the time.
     """
 
@@ -117,6 +119,7 @@ class Client:
         in_flight: InFlight | None = None,
         dialect: Dialect = GPT4API,
         probing: Probing | None = None,
+        allowance: Allowance | None = None,
         clock: Clock = SYSTEM,
     ) -> None:
         self._clock = clock
@@ -132,6 +135,7 @@ class Client:
         self.dialect = dialect
         self.replies = Replies(dialect, tokens.scrub)
         self._probing = probing or Probing(control, clock=clock)
+        self._allowance = allowance
         self._urls = {name: httpx.URL(url) for name, url in addresses.items()}
         self._sent: dict[int, float] = {}
         self._warned = False
@@ -157,9 +161,10 @@ class Client:
             CallError: No answer was received.
             FatalError: The run has to stop.
         """
-        content = httpx.ByteStream(rawjson.dumps(call.fields))
+        body = rawjson.dumps(call.fields)
+        content = httpx.ByteStream(body)
         url = self._urls[call.address]
-        extensions = {"said": call.said}
+        extensions: dict[str, Any] = {"said": call.said}
 
         def request(headers: dict[str, str]) -> httpx.Request:
             self._before_chat()
@@ -168,7 +173,13 @@ class Client:
                 "POST", url, headers=headers, stream=content, extensions=extensions
             )
 
-        return await self._call("chat", request, where, new=new)
+        if self._allowance is None:
+            return await self._call("chat", request, where, new=new)
+        async with self._allowance.call(len(body)) as held:
+            extensions["held"] = held
+            reply = await self._call("chat", request, where, new=new)
+            held.answered, held.usage = True, reply.answer.usage
+        return reply
 
     async def upload(
         self, path: Path, call: Call, where: Where = NOWHERE, *, new: bool = False
@@ -309,6 +320,8 @@ class Client:
         finally:
             del self._sent[number]
             if chat and lost:
+                if (held := request.extensions.get("held")) is not None:
+                    held.lost += 1
                 self.unanswered += 1  # and stays noted until a summary tells of it
             elif chat:
                 self._in_flight.settled()
