@@ -31,6 +31,7 @@ from gpt4batch.lines.parse import kind_of
 from gpt4batch.lines.pictures import media_type, picture_format
 from gpt4batch.lines.reading import listed, mapped, text_of
 from gpt4batch.settings import DEFAULT_FAIL_ON, DEFAULT_MODEL, DEFAULT_URL, MIB
+from gpt4batch.usage import Usage
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Iterator, Mapping
