@@ -20,7 +20,6 @@ from gpt4batch.dialects.base import (
     Message,
     Reason,
     Refusal,
-    Usage,
 )
 from gpt4batch.dialects.limits import limits_of
 from gpt4batch.dialects.meaning import error_text, meaning_of_error, refusal_of, status_in
