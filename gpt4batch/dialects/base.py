@@ -9,6 +9,8 @@ from dataclasses import dataclass, field
 from enum import Enum
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol
 
+from gpt4batch.usage import Usage
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
     from datetime import datetime
@@ -79,22 +81,6 @@ NOWHERE = Thread()
 """The beginning of a new conversation."""
 
 
-class Usage(NamedTuple):
-    """The tokens that one call was charged for.
-
-    Args:
-        input: Those of the question, `cached` among them.
-        cached: Those of the question that the service had at hand, which cost less.
-        output: Those of the answer, `reasoning` among them.
-        reasoning: Those of the answer that nobody sees.
-    """
-
-    input: int = 0
-    cached: int = 0
-    output: int = 0
-    reasoning: int = 0
-
-
 @dataclass(frozen=True, slots=True)
 class Answer:
     """A reply that answers its ask.
@@ -121,8 +107,21 @@ class Links(NamedTuple):
     unread: int = 0
 
 
+REASONING, REFUSAL = "reasoning", "refusal"
+"""The kinds of messages that are no answer's text."""
+
+
 class Message(NamedTuple):
-    """One message of a reply: who says it to whom, as what, and its text."""
+    """One message of a reply: who says it to whom, as what, and its text.
+
+    Args:
+        role: `assistant`, or `tool` for what a tool gave back.
+        name: The tool that gave it back.
+        recipient: `all` for the user, else the tool that is called.
+        kind: `text`, `code`, `reasoning` for the way to an answer, `refusal` for none.
+        language: That of code.
+        text: What is said.
+    """
 
     role: str
     name: str

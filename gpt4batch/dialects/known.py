@@ -7,7 +7,7 @@ from itertools import chain
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
-from gpt4batch.dialects.base import Answer
+from gpt4batch.dialects.base import PLAIN_ANSWER, REASONING, Answer
 from gpt4batch.dialects.gpt4api import Gpt4Api
 from gpt4batch.dialects.openai import OpenAI
 from gpt4batch.dialects.services import service_of
@@ -78,9 +78,18 @@ def is_answer(reply: dict[str, Any]) -> bool:
 
 
 def answer_text(reply: Any) -> str:
-    """Return what a reply says to the user, without tool calls and their results."""
+    """Return what a reply says to the user, without reasoning, tool calls and their results."""
     shown = (item for item in messages(reply) if item.role == "assistant")
-    return "\n\n".join(item.text for item in shown if item.recipient == "all")
+    return "\n\n".join(
+        item.text for item in shown if item.recipient == "all" and item.kind != REASONING
+    )
+
+
+def told_by(reply: dict[str, Any]) -> Answer:
+    """Return what a reply tells of itself: what it cost and why it ends."""
+    read = (dialect.answer(reply) for dialect in DIALECTS)
+    answers = (answer for answer in read if isinstance(answer, Answer))
+    return max(answers, key=lambda answer: answer != PLAIN_ANSWER, default=PLAIN_ANSWER)
 
 
 def model_of(reply: Any) -> str:
