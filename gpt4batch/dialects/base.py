@@ -5,7 +5,7 @@ A dialect only says; it never sends, sleeps or logs.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import Enum
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from gpt4batch.dialects.limits import Limits
-    from gpt4batch.lines.parse import Ask
+    from gpt4batch.lines.parse import Ask, Line
     from gpt4batch.settings import Settings
 
     Check = Callable[[Any], str]
@@ -54,16 +54,18 @@ class Refusal:
         status: Its HTTP status.
         words: What the service says about it, in its own words.
         after: The seconds to wait that its body or its words ask for; a header is read elsewhere.
+        advice: What to do about it.
     """
 
     reason: Reason
     status: int
     words: str = ""
     after: float | None = None
+    advice: str = ""
 
 
-CHAT = "chat"
-"""What every dialect calls the address of chats."""
+CHAT, BASE = "chat", "base"
+"""What every dialect calls the address of chats, and one the folder that all addresses are in."""
 
 
 class Thread(NamedTuple):
@@ -153,8 +155,9 @@ class Kind(Enum):
 class Upload(NamedTuple):
     """A file that is sent, with what is known of it.
 
-    That is the note that the dialect made of the reply to its upload, or `path` and `content` where
-    files are a part of their ask.
+    That is the note that the dialect made of the reply to its upload. Where files are a part of
+    their ask it is the `path`, and unless that is an address, the `head` of the content (its first
+    bytes) and all of it in `base64`.
     """
 
     kind: Kind
@@ -171,6 +174,7 @@ class Turn:
         options: What the run's flags and the line set of the dialect's options.
         thread: Where in its conversation the ask stands.
         uploads: The files of this ask; of all `asks`, in order, where they are a part of their ask.
+        params: The text of each field that the line and the ask add to the body.
     """
 
     asks: Sequence[Ask]
@@ -178,15 +182,46 @@ class Turn:
     options: Mapping[str, Any]
     thread: Thread = NOWHERE
     uploads: Sequence[Upload] = ()
+    params: Mapping[str, bytes] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """One call: the address by name, the fields to send, and the user's text among them."""
+    """One call.
+
+    Args:
+        address: The address to call, by name.
+        fields: What is sent.
+        said: The user's text among it.
+        path: What follows the address, with its slash; empty where that is the whole address.
+        body: The text that is sent instead of `fields`.
+    """
 
     address: str
     fields: dict[str, Any]
     said: str = ""
+    path: str = ""
+    body: bytes | None = None
+
+
+class Fold(Protocol):
+    """A stream of events that becomes one reply."""
+
+    count: int
+    """How many events have come; what only keeps the connection open is none."""
+
+    @property
+    def ended(self) -> bool:
+        """Return whether the stream has come to its end, by its own word."""
+
+    def feed(self, piece: bytes) -> None:
+        """Take the bytes that have come."""
+
+    def close(self) -> None:
+        """Take what has come without the end of its line."""
+
+    def reply(self) -> bytes:
+        """Return the reply that the stream amounts to."""
 
 
 class Dialect(Protocol):
@@ -199,6 +234,10 @@ class Dialect(Protocol):
     """Whether files are uploaded ahead of their ask or are a part of it."""
     largest_file: int
     """The most bytes that an attachment may have."""
+    linked: bool
+    """Whether replies may link to files."""
+    takes_events: bool
+    """Whether a reply may be a stream of events."""
 
     def addresses(self, chat: str, upload: str) -> dict[str, str]:
         """Return every address to call by its name, given those that the user named."""
@@ -208,6 +247,18 @@ class Dialect(Protocol):
 
     def doubts(self, addresses: Mapping[str, str], options: Mapping[str, Any]) -> Iterator[str]:
         """Yield what looks wrong about addresses that can be called all the same."""
+
+    def wrong(self, line: Line, options: Mapping[str, Any]) -> str:
+        """Return what cannot be done with a line, given the options of the run; else nothing."""
+
+    def unfit(self, upload: Upload) -> str:
+        """Return why a file cannot be a part of its ask, or nothing."""
+
+    def headers(self, token: str) -> dict[str, str]:
+        """Return the headers by which a call shows whose it is."""
+
+    def fold(self) -> Fold:
+        """Return what folds a reply that is a stream."""
 
     def chat(self, turn: Turn) -> Call:
         """Return the call that asks."""

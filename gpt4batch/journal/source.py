@@ -60,7 +60,7 @@ class Source:
         spool: Path | None = None,
         clock: Clock = SYSTEM,
     ) -> None:
-        self.form = form or Asks({})
+        self.form = form or Asks()
         self._clock = clock
         number = 0 if path == STDIN else disk.descriptor_of(path)
         self.path = "<stdin>" if number == 0 else path

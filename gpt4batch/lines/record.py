@@ -66,6 +66,9 @@ def says_done(doc: dict[str, Any], line: Line) -> bool:
             and type(ask["id"]) is type(known.id)
             and type(doc["id"]) is type(line.id)
             and not (known.images or known.files)
+            and doc.get("system") == line.options.get("system")
+            and "params" not in doc
+            and "params" not in line.options
             and "iErr" not in doc
         )
     except (KeyError, TypeError, ValueError):

@@ -48,6 +48,9 @@ USER_AGENT = f"gpt4batch/{VERSION}"
 CUT_OFF = (httpx.ReadTimeout, httpx.ReadError, httpx.RemoteProtocolError)
 """A chat that ends so was sent: it may be paid for, though no answer came."""
 
+MOST_ADDRESSES = 64
+"""Addresses below a base that are remembered; a run calls a few, a service of ours any."""
+
 DESCRIPTOR_WAIT = 0.2
 """Seconds between two tries to open a connection where this machine has no descriptor left."""
 
@@ -96,6 +99,7 @@ class Client:
         timeout: Seconds that the reply to one call may take.
         before_chat: Called before each attempt of a chat; may refuse it by raising.
         on_retry: Called with the error and the delay in seconds before each further attempt.
+        idle_timeout: Seconds in which nothing of a stream that was asked for may come.
         in_flight: Is told of the chats that leave and of those that have come to their end.
         dialect: Says what replies mean.
         probing: Holds calls while it is unclear whether the account is empty.
@@ -114,6 +118,7 @@ class Client:
         timeout: float = 480.0,
         before_chat: Callable[[], None] = lambda: None,
         on_retry: Callable[[RetryableError, float], None] = lambda _error, _delay: None,
+        idle_timeout: float = float("inf"),
         in_flight: InFlight | None = None,
         dialect: Dialect = GPT4API,
         probing: Probing | None = None,
@@ -128,6 +133,7 @@ class Client:
         self._timeout = timeout
         self._before_chat = before_chat
         self._on_retry = on_retry
+        self._idle_timeout = idle_timeout
         self._in_flight = in_flight or InFlight(None)
         self.dialect = dialect
         self.replies = Replies(dialect, tokens.scrub)
@@ -157,9 +163,11 @@ class Client:
             CallError: No answer was received.
             FatalError: The run has to stop.
         """
-        content = httpx.ByteStream(rawjson.dumps(call.fields))
-        url = self._urls[call.address]
-        extensions = {"said": call.said}
+        content = httpx.ByteStream(rawjson.dumps(call.fields) if call.body is None else call.body)
+        url = self._url(call)
+        extensions: dict[str, Any] = {"said": call.said}
+        if self.dialect.takes_events:
+            extensions |= {"fold": self.dialect.fold, "idle": self._idle_timeout}
 
         def request(headers: dict[str, str]) -> httpx.Request:
             self._before_chat()
@@ -169,6 +177,16 @@ class Client:
             )
 
         return await self._call("chat", request, where, new=new)
+
+    def _url(self, call: Call) -> httpx.URL:
+        """Return the address that a call goes to."""
+        url = self._urls.get(call.address + call.path)
+        if url is None:
+            base = self._urls[call.address]
+            url = base.copy_with(path=base.path.rstrip("/") + call.path)
+            if len(self._urls) < MOST_ADDRESSES:
+                self._urls[call.address + call.path] = url
+        return url
 
     async def upload(
         self, path: Path, call: Call, where: Where = NOWHERE, *, new: bool = False
@@ -230,7 +248,8 @@ class Client:
             token = await self._tokens.current()
             if self._control.halted:
                 raise Stopped
-            message = request({"authorization": f"Bearer {token}", "user-agent": USER_AGENT})
+            headers = {**self.dialect.headers(token), "user-agent": USER_AGENT}
+            message = request(headers | self._tokens.headers)
             try:
                 reply = await self._attempt(stage, message, number, where)
             except AuthError as error:

@@ -107,6 +107,8 @@ class Replies:
         text = f"{code} {response.reason_phrase}".strip()
         if words := self._shown(refusal.words):
             text = f"{text}: {words}"
+        if refusal.advice:
+            text = f"{text} ({refusal.advice})"
         if code in REDIRECTS:
             target = self._scrub(response.headers.get("location", "nowhere"))
             text += f" to {target}; the token is not sent on"
