@@ -21,6 +21,7 @@ from gpt4batch.batch.refusals import (
     refuse_other_files,
     refuse_output,
     refuse_shared_files,
+    refuse_unpriced,
     too_few_descriptors,
 )
 from gpt4batch.batch.runner import Runner
@@ -39,6 +40,7 @@ from gpt4batch.journal.journal import Journal
 from gpt4batch.journal.source import Source
 from gpt4batch.lines.formats.asks import Asks
 from gpt4batch.service import wiring
+from gpt4batch.service.allowance import Allowance
 from gpt4batch.service.client import Client
 from gpt4batch.service.conversation import Conversation, Manner
 from gpt4batch.service.pacing import Pacer
@@ -137,6 +139,7 @@ class _Parts:
                 "origin and token, as examples/python_api.py does"
             )
         refuse_shared_files(settings)
+        refuse_unpriced(settings)
         refuse_output(settings, journal)
         refuse_other_files(settings)
         if settings.fleet:  # the workers have tokens and descriptors of their own
@@ -195,6 +198,7 @@ class _Parts:
             in_flight=self._in_flight,
             dialect=self._dialect,
             probing=self._probing,
+            allowance=allowance_for(settings, control, self._clock),
             clock=self._clock,
         )
         files = None
@@ -272,6 +276,20 @@ class _Parts:
             snapshot=snapshot.name if snapshot else "",
             messages=Messages(nsq.sent, nsq.left, nsq.dropped, nsq.trouble) if nsq else None,
         )
+
+
+def allowance_for(settings: Settings, control: Control, clock: Clock) -> Allowance | None:
+    """Return what holds the run to its tokens and money; None where nothing does."""
+    if not (settings.tpm or settings.max_tokens or settings.max_cost):
+        return None
+    return Allowance(
+        control,
+        per_minute=settings.tpm,
+        most_tokens=settings.max_tokens,
+        most_cost=settings.max_cost,
+        price=settings.priced,
+        clock=clock,
+    )
 
 
 def _beside(journal: Journal, name: str) -> Path | None:

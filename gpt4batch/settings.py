@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit, urlunsplit
 
 from gpt4batch.errors import UsageError
+from gpt4batch.usage import Price
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -245,6 +246,34 @@ class Settings:
         "max-calls",
         "Budget: stop after this many chat calls, retries counted; 0 is no limit.",
         "预算:对话调用达到此次数(含重试)即停止,0为不限.",
+        panel=RUN,
+    )
+    tpm: int = flag(
+        0,
+        "tpm",
+        "Tokens a minute, over all lines; 0 is no limit. Needs a service that tells usage.",
+        "每分钟令牌(token)数上限,0为不限;需服务返回usage.",
+        panel=RUN,
+    )
+    max_tokens: int = flag(
+        0,
+        "max-tokens",
+        "Budget of this run: stop when its calls have taken so many tokens; 0 is no limit.",
+        "本次运行的预算:用量达到此token数即停止,0为不限.",
+        panel=RUN,
+    )
+    max_cost: float = flag(
+        0.0,
+        "max-cost",
+        "Budget of this run in money, by --price; 0 is no limit.",
+        "本次运行的费用预算(按--price计算),0为不限.",
+        panel=RUN,
+    )
+    price: str = flag(
+        "",
+        "price",
+        "What a million tokens cost: in=0.15,cached=0.075,out=0.60",
+        "每百万token的价格: in=0.15,cached=0.075,out=0.60",
         panel=RUN,
     )
     ramp: float = flag(
@@ -516,6 +545,7 @@ class Settings:
             )
         if self.timeout <= 0:
             raise UsageError(f"--timeout {self.timeout:g}: must be more than 0 seconds")
+        Price.read(self.price)
         if self.metrics_port > LAST_PORT:
             raise UsageError(f"--metrics-port {self.metrics_port}: ports end at {LAST_PORT}")
         check_dialect(self)
@@ -525,6 +555,11 @@ class Settings:
     def failing(self) -> tuple[str, ...]:
         """Return what makes an answer fail its line."""
         return words_of(self.fail_on)
+
+    @property
+    def priced(self) -> Price | None:
+        """Return what tokens cost, where that is known."""
+        return Price.read(self.price)
 
 
 def same(name: str) -> Any:

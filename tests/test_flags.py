@@ -115,6 +115,8 @@ def test_no_flags_give_the_defaults() -> None:
 def sample(spec: Flag) -> Any:
     if spec.choices:
         return spec.choices[-1]
+    if spec.long == "price":
+        return "in=1,out=2"
     if spec.long == "fail-on":
         return "length,empty"
     kinds = {bool: True, int: 7, float: 7.0, str: URL, tuple: ("api-key: secret-1",)}

@@ -24,6 +24,7 @@ from gpt4batch.batch.refusals import (
     refuse_other_files,
     refuse_output,
     refuse_shared_files,
+    refuse_unpriced,
     tasks_for,
     too_few_descriptors,
     what_to_do,
@@ -142,6 +143,7 @@ class _Check:
             self._try("token", self._token)
             self._try("network", self._network)
         self._try("files", lambda: refuse_shared_files(settings))
+        self._try("budget", lambda: refuse_unpriced(settings))
         self._try("output", lambda: refuse_output(settings, journal))
         self._try("output", journal.look_at_lock)
         self._try("output", lambda: refuse_other_files(settings))

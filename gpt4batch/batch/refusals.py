@@ -21,6 +21,7 @@ from gpt4batch.journal.source import STDIN, Source
 from gpt4batch.nsq.link import Access
 from gpt4batch.nsq.publisher import Publisher
 from gpt4batch.nsq.spool import Backlog
+from gpt4batch.usage import PRICE
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -99,6 +100,16 @@ def publisher_for(settings: Settings, journal: Journal) -> Publisher:
         names.beside(out, names.SPOOL),
         access=Access(settings.nsq_tls, settings.nsq_ca, settings.nsq_auth_secret),
     )
+
+
+def refuse_unpriced(settings: Settings) -> None:
+    """Refuse a budget in money where nobody said what tokens cost.
+
+    Raises:
+        UsageError: There is no price.
+    """
+    if settings.max_cost and settings.priced is None:
+        raise UsageError(f"--max-cost {settings.max_cost:g}: needs {PRICE}")
 
 
 def refuse_shared_files(settings: Settings) -> None:

@@ -9,6 +9,8 @@ from dataclasses import dataclass, field
 from enum import Enum
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol
 
+from gpt4batch.usage import Usage
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
     from datetime import datetime
@@ -77,22 +79,6 @@ class Thread(NamedTuple):
 
 NOWHERE = Thread()
 """The beginning of a new conversation."""
-
-
-class Usage(NamedTuple):
-    """The tokens that one call was charged for.
-
-    Args:
-        input: Those of the question, `cached` among them.
-        cached: Those of the question that the service had at hand, which cost less.
-        output: Those of the answer, `reasoning` among them.
-        reasoning: Those of the answer that nobody sees.
-    """
-
-    input: int = 0
-    cached: int = 0
-    output: int = 0
-    reasoning: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,7 +20,6 @@ from gpt4batch.dialects.base import (
     Message,
     Reason,
     Refusal,
-    Usage,
 )
 from gpt4batch.dialects.limits import limits_of
 from gpt4batch.dialects.meaning import error_text, meaning_of_error, refusal_of, status_in
@@ -31,6 +30,7 @@ from gpt4batch.lines.parse import kind_of
 from gpt4batch.lines.pictures import media_type, picture_format
 from gpt4batch.lines.reading import listed, mapped, text_of
 from gpt4batch.settings import DEFAULT_FAIL_ON, DEFAULT_MODEL, DEFAULT_URL, MIB
+from gpt4batch.usage import Usage
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Iterator, Mapping

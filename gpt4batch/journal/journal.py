@@ -19,7 +19,7 @@ from gpt4batch.journal.findings import Findings
 from gpt4batch.journal.lock import Lock
 from gpt4batch.journal.log import STDOUT, Log
 from gpt4batch.journal.names import ORDERED, SNAPSHOT, beside
-from gpt4batch.journal.ordered import Records
+from gpt4batch.journal.ordered import Records, Told
 from gpt4batch.journal.resume import Resume, whole
 from gpt4batch.lines.parse import BadLine
 from gpt4batch.lines.record import State
@@ -64,8 +64,8 @@ class Journal:
         """Bytes of a last line that a crash left half-written."""
         self.moved_to: Path | None = None
         self.kept_in: Path | None = None
-        self.calls: int | None = None
-        """The chat calls that the ordered output tells of."""
+        self.told: Told | None = None
+        """What the ordered output tells of all runs."""
         self._lock = Lock(self.out)
         self._records: Records
         self._in_order = False
@@ -237,7 +237,7 @@ class Journal:
                 path = keep_aside(self.out, self.log.fd, foreign, self._clock)
                 what = "%s: another program wrote to it during the run; what it wrote is kept in %s"
                 log.warning(what, self.out, path)
-            self.calls = self._records.write(self.out, beside(self.out, ORDERED), self.ledger)
+            self.told = self._records.write(self.out, beside(self.out, ORDERED), self.ledger)
         except OSError as error:
             raise self._unfinished(error) from error
         except BadLine as error:

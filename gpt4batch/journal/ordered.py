@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from gpt4batch import disk
 from gpt4batch.errors import InputChanged, OutputError
@@ -14,7 +14,9 @@ from gpt4batch.lines.record import (
     in_key_order,
     render,
     render_bad,
+    usage_noted,
 )
+from gpt4batch.usage import NO_USAGE, Usage
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -22,6 +24,13 @@ if TYPE_CHECKING:
     from gpt4batch.journal.ledger import Ledger
     from gpt4batch.journal.log import Log
     from gpt4batch.journal.source import Source
+
+
+class Told(NamedTuple):
+    """What the lines of an output tell of all runs: chat calls, and tokens."""
+
+    calls: int
+    usage: Usage
 
 
 class Records:
@@ -101,15 +110,17 @@ class Records:
             f"({error}); the answers so far are in it, in the order they came: run again with -f"
         )
 
-    def write(self, path: Path, temporary: Path, ledger: Ledger) -> int:
-        """Write every line to a file, atomically; return the chat calls that they tell of."""
-        calls = 0
+    def write(self, path: Path, temporary: Path, ledger: Ledger) -> Told:
+        """Write every line to a file, atomically; return what they tell of."""
+        calls, usage = 0, NO_USAGE
         with disk.replacing(path, temporary) as file:
             for index in range(len(ledger)):
                 text = self.ordered_line(index, ledger)
                 calls += calls_noted(text)
+                if b'"tokens":[' in text:
+                    usage = usage.plus(usage_noted(text))
                 file.write(text)
-        return calls
+        return Told(calls, usage)
 
     def ordered_line(self, index: int, ledger: Ledger) -> bytes:
         """Return a line as the ordered output has it."""

@@ -38,6 +38,7 @@ if TYPE_CHECKING:
 
     from gpt4batch.control import Control
     from gpt4batch.dialects.base import Answer, Call, Dialect
+    from gpt4batch.service.allowance import Allowance
     from gpt4batch.service.pacing import Pace
     from gpt4batch.service.tokens import Tokens
 
@@ -103,6 +104,7 @@ class Client:
         in_flight: Is told of the chats that leave and of those that have come to their end.
         dialect: Says what replies mean.
         probing: Holds calls while it is unclear whether the account is empty.
+        allowance: Holds chats to tokens a minute, and tokens and money in all.
         clock: Tells the time.
     """
 
@@ -122,6 +124,7 @@ class Client:
         in_flight: InFlight | None = None,
         dialect: Dialect = GPT4API,
         probing: Probing | None = None,
+        allowance: Allowance | None = None,
         clock: Clock = SYSTEM,
     ) -> None:
         self._clock = clock
@@ -138,6 +141,7 @@ class Client:
         self.dialect = dialect
         self.replies = Replies(dialect, tokens.scrub)
         self._probing = probing or Probing(control, clock=clock)
+        self._allowance = allowance
         self._urls = {name: httpx.URL(url) for name, url in addresses.items()}
         self._sent: dict[int, float] = {}
         self._warned = False
@@ -163,7 +167,8 @@ class Client:
             CallError: No answer was received.
             FatalError: The run has to stop.
         """
-        content = httpx.ByteStream(rawjson.dumps(call.fields) if call.body is None else call.body)
+        body = rawjson.dumps(call.fields) if call.body is None else call.body
+        content = httpx.ByteStream(body)
         url = self._url(call)
         extensions: dict[str, Any] = {"said": call.said}
         if self.dialect.takes_events:
@@ -176,7 +181,13 @@ class Client:
                 "POST", url, headers=headers, stream=content, extensions=extensions
             )
 
-        return await self._call("chat", request, where, new=new)
+        if self._allowance is None:
+            return await self._call("chat", request, where, new=new)
+        async with self._allowance.call(len(body)) as held:
+            extensions["held"] = held
+            reply = await self._call("chat", request, where, new=new)
+            held.answered, held.usage = True, reply.answer.usage
+        return reply
 
     def _url(self, call: Call) -> httpx.URL:
         """Return the address that a call goes to."""
@@ -328,6 +339,8 @@ class Client:
         finally:
             del self._sent[number]
             if chat and lost:
+                if (held := request.extensions.get("held")) is not None:
+                    held.lost += 1
                 self.unanswered += 1  # and stays noted until a summary tells of it
             elif chat:
                 self._in_flight.settled()

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from gpt4batch.clock import SYSTEM, Clock
 from gpt4batch.control import Stopped
-from gpt4batch.dialects.base import NOWHERE, Kind, Refusal, Turn, Upload
+from gpt4batch.dialects.base import NOWHERE, PLAIN_ANSWER, Kind, Refusal, Turn, Upload
 from gpt4batch.errors import CallError, DownloadError, FatalError, RejectedError
 from gpt4batch.lines import rawjson
 from gpt4batch.lines.blank import blank_ask
@@ -20,7 +20,7 @@ from gpt4batch.lines.record import NOT_DOWNLOADED, calls_before, error_record
 from gpt4batch.lines.steps import Standing
 from gpt4batch.service.attachments import measure
 from gpt4batch.service.client import Where
-from gpt4batch.service.counters import CallStats
+from gpt4batch.service.counters import CallStats, Tally
 from gpt4batch.service.inline import InlineFiles
 
 if TYPE_CHECKING:
@@ -171,6 +171,7 @@ class Conversation:
         self._keep = keep
         self._dialect = client.dialect
         self._inline = InlineFiles(manner.folder, client.dialect)
+        self._tally = Tally()
         self._places = places
         self._clock = clock
 
@@ -185,6 +186,8 @@ class Conversation:
             longest=client.longest,
             downloads=downloads.count if downloads else 0,
             download_bytes=downloads.bytes if downloads else 0,
+            usage=self._tally.usage,
+            finishes=self._tally.finishes,
         )
 
     async def hold(self, line: Line) -> Outcome:
@@ -230,7 +233,10 @@ class Conversation:
         outcome.uploads.clear()
         outcome.inherited = False
         outcome.answers.append(reply.raw)
-        outcome.timings.append({"seconds": round(reply.seconds, 3), "attempts": reply.attempts})
+        timing: dict[str, Any] = {"seconds": round(reply.seconds, 3), "attempts": reply.attempts}
+        if reply.answer is not PLAIN_ANSWER:
+            timing |= self._tally.add(reply.answer)
+        outcome.timings.append(timing)
         last = len(outcome.answers) == len(outcome.line.asks)
         links = self._dialect.links(reply.doc)
         waiting = self._downloads is not None and bool(links.addresses)

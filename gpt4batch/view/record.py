@@ -6,7 +6,7 @@ from datetime import datetime
 from enum import IntEnum
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from gpt4batch.dialects.base import Answer, Usage
+from gpt4batch.dialects.base import Answer
 from gpt4batch.dialects.known import answer_text, messages, told_by
 from gpt4batch.lines import causes
 from gpt4batch.lines.parse import BOM, BadLine, LongNumber, line_of, parse_line
@@ -20,6 +20,7 @@ from gpt4batch.lines.reading import (
 from gpt4batch.lines.record import State as Progress
 from gpt4batch.lines.record import is_bad_record, state_of
 from gpt4batch.lines.steps import is_step
+from gpt4batch.usage import Usage
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
