@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import ExitStack
 from typing import TYPE_CHECKING
 
 from gpt4batch import disk
@@ -101,14 +102,28 @@ class Records:
             f"({error}); the answers so far are in it, in the order they came: run again with -f"
         )
 
-    def write(self, path: Path, temporary: Path, ledger: Ledger) -> int:
-        """Write every line to a file, atomically; return the chat calls that they tell of."""
-        calls = 0
-        with disk.replacing(path, temporary) as file:
+    def write(
+        self, path: Path, temporary: Path, ledger: Ledger, *, errors: Path | None = None
+    ) -> int:
+        """Write every line to a file, atomically; return the chat calls that they tell of.
+
+        Args:
+            path: The file.
+            temporary: What it is until it is whole.
+            ledger: Where the records lie.
+            errors: A file of its own for the rows of lines that are not done.
+        """
+        calls, row = 0, self._source.form.row
+        with ExitStack() as stack:
+            file = apart = stack.enter_context(disk.replacing(path, temporary))
+            if errors is not None:
+                beside = errors.with_name(f".{errors.name}.{temporary.name}")
+                apart = stack.enter_context(disk.replacing(errors, beside))
             for index in range(len(ledger)):
-                text = self.ordered_line(index, ledger)
-                calls += calls_noted(text)
-                file.write(text)
+                record = self._final_record(index, ledger)
+                calls += calls_noted(record)
+                done = ledger.states[index] == State.DONE
+                (file if done else apart).write(row(record) + b"\n")
         return calls
 
     def ordered_line(self, index: int, ledger: Ledger) -> bytes:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field
 from hashlib import blake2b
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
@@ -18,9 +19,12 @@ BOM = b"\xef\xbb\xbf"
 OWN_KEYS = frozenset({"id", "asks", "answers", "iErr", "extra", "meta"})
 PLAIN = frozenset({"id", "asks", "extra"})
 """The keys of most lines of an input."""
+BATCH = "openai_batch"
+"""The key under which our own form has the request of a line of a batch file."""
 NO_ASKS = "asks is missing"
 NOT_RUN = {"code": NOT_READY, "message": "resource is not ready"}
 
+KEY = re.compile(r"[0-9a-f]{32}")
 
 EXACT = 1 << 63
 """The size from which on an integer comes out of the decoder as a float."""
@@ -77,7 +81,15 @@ class Line:
 
     @property
     def key(self) -> bytes:
-        """Return the 16 bytes by which the line is recognised."""
+        """Return the 16 bytes by which the line is recognised.
+
+        The row of a batch output does not say what was asked: its record has the key itself.
+        """
+        known = self.meta.get("key")
+        if isinstance(known, str) and KEY.fullmatch(known):
+            return bytes.fromhex(known)
+        if BATCH in self.options:
+            return _digest((self.id, self.options[BATCH]))
         return key_of(self.id, self.asks)
 
     def answers(self) -> list[bytes]:
@@ -153,7 +165,11 @@ def _take_optional(line: Line, doc: dict[str, Any]) -> None:
 
 def key_of(line_id: Id, asks: tuple[Ask, ...]) -> bytes:
     """Return the 16 bytes by which lines are recognised: a digest of id and asks."""
-    return blake2b(rawjson.dumps((line_id, [tuple(ask) for ask in asks])), digest_size=16).digest()
+    return _digest((line_id, [tuple(ask) for ask in asks]))
+
+
+def _digest(asked: tuple[Any, ...]) -> bytes:
+    return blake2b(rawjson.dumps(asked), digest_size=16).digest()
 
 
 def _ask(ask: Any, place: int) -> Ask:

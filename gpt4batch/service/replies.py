@@ -26,6 +26,9 @@ if TYPE_CHECKING:
 
     from gpt4batch.dialects.base import Dialect
 
+LONGEST_KEPT = 1 << 16
+"""Bytes of a refusal that are kept with the error that it becomes."""
+
 REDIRECTS = (301, 302, 303, 307, 308)
 
 
@@ -111,7 +114,10 @@ class Replies:
             target = self._scrub(response.headers.get("location", "nowhere"))
             text += f" to {target}; the token is not sent on"
         after = retry_after(response.headers, now)
-        return failure(refusal, text, stage, refusal.after if after is None else after)
+        error = failure(refusal, text, stage, refusal.after if after is None else after)
+        if isinstance(error, CallError) and rawjson.objects_in(body[:LONGEST_KEPT]) == 1:
+            error.refusal = self._scrubbed(rawjson.one_line(body))
+        return error
 
     def _not_an_answer(self, refusal: Refusal, raw: bytes) -> Gpt4BatchError:
         """Return the error of a reply with status 200 that does not answer its ask."""
