@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from gpt4batch.batch.budget import Budget
 from gpt4batch.batch.download_folder import MIXED, download_folder
 from gpt4batch.batch.refusals import (
+    forms_for,
     lines_at_once,
     publisher_for,
     refuse_bad_lines,
@@ -21,6 +22,7 @@ from gpt4batch.batch.refusals import (
     refuse_other_files,
     refuse_output,
     refuse_shared_files,
+    refuse_unpriced,
     too_few_descriptors,
 )
 from gpt4batch.batch.runner import Runner
@@ -28,7 +30,7 @@ from gpt4batch.batch.status import Messages, Probe, Status, Worker
 from gpt4batch.batch.work import Work, publishing
 from gpt4batch.clock import SYSTEM, Clock
 from gpt4batch.control import Control
-from gpt4batch.dialects.known import GPT4API
+from gpt4batch.dialects.known import dialect_for
 from gpt4batch.errors import UsageError
 from gpt4batch.fleet import messages
 from gpt4batch.fleet.coordinator import MOST_OUT, Fleet, Plan, exchange
@@ -37,8 +39,8 @@ from gpt4batch.journal import names
 from gpt4batch.journal.in_flight import InFlight
 from gpt4batch.journal.journal import Journal
 from gpt4batch.journal.source import Source
-from gpt4batch.lines.formats.asks import Asks
-from gpt4batch.service import credentials, wiring
+from gpt4batch.service import wiring
+from gpt4batch.service.allowance import Allowance
 from gpt4batch.service.client import Client
 from gpt4batch.service.conversation import Conversation, Manner
 from gpt4batch.service.pacing import Pacer
@@ -55,6 +57,7 @@ if TYPE_CHECKING:
     from gpt4batch.batch.runner import Task
     from gpt4batch.batch.summary import Summary
     from gpt4batch.batch.work import Executor
+    from gpt4batch.dialects.base import Dialect
     from gpt4batch.nsq.publisher import Publisher
     from gpt4batch.service.downloads import Downloads
 
@@ -115,6 +118,7 @@ class _Parts:
         self._transport = transport
         self._clock = clock
         self._settings = settings
+        self._dialect = dialect_for(settings)
         self._stack = stack
         self._control = Control()
         self._pacer = Pacer(settings.qps, self._control, settings.ramp, clock=clock)
@@ -135,15 +139,16 @@ class _Parts:
                 "origin and token, as examples/python_api.py does"
             )
         refuse_shared_files(settings)
+        refuse_unpriced(settings)
         refuse_output(settings, journal)
         refuse_other_files(settings)
         if settings.fleet:  # the workers have tokens and descriptors of their own
             source = self._read()
             self._work = Work(settings, journal, source, self._control, self._clock)
-            self._calls = await gather_fleet(settings, self._work, self._stack)
+            self._calls = await gather_fleet(settings, self._dialect, self._work, self._stack)
         else:
             places = lines_at_once(settings)
-            token = credentials.read_token(settings.token, settings.token_file)
+            token = wiring.first_token(settings, self._dialect)
             source = self._read()
             self._work = Work(settings, journal, source, self._control, self._clock)
             self._calls = self._connect(token, places)
@@ -159,8 +164,8 @@ class _Parts:
         journal.lock()
         self._stack.callback(journal.close)
         spool = None if journal.streaming else journal.out.parent
-        form = Asks(GPT4API.options)
-        source = Source(settings.input, form=form, spool=spool, clock=self._clock)
+        form_of = forms_for(self._dialect, self._dialect.defaults(settings))
+        source = Source(settings.input, form_of=form_of, spool=spool, clock=self._clock)
         self._stack.callback(source.close)
         journal.open(source, fix=settings.fix)
         refuse_bad_lines(source, skip=settings.skip_bad_lines)
@@ -170,11 +175,8 @@ class _Parts:
     def _connect(self, token: str, places: int) -> _Calls:
         """Make the calls in this process."""
         settings, work, control = self._settings, self._work, self._control
-        addresses, source, budget = (
-            wiring.endpoints(settings),
-            work.source,
-            Budget(settings.max_calls),
-        )
+        addresses, source = wiring.endpoints(settings, self._dialect), work.source
+        budget = Budget(settings.max_calls)
         transport = self._transport or wiring.sockets(addresses, settings.proxy)
         self._stack.push_async_callback(transport.aclose)
 
@@ -192,15 +194,18 @@ class _Parts:
             timeout=settings.timeout,
             before_chat=before_chat,
             on_retry=lambda error, _delay: work.progress.retrying(error),
+            idle_timeout=settings.idle_timeout if settings.stream else float("inf"),
             in_flight=self._in_flight,
+            dialect=self._dialect,
             probing=self._probing,
+            allowance=allowance_for(settings, control, self._clock),
             clock=self._clock,
         )
         files = None
-        if settings.enable_download:
+        if settings.enable_download and self._dialect.linked:
             folder = download_folder(settings, source)
             files = wiring.downloads(folder, settings, addresses, transport, control, self._clock)
-        manner = Manner(source.folder, GPT4API.defaults(settings), source.path)
+        manner = Manner(source.folder, self._dialect.defaults(settings), source.path)
         executor = Conversation(
             client, files, manner, work.keep, places=work.pool, clock=self._clock
         )
@@ -273,6 +278,20 @@ class _Parts:
         )
 
 
+def allowance_for(settings: Settings, control: Control, clock: Clock) -> Allowance | None:
+    """Return what holds the run to its tokens and money; None where nothing does."""
+    if not (settings.tpm or settings.max_tokens or settings.max_cost):
+        return None
+    return Allowance(
+        control,
+        per_minute=settings.tpm,
+        most_tokens=settings.max_tokens,
+        most_cost=settings.max_cost,
+        price=settings.priced,
+        clock=clock,
+    )
+
+
 def _beside(journal: Journal, name: str) -> Path | None:
     """Return a file beside the output, or None where the output is a stream."""
     return None if journal.streaming else names.beside(journal.out, name)
@@ -281,10 +300,12 @@ def _beside(journal: Journal, name: str) -> Path | None:
 # -- a fleet -----------------------------------------------------------------------------------
 
 
-async def gather_fleet(settings: Settings, work: Work, stack: AsyncExitStack) -> _Calls:
+async def gather_fleet(
+    settings: Settings, dialect: Dialect, work: Work, stack: AsyncExitStack
+) -> _Calls:
     """Have the calls made by workers elsewhere."""
     manner = messages.Manner(
-        options=GPT4API.defaults(settings),
+        options=dialect.defaults(settings),
         retries=settings.retries,
         timeout=settings.timeout,
         downloads=settings.enable_download,

@@ -7,11 +7,13 @@ Times are in seconds, sizes in bytes and rates in calls per second unless a fiel
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field, fields
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit, urlunsplit
 
 from gpt4batch.errors import UsageError
+from gpt4batch.usage import Price
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -23,10 +25,17 @@ DEFAULT_URL = "https://beta.gpt4api.plus/standard/all-tools"
 DEFAULT_UPLOAD_URL = "https://beta.gpt4api.plus/standard/uploaded"
 DEFAULT_TOKEN_URL = "https://beta.gpt4api.shop/console/access_token"
 DEFAULT_TTL = 86400
+DEFAULT_MODEL = "gpt-4-gizmo"
+FAILING = ("empty", "content_filter", "length")
+DEFAULT_FAIL_ON = "empty,content_filter"
 LAST_PORT = 65535
 LARGEST = 1e9
 """The greatest rate and time: so many seconds are 31 years, and no clock here counts further."""
 SMALLEST = 1e-9
+HEADER_NAME = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
+OUR_HEADERS = frozenset(
+    ("connection", "content-length", "content-type", "host", "transfer-encoding", "upgrade")
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,7 +154,7 @@ class Settings:
         panel=ORIGINAL,
     )
     model: str = flag(
-        "gpt-4-gizmo",
+        DEFAULT_MODEL,
         "model/m",
         "Model to ask.",
         "设置调用GPTs的模型.",
@@ -189,11 +198,42 @@ class Settings:
     url: str = flag(
         DEFAULT_URL,
         "url/u",
-        "Address for chats: .../all-tools or .../gizmos.",
-        "设置批量调用服务地址.普通版:standard 并发版:concurrent",
+        "Address for chats: .../all-tools or .../gizmos; with --api openai the service's base"
+        " (.../v1), or the address of chat completions.",
+        "设置批量调用服务地址.普通版:standard 并发版:concurrent; --api openai时为服务的基础地址"
+        "(.../v1)或chat completions的完整地址.",
         panel=ORIGINAL,
     )
 
+    api: str = flag(
+        "",
+        "api",
+        "What the service speaks. Left empty it follows from -u.",
+        "服务使用的接口,未设置时由-u判断.",
+        choices=("gpt4api", "openai"),
+        panel=RUN,
+    )
+    stream: bool = flag(
+        False,
+        "stream",
+        "With --api openai: ask for streams; each becomes one ordinary answer.",
+        "--api openai: 以流式请求,每个流合并为一个普通应答.",
+        panel=RUN,
+    )
+    idle_timeout: float = flag(
+        120.0,
+        "idle-timeout",
+        "With --stream: seconds in which nothing but keep-alives may come.",
+        "--stream: 无任何数据(保活注释不计)的最长秒数.",
+        panel=RUN,
+    )
+    fail_on: str = flag(
+        DEFAULT_FAIL_ON,
+        "fail-on",
+        "With --api openai: what makes an answer fail its line, of empty, content_filter, length.",
+        "--api openai: 何种应答视为失败: empty, content_filter, length,以逗号分隔.",
+        panel=RUN,
+    )
     limit: int = flag(
         0,
         "limit",
@@ -206,6 +246,34 @@ class Settings:
         "max-calls",
         "Budget: stop after this many chat calls, retries counted; 0 is no limit.",
         "预算:对话调用达到此次数(含重试)即停止,0为不限.",
+        panel=RUN,
+    )
+    tpm: int = flag(
+        0,
+        "tpm",
+        "Tokens a minute, over all lines; 0 is no limit. Needs a service that tells usage.",
+        "每分钟令牌(token)数上限,0为不限;需服务返回usage.",
+        panel=RUN,
+    )
+    max_tokens: int = flag(
+        0,
+        "max-tokens",
+        "Budget of this run: stop when its calls have taken so many tokens; 0 is no limit.",
+        "本次运行的预算:用量达到此token数即停止,0为不限.",
+        panel=RUN,
+    )
+    max_cost: float = flag(
+        0.0,
+        "max-cost",
+        "Budget of this run in money, by --price; 0 is no limit.",
+        "本次运行的费用预算(按--price计算),0为不限.",
+        panel=RUN,
+    )
+    price: str = flag(
+        "",
+        "price",
+        "What a million tokens cost: in=0.15,cached=0.075,out=0.60",
+        "每百万token的价格: in=0.15,cached=0.075,out=0.60",
         panel=RUN,
     )
     ramp: float = flag(
@@ -290,8 +358,10 @@ class Settings:
     token: str = flag(
         "",
         "token",
-        "Access token, instead of the stored one; better by GPT4BATCH_TOKEN.",
-        "访问令牌,代替已保存的;建议用环境变量GPT4BATCH_TOKEN.",
+        "Access token or API key, instead of the stored one; better by GPT4BATCH_TOKEN, or with"
+        " --api openai by OPENAI_API_KEY.",
+        "访问令牌或API密钥,代替已保存的;建议用环境变量GPT4BATCH_TOKEN,"
+        "--api openai时也可用OPENAI_API_KEY.",
         panel=NETWORK,
         secret=True,
     )
@@ -301,6 +371,16 @@ class Settings:
         "File that holds the access token.",
         "保存访问令牌的文件.",
         panel=NETWORK,
+    )
+    header: tuple[str, ...] = flag(
+        (),
+        "header",
+        "A header that every call has, 'Name: value'; may be given several times, and by"
+        " GPT4BATCH_HEADER a line each. Values are secrets.",
+        "每次调用附加的请求头'Name: value',可重复;环境变量GPT4BATCH_HEADER每行一个.值视为机密.",
+        panel=NETWORK,
+        secret=True,
+        env="GPT4BATCH_HEADER",
     )
     proxy: str = flag(
         "",
@@ -465,9 +545,21 @@ class Settings:
             )
         if self.timeout <= 0:
             raise UsageError(f"--timeout {self.timeout:g}: must be more than 0 seconds")
+        Price.read(self.price)
         if self.metrics_port > LAST_PORT:
             raise UsageError(f"--metrics-port {self.metrics_port}: ports end at {LAST_PORT}")
+        check_dialect(self)
         tidy_addresses(self)
+
+    @property
+    def failing(self) -> tuple[str, ...]:
+        """Return what makes an answer fail its line."""
+        return words_of(self.fail_on)
+
+    @property
+    def priced(self) -> Price | None:
+        """Return what tokens cost, where that is known."""
+        return Price.read(self.price)
 
 
 def same(name: str) -> Any:
@@ -494,6 +586,10 @@ class WorkerSettings:
     download_prefix: str = same("download_prefix")
     upload_url: str = same("upload_url")
     url: str = same("url")
+    api: str = same("api")
+    stream: bool = same("stream")
+    idle_timeout: float = same("idle_timeout")
+    fail_on: str = same("fail_on")
 
     name: str = flag(
         "",
@@ -526,6 +622,7 @@ class WorkerSettings:
 
     token: str = same("token")
     token_file: str = same("token_file")
+    header: tuple[str, ...] = same("header")
     proxy: str = same("proxy")
     allow_private_downloads: bool = same("allow_private_downloads")
     max_download_size: int = same("max_download_size")
@@ -546,14 +643,55 @@ class WorkerSettings:
             raise UsageError(f"--name {self.name!r}: of the characters A-Z a-z 0-9 . _ - only")
         if self.goroutine < 1:
             raise UsageError(f"-g {self.goroutine}: at least one line must run at a time")
+        check_dialect(self)
         tidy_addresses(self)
+
+    @property
+    def failing(self) -> tuple[str, ...]:
+        """Return what makes an answer fail its line."""
+        return words_of(self.fail_on)
+
+
+def words_of(text: str) -> tuple[str, ...]:
+    """Return the words of a list with commas."""
+    return tuple(word for part in text.split(",") if (word := part.strip()))
+
+
+def check_dialect(settings: Settings | WorkerSettings) -> None:
+    """Refuse what no dialect can work with: words of `--fail-on`, headers, no time at all."""
+    for word in settings.failing:
+        if word not in FAILING:
+            raise UsageError(f"--fail-on {word!r}: choose of {', '.join(FAILING)}")
+    if settings.idle_timeout <= 0:
+        raise UsageError(f"--idle-timeout {settings.idle_timeout:g}: must be more than 0 seconds")
+    for text in settings.header:
+        header_of(text)
+
+
+def header_of(text: str) -> tuple[str, str]:
+    """Return name and value of a header.
+
+    Raises:
+        UsageError: It is none, or one that is not the user's to set; its value is not shown.
+    """
+    name, colon, value = text.partition(":")
+    name, value = name.strip(), value.strip()
+    if not colon or not value or not HEADER_NAME.fullmatch(name):
+        raise UsageError("--header: each is written 'Name: value', such as 'api-key: …'")
+    if name.lower() in OUR_HEADERS:
+        raise UsageError(f"--header {name}: this header is set by gpt4batch itself")
+    if not value.isascii() or not value.isprintable():
+        raise UsageError(
+            f"--header {name}: its value contains line breaks or characters beyond ASCII"
+        )
+    return name, value
 
 
 def check(settings: Any) -> None:
     """Refuse numbers that nothing can work with and words that are not among a flag's choices."""
-    for name, _, spec in flags_of(type(settings)):
+    for name, default, spec in flags_of(type(settings)):
         value = getattr(settings, name)
-        if spec.choices and value not in spec.choices:
+        if spec.choices and value not in (*spec.choices, default):
             raise UsageError(f"--{spec.long} {value!r}: choose one of {', '.join(spec.choices)}")
         if spec.kind in (int, float):
             _check_number(f"--{spec.long} {value}", value, LARGEST if spec.kind is float else None)

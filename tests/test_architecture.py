@@ -16,8 +16,9 @@ NAMED = re.compile(r"`((?:\w+/)+\w+|test_\w+)`")
 SEE_SETTINGS = {
     "__init__", "api", "settings", "batch/download_folder", "batch/preflight", "batch/refusals",
     "batch/runner", "batch/work", "dialects/base", "dialects/gpt4api",
+    "dialects/known", "dialects/openai",
     "fleet/coordinator", "fleet/exchange", "fleet/worker",
-    "service/wiring",
+    "service/keys", "service/wiring",
 }  # fmt: skip
 
 

@@ -8,8 +8,8 @@ import pytest
 
 from gpt4batch.lines import rawjson
 from gpt4batch.lines.formats.batch import Batch, failed
-from gpt4batch.lines.parse import BadLine, parse_line
-from gpt4batch.lines.record import NOT_RUN, State, render, render_bad, state_of
+from gpt4batch.lines.parse import NOT_RUN, BadLine, parse_line
+from gpt4batch.lines.record import State, render, render_bad, state_of
 
 CHAT = "/v1/chat/completions"
 BODY: dict[str, Any] = {"model": "m", "messages": [{"role": "user", "content": "What is 1 + 1?"}]}

@@ -385,6 +385,7 @@ async def test_addresses_that_do_not_fit_are_noted(
             token="secret-1",
             url=chat,
             upload_url=upload,
+            api="gpt4api",
         )
     )
     assert report.exit_code == 0

@@ -11,7 +11,7 @@ from conftest import COMMAND
 from gpt4batch.cli import prepared
 from gpt4batch.cli.flags import command_of, environment_name
 from gpt4batch.service.wiring import endpoints
-from gpt4batch.settings import AuthSettings, Settings, flags_of
+from gpt4batch.settings import AuthSettings, Flag, Settings, flags_of
 
 if TYPE_CHECKING:
     from conftest import Bench
@@ -112,18 +112,24 @@ def test_no_flags_give_the_defaults() -> None:
     assert parse(settings=AuthSettings, command="authsvc") == AuthSettings()
 
 
-def sample(kind: type, choices: tuple[str, ...]) -> Any:
-    if choices:
-        return choices[-1]
-    return {bool: True, int: 7, float: 7.0, str: URL}[kind]
+def sample(spec: Flag) -> Any:
+    if spec.choices:
+        return spec.choices[-1]
+    if spec.long == "price":
+        return "in=1,out=2"
+    if spec.long == "fail-on":
+        return "length,empty"
+    kinds = {bool: True, int: 7, float: 7.0, str: URL, tuple: ("api-key: secret-1",)}
+    return kinds[spec.kind]
 
 
 @pytest.mark.parametrize("long", SPECS)
 def test_every_flag_is_read_in_every_form_and_spelling(long: str) -> None:
     name, spec = SPECS[long]
     default = getattr(Settings(), name)
-    value = not default if spec.kind is bool else sample(spec.kind, spec.choices)
-    text = str(value).lower() if spec.kind is bool else f"{value}".removesuffix(".0")
+    value: Any = not default if spec.kind is bool else sample(spec)
+    text = value[0] if spec.kind is tuple else f"{value}".removesuffix(".0")
+    text = text.lower() if spec.kind is bool else text
     forms = []
     for spelling in {long, long.replace("_", "-"), long.replace("-", "_")}:
         forms.append([f"--{spelling}={text}"])
@@ -148,8 +154,8 @@ def test_every_flag_is_set_by_its_environment_variable(
     name, spec = SPECS[long]
     assert environment_name(spec) == "GPT4BATCH_" + long.upper().replace("-", "_")
     default = getattr(Settings(), name)
-    value = not default if spec.kind is bool else sample(spec.kind, spec.choices)
-    monkeypatch.setenv(environment_name(spec), str(value))
+    value = not default if spec.kind is bool else sample(spec)
+    monkeypatch.setenv(environment_name(spec), value[0] if isinstance(value, tuple) else str(value))
     assert getattr(parse(), name) == value
     if spec.kind is bool:
         assert getattr(parse(f"--{long}={default}"), name) == default

@@ -420,6 +420,14 @@ async def test_errors_come_in_the_shapes_of_services(shape: str, code: object) -
     assert inner["error"]["code"] == code
 
 
+async def test_wait_stands_in_the_body_where_errors_are_a_list() -> None:
+    async with serving(error_shape="list", retry_after=27) as (_, caller):
+        response = await caller.chat("[[mock:rate-limit]]")
+    (found,) = response.json()
+    assert found["error"]["details"][0]["retryDelay"] == "27s"
+    assert "Retry-After" not in response.headers
+
+
 async def test_errors_can_be_words_alone() -> None:
     async with serving(error_shape="text") as (_, caller):
         assert "'n'" in (await caller.chat(n=0)).json()["error"]

@@ -29,6 +29,8 @@ from gpt4batch.service.transport import AiohttpTransport
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from gpt4batch.lines.parse import Line
+
 PRODUCT = Path(gpt4batch.__file__).parent
 DIALECT = "dialects/gpt4api.py"
 
@@ -51,6 +53,8 @@ ELSEWHERE = {
     "settings.py": "flags of the original: their names, defaults and help",
     "service/credentials.py": "the account's file, which either tool reads, is the service's reply",
     "dialects/meaning.py": "fields of errors in the shapes of all services",
+    "dialects/known.py": "a flag of gpt4api is refused for the other one",
+    "dialects/openai.py": "a key of lines of gpt4api is refused",
     "cli/mocksvc.py": "tells which addresses the embedded service has",
 }
 """The modules that know such a name for another reason, and the reason."""
@@ -110,20 +114,24 @@ class Completions(Gpt4Api):
 
     name = "completions"
     options: Mapping[str, Any] = {"model": _any, "system": _any}
+
+    def wrong(self, line: Line, options: Mapping[str, Any]) -> str:
+        return ""
+
     upload_scope: Literal["thread", "inline"] = "inline"
 
     def chat(self, turn: Turn) -> Call:
         system = turn.options.get("system")
         messages = [{"role": "system", "content": system}] if system else []
-        files = {upload.note["path"]: upload.note["content"] for upload in turn.uploads}
+        files = {upload.note["path"]: upload.note["base64"] for upload in turn.uploads}
         for place, ask in enumerate(turn.asks):
-            sent = [b64encode(files[path]).decode() for path in (*ask.images, *ask.files)]
+            sent = [files[path].decode() for path in (*ask.images, *ask.files)]
             messages.append({"role": "user", "content": [ask.content, *sent]})
             if place < len(turn.answers):
                 messages.append(rawjson.loads(turn.answers[place])["choices"][0]["message"])
         return Call(CHAT, {"model": turn.options["model"], "messages": messages})
 
-    def answer(self, reply: Mapping[str, Any], said: str = "") -> Answer | Refusal:
+    def answer(self, reply: Mapping[str, Any], said: str = "", path: str = "") -> Answer | Refusal:
         return Answer()
 
     def thread(self, reply: Mapping[str, Any]) -> Thread | Refusal:
@@ -159,7 +167,7 @@ async def test_dialect_without_uploads_or_memory_is_spoken_by_the_same_conversat
             dialect=dialect,
         )
         conversation = Conversation(client, None, Manner(tmp_path, {"model": "m"}), keep)
-        outcome = await conversation.hold(Asks(dialect.options).parse(raw))
+        outcome = await conversation.hold(Asks().parse(raw))
         bodies = server.bodies()
     assert outcome.done
     first = [

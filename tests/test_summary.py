@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 DOCS = Path(__file__).resolve().parent.parent / "docs"
 ROW = re.compile(r"^\| `([\w.]+)` \| ([^|]+) \| ([^|]*)\|", re.MULTILINE)
 TYPES = {"int": "integer", "float": "number", "str": "string", "list": "list of objects"}
-TYPES |= {"dict": "object", "int | None": "integer or null"}
+TYPES |= {"dict": "object", "int | None": "integer or null", "float | None": "number or null"}
 
 
 # The record and its page

@@ -12,10 +12,11 @@ from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from gpt4batch.batch.download_folder import download_folder
 from gpt4batch.batch.refusals import (
+    forms_for,
     lines_at_once,
     nearest,
     publisher_for,
@@ -23,22 +24,25 @@ from gpt4batch.batch.refusals import (
     refuse_other_files,
     refuse_output,
     refuse_shared_files,
+    refuse_unpriced,
     tasks_for,
     too_few_descriptors,
     what_to_do,
     writable,
 )
-from gpt4batch.dialects.known import GPT4API
+from gpt4batch.dialects.base import Kind, Upload
+from gpt4batch.dialects.known import GPT4API, dialect_for
+from gpt4batch.dialects.openai import is_address
 from gpt4batch.errors import AttachmentError, Gpt4BatchError, UsageError
 from gpt4batch.journal.journal import Journal
 from gpt4batch.journal.source import Source
 from gpt4batch.lines import rawjson
 from gpt4batch.lines.blank import blank_ask
-from gpt4batch.lines.formats.asks import Asks
+from gpt4batch.lines.parse import OWN_KEYS
 from gpt4batch.lines.record import State
 from gpt4batch.nsq.publisher import Publisher
 from gpt4batch.service import credentials, wiring
-from gpt4batch.service.attachments import measure, picture_format, shown
+from gpt4batch.service.attachments import beginning, measure, picture_format, shown
 from gpt4batch.service.certificates import certificates
 from gpt4batch.service.proxies import proxy_of
 from gpt4batch.settings import Settings
@@ -46,6 +50,7 @@ from gpt4batch.settings import Settings
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+    from gpt4batch.dialects.base import Dialect
     from gpt4batch.lines.parse import Line
 
 log = logging.getLogger(__name__)
@@ -58,8 +63,7 @@ SAMPLE = 2000
 """Lines of an earlier run that are looked at for the length of its calls."""
 
 
-LINE_KEYS = {"id", "asks", "answers", "iErr", "extra", "meta", *GPT4API.options}
-ASK_KEYS = {"id", "content", "images", "image", "files", "file"}
+ASK_KEYS = {"id", "content", "images", "image", "files", "file", "params"}
 
 Level = Literal["refused", "fails", "note"]
 
@@ -127,22 +131,25 @@ class _Check:
         self._settings = settings
         self._stack = stack
         self._found = Report()
+        self._dialect: Dialect = GPT4API
         self._journal = Journal.of(settings.out, fsync=settings.fsync)
         stack.callback(self._journal.close)
 
     async def report(self) -> Report:
         settings, journal = self._settings, self._journal
-        if self._calls:
+        self._try("addresses", self._choose)
+        if self._calls and not self._found.findings:
             self._try("token", self._token)
             self._try("network", self._network)
         self._try("files", lambda: refuse_shared_files(settings))
+        self._try("budget", lambda: refuse_unpriced(settings))
         self._try("output", lambda: refuse_output(settings, journal))
         self._try("output", journal.look_at_lock)
         self._try("output", lambda: refuse_other_files(settings))
         if not settings.fleet:
             self._try("descriptors", self._descriptors)
         self._try("input", self._input)
-        if self._calls:
+        if self._calls and "addresses" not in self._refused:
             self._addresses()
         if settings.fleet:
             await self._reach(tasks_for)
@@ -156,6 +163,14 @@ class _Check:
     def _calls(self) -> bool:
         """Return whether this process calls the service itself, with a token of its own."""
         return not self._settings.mock and not self._settings.fleet
+
+    @property
+    def _refused(self) -> set[str]:
+        return {item.about for item in self._found.findings if item.level == "refused"}
+
+    def _choose(self) -> None:
+        """Find out what the service speaks; where that is refused, the rest is looked at still."""
+        self._dialect = dialect_for(self._settings)
 
     def _note(self, level: Level, about: str, message: str) -> None:
         self._found.findings.append(Finding(level, about, message))
@@ -171,21 +186,25 @@ class _Check:
     # -- token and network -------------------------------------------------------------------
 
     def _token(self) -> None:
-        settings = self._settings
-        credentials.read_token(settings.token, settings.token_file)
-        credentials.account()
+        wiring.first_token(self._settings, self._dialect)
+        if self._dialect is GPT4API:
+            credentials.account()
 
     def _network(self) -> None:
-        addresses = wiring.endpoints(self._settings)
+        addresses = wiring.endpoints(self._settings, self._dialect)
         certificates(addresses.values())
         for url in addresses.values():
             proxy_of(url, self._settings.proxy)
 
     def _addresses(self) -> None:
         """Note addresses that do not look as if they belonged together."""
-        addresses = wiring.endpoints(self._settings)
-        for text in GPT4API.doubts(addresses, GPT4API.defaults(self._settings)):
+        addresses = wiring.endpoints(self._settings, self._dialect)
+        for text in self._dialect.doubts(addresses, self._options):
             self._note("note", "addresses", text)
+
+    @property
+    def _options(self) -> dict[str, Any]:
+        return self._dialect.defaults(self._settings)
 
     async def _reach(self, publisher: Callable[[Settings, Journal], Publisher]) -> None:
         try:
@@ -201,12 +220,12 @@ class _Check:
             self._note("note", "descriptors", too_few_descriptors(self._settings, most))
 
     def _downloads(self, folder: Path) -> None:
-        if self._settings.enable_download:
+        if self._settings.enable_download and self._dialect.linked:
             writable(folder / "file", "downloads")
 
     def _input(self) -> None:
         settings = self._settings
-        source = Source(settings.input, form=Asks(GPT4API.options))
+        source = Source(settings.input, form_of=forms_for(self._dialect, self._options))
         self._stack.callback(source.close)
         self._journal.open(source, fix=settings.fix, repair=False)
         skip = settings.skip_bad_results
@@ -226,7 +245,7 @@ class _Check:
     def _plan(self, source: Source) -> Plan:
         ledger = self._journal.ledger
         plan = Plan(lines=len(ledger), bad_lines=source.bad_count, done=ledger.count(State.DONE))
-        survey = _Survey(source, plan, self._note)
+        survey = _Survey(source, plan, self._note, self._dialect)
         for index in self._to_run(source):
             survey.take(self._journal.line(index))
         survey.tell()
@@ -280,6 +299,8 @@ class _Check:
         settings = self._settings
         if not self._calls or settings.token or settings.token_file:
             return
+        if self._dialect is not GPT4API:
+            return  # a key of its own, which does not say when it expires
         try:
             expires = credentials.load().expires
         except UsageError:
@@ -295,7 +316,15 @@ class _Check:
 class _Survey:
     """Look at the lines to run: their attachments, keys and ids, and what they cost."""
 
-    def __init__(self, source: Source, plan: Plan, note: Callable[[Level, str, str], None]) -> None:
+    def __init__(
+        self,
+        source: Source,
+        plan: Plan,
+        note: Callable[[Level, str, str], None],
+        dialect: Dialect,
+    ) -> None:
+        self._dialect = dialect
+        self._known = {*OWN_KEYS, *dialect.options}
         self._source = source
         self._plan = plan
         self._note = note
@@ -324,40 +353,51 @@ class _Survey:
                 plan.to_fail += 1
                 return
             plan.chats += 1
-            plan.uploads += len(sizes)
-            plan.upload_bytes += sum(sizes)
+            if self._dialect.upload_scope == "thread":
+                plan.uploads += len(sizes)
+                plan.upload_bytes += sum(sizes)
 
     def _size(self, line: Line, path: str, *, picture: bool) -> int:
         """Return the size of an attachment, or -1 for one that cannot be sent."""
         where = f"{self._source.path}:{line.number}"
+        if picture and self._dialect.upload_scope == "inline" and is_address(path):
+            return 0
         if path in self._sizes:
             size = self._sizes[path]
             if size < 0:
                 self._note("fails", "attachments", f"{where}: {shown(path)} cannot be sent either")
             return size
         try:
-            size = measure(self._source.folder, path, GPT4API.largest_file)[0]
+            size = measure(self._source.folder, path, self._dialect.largest_file)[0]
         except AttachmentError as error:
             self._note("fails", "attachments", f"{where}: {error}")
             size = -1
         else:
-            self._look_at_content(where, path, size, picture=picture)
+            if not self._look_at_content(where, path, size, picture=picture):
+                size = -1
         self._sizes[path] = size
         return size
 
-    def _look_at_content(self, where: str, path: str, size: int, *, picture: bool) -> None:
+    def _look_at_content(self, where: str, path: str, size: int, *, picture: bool) -> bool:
+        """Return whether a file can be sent as what it is."""
+        if picture and self._dialect.upload_scope == "inline":
+            note = {"head": beginning(self._source.folder / path)}
+            if wrong := self._dialect.unfit(Upload(Kind.PICTURE, note)):
+                self._note("fails", "attachments", f"{where}: {shown(path)} {wrong}")
+                return False
         if not size:
             self._note("note", "attachments", f"{where}: {shown(path)} is empty")
         elif picture and not picture_format(self._source.folder / path):
             text = f"{where}: {shown(path)} is sent as a picture, but does not begin like one"
             self._note("note", "attachments", f"{text}; other files belong in files")
+        return True
 
     def _look_at_keys(self, line: Line) -> None:
         doc = rawjson.loads(line.raw)
         for ask in doc["asks"]:
             for name in ask.keys() - ASK_KEYS:
                 self._unknown.setdefault(f"asks[].{name}", line.number)
-        for name in doc.keys() - LINE_KEYS:
+        for name in doc.keys() - self._known:
             self._unknown.setdefault(name, line.number)
 
     def tell(self) -> None:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from gpt4batch.clock import SYSTEM, Clock
 from gpt4batch.histogram import Histogram
 from gpt4batch.lines.causes import cause_of
+from gpt4batch.usage import NO_USAGE, Usage
 
 if TYPE_CHECKING:
     from gpt4batch.errors import CallError
@@ -49,6 +50,7 @@ class Progress:
         self.in_a_row = 0
         self.failures: dict[tuple[str, int, str], Failures] = {}
         self.seconds = Histogram()
+        self.usage = NO_USAGE
 
     def chat_sent(self) -> None:
         """Count an attempt of a chat: a call that may cost money."""
@@ -59,9 +61,11 @@ class Progress:
         self.retries += 1
         self._remember(error)
 
-    def answered(self, seconds: float) -> None:
-        """Count an answer."""
+    def answered(self, seconds: float, tokens: list[int] | None = None) -> None:
+        """Count an answer, with its tokens where it tells."""
         self.seconds.add(seconds)
+        if tokens:
+            self.usage = self.usage.plus(Usage(*tokens))
 
     def line_done(self) -> None:
         """Count a line that is done."""
@@ -88,6 +92,11 @@ class Progress:
         group.count += 1
         if len(group.examples) < EXAMPLES:
             group.examples.append(line_id)
+
+    @property
+    def left(self) -> int:
+        """Return the lines of this run that are not finished."""
+        return self.to_run - self.done - self.failed
 
     @property
     def elapsed(self) -> float:

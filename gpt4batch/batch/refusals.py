@@ -6,9 +6,10 @@ import logging
 import os
 import shlex
 import stat
+from functools import partial
 from itertools import combinations, islice
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from gpt4batch import disk
 from gpt4batch.batch import descriptors
@@ -18,13 +19,19 @@ from gpt4batch.journal import names
 from gpt4batch.journal.journal import Journal
 from gpt4batch.journal.log import is_stream
 from gpt4batch.journal.source import STDIN, Source
+from gpt4batch.lines.formats.asks import Asks
+from gpt4batch.lines.formats.batch import Batch
+from gpt4batch.lines.formats.known import form_of
 from gpt4batch.nsq.link import Access
 from gpt4batch.nsq.publisher import Publisher
 from gpt4batch.nsq.spool import Backlog
+from gpt4batch.usage import PRICE
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator, Mapping
 
+    from gpt4batch.dialects.base import Dialect
+    from gpt4batch.lines.formats.base import Format
     from gpt4batch.settings import Settings
 
 log = logging.getLogger(__name__)
@@ -99,6 +106,28 @@ def publisher_for(settings: Settings, journal: Journal) -> Publisher:
         names.beside(out, names.SPOOL),
         access=Access(settings.nsq_tls, settings.nsq_ca, settings.nsq_auth_secret),
     )
+
+
+def forms_for(dialect: Dialect, options: Mapping[str, Any]) -> Callable[[bytes], Format]:
+    """Return what chooses the form of an input by its first line.
+
+    Args:
+        dialect: Says what it cannot do with a line.
+        options: What the flags of the run say of every ask.
+    """
+    asks = Asks(partial(dialect.wrong, options=options))
+    batch = Batch(str(options.get("model") or "")) if dialect.takes_requests else None
+    return partial(form_of, asks=asks, batch=batch)
+
+
+def refuse_unpriced(settings: Settings) -> None:
+    """Refuse a budget in money where nobody said what tokens cost.
+
+    Raises:
+        UsageError: There is no price.
+    """
+    if settings.max_cost and settings.priced is None:
+        raise UsageError(f"--max-cost {settings.max_cost:g}: needs {PRICE}")
 
 
 def refuse_shared_files(settings: Settings) -> None:

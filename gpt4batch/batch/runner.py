@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from gpt4batch.batch.work import Executor, Work
     from gpt4batch.journal.in_flight import InFlight
     from gpt4batch.nsq.publisher import Publisher
+    from gpt4batch.service.counters import CallStats
     from gpt4batch.settings import Settings
 
     Task = Callable[[], Coroutine[Any, Any, None]]
@@ -179,10 +180,9 @@ class Runner:
         ledger, progress, calls = self._journal.ledger, self._progress, self._executor.stats()
         done = ledger.count(State.DONE)
         failed = ledger.count(State.FAILED) + self._work.source.bad_count
-        in_all: int | None = progress.chats
-        if self._settings.fix:  # as far as the lines tell of earlier runs
-            noted = self._journal.calls
-            in_all = None if noted is None else max(noted, progress.chats)
+        in_all, told = progress.chats, self._journal.told
+        if told is not None and self._settings.fix:  # as far as the lines tell of earlier runs
+            in_all = max(told.calls, progress.chats)
         error = self._control.error
         by_signal = signal.Signals(self._signal).name if self._signal else ""
         return Summary(
@@ -194,7 +194,8 @@ class Runner:
             not_run=len(ledger) - done - failed,
             done_before=progress.done_before,
             chats=progress.chats,
-            chats_in_all=in_all,
+            chats_in_all=in_all if told is not None or not self._settings.fix else None,
+            **self._spent(calls),
             retries=progress.retries,
             unanswered=calls.unanswered,
             killed_in_flight=self._in_flight.left,
@@ -210,6 +211,22 @@ class Runner:
             out=str(self._journal.out),
             moved_to=str(self._journal.moved_to or ""),
         )
+
+    def _spent(self, calls: CallStats) -> dict[str, Any]:
+        """Return what the summary says of tokens and money: nothing where answers do not tell."""
+        usage, told, price = self._progress.usage, self._journal.told, self._settings.priced
+        in_all = told.usage if told is not None and self._settings.fix else usage
+        if not usage.total and not in_all.total:
+            return {"finishes": dict(calls.finishes)}
+        models = {name: item._asdict() for name, item in sorted(calls.usage.items())}
+        return {
+            "finishes": dict(calls.finishes),
+            "tokens": usage._asdict(),
+            "tokens_in_all": in_all._asdict(),
+            "models": models,
+            "cost": price and round(price.of(usage), 6),
+            "cost_in_all": price and round(price.of(in_all), 6),
+        }
 
     def _exit_code(self, failed: int, left: int) -> int:
         if self._control.error is not None:

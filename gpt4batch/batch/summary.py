@@ -38,6 +38,12 @@ class Summary:
     killed_in_flight: int = 0
     uploads: int = 0
     latency: dict[str, float]
+    tokens: dict[str, int] = field(default_factory=dict)
+    tokens_in_all: dict[str, int] = field(default_factory=dict)
+    models: dict[str, dict[str, int]] = field(default_factory=dict)
+    cost: float | None = None
+    cost_in_all: float | None = None
+    finishes: dict[str, int] = field(default_factory=dict)
     failures: list[dict[str, Any]] = field(default_factory=list)
     input: str = ""
     out: str = ""

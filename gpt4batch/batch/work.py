@@ -176,7 +176,7 @@ class Work:
         """Count what came of a line, and stop where nothing but failures comes."""
         progress, line = self.progress, outcome.line
         for timing in outcome.timings[max(line.answered, 0) :]:
-            progress.answered(timing["seconds"])
+            progress.answered(timing["seconds"], timing.get("tokens"))
         if outcome.error is None:
             progress.line_done()
             return

@@ -84,6 +84,12 @@ class View:
         if progress.seconds.count:
             middle = duration(progress.seconds.percentile(50))
             facts.append((say(f"half the answers within {middle}", f"半数应答在{middle}内"), ""))
+        if usage := progress.usage.total:
+            minute = f"{usage * 60 / max(progress.elapsed, 1.0):,.0f}"
+            limit = f" (--tpm {self._settings.tpm:,})" if self._settings.tpm else ""
+            facts.append((say(f"{minute} tokens a minute", f"每分钟{minute} token") + limit, ""))
+        if price := self._settings.priced:
+            facts.append((say("cost ", "费用 ") + f"{price.of(progress.usage):.4f}", ""))
         longest = self._now.calls.longest
         if longest >= LONG_CALL:
             waits = duration(longest)

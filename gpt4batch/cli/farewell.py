@@ -64,7 +64,35 @@ def _calls(summary: Summary) -> list[str]:
             f"; at least {in_all:,} chat calls with the earlier runs",
             f"; 连同此前的运行至少{in_all:,}次对话调用",
         )
-    return [row, *_latency(summary.latency)]
+    return [row, *_latency(summary.latency), *_tokens(summary)]
+
+
+def _tokens(summary: Summary) -> list[str]:
+    """Return what the calls took, where answers tell it, and how many were cut short."""
+    rows, used, in_all = [], summary.tokens, summary.tokens_in_all
+    if used:
+        spent, more = f"{used['input']:,} + {used['output']:,}", ""
+        row = say(f"tokens: {spent} (in + out)", f"token用量: {spent}(输入 + 输出)")
+        for name, english, chinese in (
+            ("cached", "cached", "命中缓存"),
+            ("reasoning", "reasoning", "推理"),
+        ):
+            if used[name]:
+                row += say(f", {used[name]:,} {english}", f",{chinese} {used[name]:,}")
+        if summary.cost is not None:
+            each = summary.cost / max(summary.chats, 1)
+            row += say(
+                f"; cost {summary.cost:.4f} ({each:.6f} a call)", f";费用 {summary.cost:.4f}"
+            )
+        if in_all != used:
+            total = f"{in_all['input']:,} + {in_all['output']:,}"
+            more = "" if summary.cost_in_all is None else f" ({summary.cost_in_all:.4f})"
+            row += say(f"; with the earlier runs {total}{more}", f";连同此前的运行 {total}{more}")
+        rows.append(row)
+    if summary.finishes:
+        ended = ", ".join(f"{name} {count:,}" for name, count in sorted(summary.finishes.items()))
+        rows.append(say(f"answers that ended early: {ended}", f"提前结束的应答: {ended}"))
+    return rows
 
 
 def _latency(latency: dict[str, float]) -> list[str]:

@@ -237,6 +237,10 @@ def command_of(settings: type, action: Callable[[Any], None]) -> Callable[..., N
     """Return a function that typer can register: a parameter a flag, called with the settings."""
 
     def command(**values: Any) -> None:
+        for name, _, spec in flags_of(settings):
+            if spec.kind is tuple and spec.env:
+                given = values[name] or os.environ.get(spec.env, "").splitlines()
+                values[name] = tuple(text for text in given if text.strip())
         action(settings(**{name: value for name, value in values.items() if value is not None}))
 
     parameters = [
@@ -255,9 +259,9 @@ def command_of(settings: type, action: Callable[[Any], None]) -> Callable[..., N
 
 
 def environment_name(spec: Flag) -> str:
-    """Return the environment variable that sets a flag; a flag that is a list has none."""
+    """Return the environment variable that sets a flag; of a list few have one, a line an item."""
     if spec.kind is tuple:
-        return ""
+        return spec.env
     return spec.env or "GPT4BATCH_" + spec.long.upper().replace("-", "_")
 
 
@@ -279,7 +283,7 @@ def _annotation(spec: Flag) -> Any:
     panel = PANELS.get(spec.panel)
     shown: dict[str, Any] = {
         "help": text,
-        "envvar": environment_name(spec) or None,
+        "envvar": None if spec.kind is tuple else environment_name(spec),
         "show_envvar": False,
         "rich_help_panel": say(*panel) if panel else None,
     }

@@ -41,10 +41,7 @@ class Metrics:
         calls = now.calls
         gauges = {
             "lines": ("Lines of the input.", progress.total),
-            "lines_left": (
-                "Lines of this run that are not finished.",
-                progress.to_run - progress.done - progress.failed,
-            ),
+            "lines_left": ("Lines of this run that are not finished.", progress.left),
             "calls_in_flight": ("Calls without a reply yet.", calls.in_flight),
             "longest_call_seconds": ("Age of the oldest call in flight.", calls.longest),
             "rate_limit": ("Calls a second that may leave now; 0: no limit.", now.pace),
@@ -60,6 +57,8 @@ class Metrics:
             "retries": ("Calls that were tried again.", progress.retries),
             "calls": ("Calls to the service, uploads included.", calls.calls),
         }
+        for kind, value in progress.usage._asdict().items() if progress.usage.total else ():
+            counters[f"tokens_{kind}"] = (f"Tokens that answers told of: {kind}.", value)
         if now.fetching is not None:
             counters["downloads"] = ("Files downloaded.", calls.downloads)
         if now.messages is not None:

@@ -5,16 +5,18 @@ A dialect only says; it never sends, sleeps or logs.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import Enum
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol
+
+from gpt4batch.usage import Usage
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
     from datetime import datetime
 
     from gpt4batch.dialects.limits import Limits
-    from gpt4batch.lines.parse import Ask
+    from gpt4batch.lines.parse import Ask, Line
     from gpt4batch.settings import Settings
 
     Check = Callable[[Any], str]
@@ -54,16 +56,18 @@ class Refusal:
         status: Its HTTP status.
         words: What the service says about it, in its own words.
         after: The seconds to wait that its body or its words ask for; a header is read elsewhere.
+        advice: What to do about it.
     """
 
     reason: Reason
     status: int
     words: str = ""
     after: float | None = None
+    advice: str = ""
 
 
-CHAT = "chat"
-"""What every dialect calls the address of chats."""
+CHAT, BASE = "chat", "base"
+"""What every dialect calls the address of chats, and one the folder that all addresses are in."""
 
 
 class Thread(NamedTuple):
@@ -75,22 +79,6 @@ class Thread(NamedTuple):
 
 NOWHERE = Thread()
 """The beginning of a new conversation."""
-
-
-class Usage(NamedTuple):
-    """The tokens that one call was charged for.
-
-    Args:
-        input: Those of the question, `cached` among them.
-        cached: Those of the question that the service had at hand, which cost less.
-        output: Those of the answer, `reasoning` among them.
-        reasoning: Those of the answer that nobody sees.
-    """
-
-    input: int = 0
-    cached: int = 0
-    output: int = 0
-    reasoning: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,8 +107,21 @@ class Links(NamedTuple):
     unread: int = 0
 
 
+REASONING, REFUSAL = "reasoning", "refusal"
+"""The kinds of messages that are no answer's text."""
+
+
 class Message(NamedTuple):
-    """One message of a reply: who says it to whom, as what, and its text."""
+    """One message of a reply: who says it to whom, as what, and its text.
+
+    Args:
+        role: `assistant`, or `tool` for what a tool gave back.
+        name: The tool that gave it back.
+        recipient: `all` for the user, else the tool that is called.
+        kind: `text`, `code`, `reasoning` for the way to an answer, `refusal` for none.
+        language: That of code.
+        text: What is said.
+    """
 
     role: str
     name: str
@@ -140,8 +141,9 @@ class Kind(Enum):
 class Upload(NamedTuple):
     """A file that is sent, with what is known of it.
 
-    That is the note that the dialect made of the reply to its upload, or `path` and `content` where
-    files are a part of their ask.
+    That is the note that the dialect made of the reply to its upload. Where files are a part of
+    their ask it is the `path`, and unless that is an address, the `head` of the content (its first
+    bytes) and all of it in `base64`.
     """
 
     kind: Kind
@@ -158,6 +160,8 @@ class Turn:
         options: What the run's flags and the line set of the dialect's options.
         thread: Where in its conversation the ask stands.
         uploads: The files of this ask; of all `asks`, in order, where they are a part of their ask.
+        params: The text of each field that the line and the ask add to the body.
+        request: The path and the body of a request that is to be passed on as it stands.
     """
 
     asks: Sequence[Ask]
@@ -165,15 +169,47 @@ class Turn:
     options: Mapping[str, Any]
     thread: Thread = NOWHERE
     uploads: Sequence[Upload] = ()
+    params: Mapping[str, bytes] = field(default_factory=dict)
+    request: tuple[str, bytes] | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """One call: the address by name, the fields to send, and the user's text among them."""
+    """One call.
+
+    Args:
+        address: The address to call, by name.
+        fields: What is sent.
+        said: The user's text among it.
+        path: What follows the address, with its slash; empty where that is the whole address.
+        body: The text that is sent instead of `fields`.
+    """
 
     address: str
     fields: dict[str, Any]
     said: str = ""
+    path: str = ""
+    body: bytes | None = None
+
+
+class Fold(Protocol):
+    """A stream of events that becomes one reply."""
+
+    count: int
+    """How many events have come; what only keeps the connection open is none."""
+
+    @property
+    def ended(self) -> bool:
+        """Return whether the stream has come to its end, by its own word."""
+
+    def feed(self, piece: bytes) -> None:
+        """Take the bytes that have come."""
+
+    def close(self) -> None:
+        """Take what has come without the end of its line."""
+
+    def reply(self) -> bytes:
+        """Return the reply that the stream amounts to."""
 
 
 class Dialect(Protocol):
@@ -186,6 +222,12 @@ class Dialect(Protocol):
     """Whether files are uploaded ahead of their ask or are a part of it."""
     largest_file: int
     """The most bytes that an attachment may have."""
+    linked: bool
+    """Whether replies may link to files."""
+    takes_events: bool
+    """Whether a reply may be a stream of events."""
+    takes_requests: bool
+    """Whether requests of batch files can be passed on."""
 
     def addresses(self, chat: str, upload: str) -> dict[str, str]:
         """Return every address to call by its name, given those that the user named."""
@@ -196,6 +238,18 @@ class Dialect(Protocol):
     def doubts(self, addresses: Mapping[str, str], options: Mapping[str, Any]) -> Iterator[str]:
         """Yield what looks wrong about addresses that can be called all the same."""
 
+    def wrong(self, line: Line, options: Mapping[str, Any]) -> str:
+        """Return what cannot be done with a line, given the options of the run; else nothing."""
+
+    def unfit(self, upload: Upload) -> str:
+        """Return why a file cannot be a part of its ask, or nothing."""
+
+    def headers(self, token: str) -> dict[str, str]:
+        """Return the headers by which a call shows whose it is."""
+
+    def fold(self) -> Fold:
+        """Return what folds a reply that is a stream."""
+
     def chat(self, turn: Turn) -> Call:
         """Return the call that asks."""
 
@@ -205,8 +259,14 @@ class Dialect(Protocol):
     def uploaded(self, kind: Kind, reply: Mapping[str, Any]) -> dict[str, Any] | Refusal:
         """Return what to remember of an upload by the reply to it."""
 
-    def answer(self, reply: Mapping[str, Any], said: str = "") -> Answer | Refusal:
-        """Read a reply with status 200; `said` is the user's text, which it may repeat."""
+    def answer(self, reply: Mapping[str, Any], said: str = "", path: str = "") -> Answer | Refusal:
+        """Read a reply with status 200.
+
+        Args:
+            reply: The reply.
+            said: The user's text, which it may repeat.
+            path: Where the call went, if not to the address of chats.
+        """
 
     def thread(self, reply: Mapping[str, Any]) -> Thread | Refusal:
         """Return the place that the next ask follows, or what the reply lacks to name it."""

@@ -19,7 +19,7 @@ from gpt4batch.dialects.base import (
 )
 from gpt4batch.dialects.limits import limits_of
 from gpt4batch.dialects.meaning import error_text, meaning_of_error, refusal_of
-from gpt4batch.lines.parse import kind_of
+from gpt4batch.lines.parse import BATCH, kind_of
 from gpt4batch.lines.reading import listed, mapped, text_of
 from gpt4batch.settings import DEFAULT_UPLOAD_URL, DEFAULT_URL, MIB
 
@@ -27,8 +27,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
     from datetime import datetime
 
-    from gpt4batch.dialects.base import Check, Turn, Upload
+    from gpt4batch.dialects.base import Check, Fold, Turn, Upload
     from gpt4batch.dialects.limits import Limits
+    from gpt4batch.lines.parse import Line
     from gpt4batch.settings import Settings
 
 GIZMOS, UPLOAD = "gizmos", "upload"
@@ -48,13 +49,25 @@ def _text(value: Any) -> str:
     return "" if is_text else f"must be text, not {kind_of(value)}"
 
 
+def _of_openai(value: Any) -> str:
+    return "belongs to --api openai: gpt4api would not hear of it" if value else ""
+
+
 class Gpt4Api:
     """Conversations that the service keeps; files go up ahead of the ask that they belong to."""
 
     name = "gpt4api"
-    options: Mapping[str, Check] = {"model": _text, "gizmo_id": _text}
+    options: Mapping[str, Check] = {
+        BATCH: _of_openai,
+        "model": _text,
+        "gizmo_id": _text,
+        "system": _of_openai,
+        "params": _of_openai,
+    }
     upload_scope: Literal["thread", "inline"] = "thread"
     largest_file = 100 * MIB
+    linked = True
+    takes_events = takes_requests = False
 
     # -- addresses ---------------------------------------------------------------------------
 
@@ -84,10 +97,33 @@ class Gpt4Api:
 
     def defaults(self, settings: Settings) -> dict[str, Any]:
         """Return what the flags of a run say of every ask."""
-        names = (*self.options, "history_and_training_disabled")
+        names = ("model", "gizmo_id", "history_and_training_disabled")
         return {name: getattr(settings, name) for name in names}
 
+    def headers(self, token: str) -> dict[str, str]:
+        """Return the header by which a call shows whose it is."""
+        return {"authorization": f"Bearer {token}"}
+
     # -- calls -------------------------------------------------------------------------------
+
+    def wrong(self, line: Line, options: Mapping[str, Any]) -> str:
+        """Return what cannot be done with a line, or nothing."""
+        own = line.options
+        for name, check in self.options.items() if own else ():
+            if name in own and (wrong := check(own[name])):
+                return f"{name} {wrong}"
+        for place, ask in enumerate(line.asks) if line.manner else ():
+            if wrong := _of_openai(ask.params):
+                return f"asks[{place}].params {wrong}"
+        return ""
+
+    def unfit(self, upload: Upload) -> str:
+        """Return nothing: no file is a part of its ask."""
+        return ""
+
+    def fold(self) -> Fold:
+        """Return nothing: replies are no streams."""
+        raise NotImplementedError
 
     def chat(self, turn: Turn) -> Call:
         """Return the call that asks."""
@@ -121,7 +157,7 @@ class Gpt4Api:
 
     # -- replies -----------------------------------------------------------------------------
 
-    def answer(self, reply: Mapping[str, Any], said: str = "") -> Answer | Refusal:
+    def answer(self, reply: Mapping[str, Any], said: str = "", path: str = "") -> Answer | Refusal:
         """Read a reply with status 200: one needs `contents` without an error."""
         contents = reply.get("contents")
         if not isinstance(contents, list) or not contents:

@@ -6,6 +6,7 @@ import re
 from typing import TYPE_CHECKING, Any
 
 from gpt4batch.dialects.base import Reason, Refusal
+from gpt4batch.dialects.services import ANY
 from gpt4batch.dialects.waits import told_in_fields, told_in_words
 from gpt4batch.dialects.wordings import CODES, NOT_THE_THREAD, PREFIX, QUOTED, SUFFIX, WORDINGS
 from gpt4batch.lines import rawjson
@@ -13,6 +14,7 @@ from gpt4batch.lines import rawjson
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
+    from gpt4batch.dialects.services import Service
     from gpt4batch.dialects.wordings import Wording
 
 TEXT_FIELDS = (
@@ -30,8 +32,22 @@ DEEPEST = 10
 """How deep in a reply codes and words are looked for."""
 
 
-def refusal_of(status: int, headers: Mapping[str, str], body: bytes, said: str = "") -> Refusal:
-    """Read a reply with an error status; `said` is the user's text, which it may repeat."""
+def refusal_of(
+    status: int,
+    headers: Mapping[str, str],
+    body: bytes,
+    said: str = "",
+    service: Service = ANY,
+) -> Refusal:
+    """Read a reply with an error status.
+
+    Args:
+        status: The status.
+        headers: The headers.
+        body: The body.
+        said: The user's text, which the reply may repeat.
+        service: What is known of the service.
+    """
     doc, text = _opened(body)
     own = Words(text, said, _quota_names(doc), quotes=status != 429)
     after = told_in_fields(doc)
@@ -39,7 +55,7 @@ def refusal_of(status: int, headers: Mapping[str, str], body: bytes, said: str =
         after = own.wait()
     named = "retry-after" in headers or "retry-after-ms" in headers
     waits = named if after is None else after <= SOON
-    reason = _by_codes(doc, status)
+    reason = _by_codes(doc, status, service)
     if reason is None and status == 402:
         told = named or after is not None
         reason = Reason.UNCLEAR_QUOTA if told else Reason.EMPTY_ACCOUNT
@@ -47,10 +63,31 @@ def refusal_of(status: int, headers: Mapping[str, str], body: bytes, said: str =
     return Refusal(reason, status, text, after)
 
 
-def meaning_of_error(doc: Any, said: str = "") -> Reason:
-    """Return what an error inside a reply with status 200 means."""
+def meaning_of_error(doc: Any, said: str = "", status: int = 200, service: Service = ANY) -> Reason:
+    """Return what an error inside a reply with status 200 means.
+
+    Args:
+        doc: The error.
+        said: The user's text, which it may repeat.
+        status: The status that it names itself.
+        service: What is known of the service.
+    """
     own = Words(error_text(doc), said)
-    return _by_codes(doc, 200) or _by_words(own, 200, waits=False) or Reason.REJECTED
+    reason = _by_codes(doc, status, service)
+    if reason is None and status == 402:
+        reason = Reason.EMPTY_ACCOUNT
+    return reason or _by_words(own, status, waits=False) or Reason.REJECTED
+
+
+def status_in(doc: Any) -> int:
+    """Return the status that an error with status 200 names itself, else 200."""
+    holders = (doc, doc.get("error"), doc.get("message")) if isinstance(doc, dict) else ()
+    for holder in holders:
+        code = holder.get("code") if isinstance(holder, dict) else None
+        text = str(code) if isinstance(code, str | int) else ""
+        if text.isascii() and text.isdigit() and 400 <= int(text) < 600:
+            return int(text)
+    return 200
 
 
 class Words:
@@ -132,10 +169,15 @@ def _codes(doc: Any, depth: int = DEEPEST) -> Iterator[str]:
             yield value.casefold()
 
 
-def _by_codes(doc: Any, status: int) -> Reason | None:
+def _by_codes(doc: Any, status: int, service: Service) -> Reason | None:
     if status == 401:
         return Reason.AUTH
-    return next((CODES[code] for code in _codes(doc) if code in CODES), None)
+    if status in service.statuses:
+        return service.statuses[status]
+    for code in _codes(doc):
+        if found := service.codes.get(code) or CODES.get(code):
+            return found
+    return None
 
 
 def _by_words(own: Words, status: int, *, waits: bool) -> Reason | None:

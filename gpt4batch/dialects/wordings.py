@@ -29,6 +29,11 @@ CODES: dict[str, Reason] = {
     "insufficient_credits": Reason.EMPTY_ACCOUNT,
     "insufficient_funds": Reason.EMPTY_ACCOUNT,
     "insufficient_account_balance": Reason.EMPTY_ACCOUNT,
+    # The key is not accepted, whatever the status.
+    "invalid_api_key": Reason.AUTH,  # OpenAI, DashScope
+    "invalidapikey": Reason.AUTH,
+    "invalid_authentication_error": Reason.AUTH,  # Moonshot
+    "incorrect_api_key_error": Reason.AUTH,
     # An empty account, or a limit that passes.
     "insufficient_quota": Reason.UNCLEAR_QUOTA,
     "exceeded_current_quota_error": Reason.UNCLEAR_QUOTA,  # Moonshot

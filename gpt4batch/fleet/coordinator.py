@@ -12,7 +12,7 @@ import time
 from collections import Counter
 from contextlib import AsyncExitStack
 from dataclasses import asdict, dataclass, field
-from typing import TYPE_CHECKING, Protocol, Self
+from typing import TYPE_CHECKING, Any, Protocol, Self
 
 import anyio
 
@@ -629,11 +629,12 @@ class Fleet:
     def stats(self) -> CallStats:
         """Return what the results tell of calls and files, and the reports of calls in flight."""
         reports = [member.report for member in self.members.values()]
+        counted: dict[str, Any] = {name: self._counts[name] for name in COUNTED}
         return CallStats(
             calls=self._progress.chats + self._counts["uploads"],
             in_flight=sum(report.places - report.free for report in reports),
             longest=max((report.longest for report in reports), default=0.0),
-            **{name: self._counts[name] for name in COUNTED},
+            **counted,
         )
 
     def totals(self) -> dict[str, int]:

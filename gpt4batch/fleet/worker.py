@@ -19,6 +19,7 @@ import anyio
 from filelock import FileLock, Timeout
 
 from gpt4batch.control import Control, Stopped
+from gpt4batch.dialects.known import dialect_for
 from gpt4batch.errors import AttachmentError, CallError, FatalError, OutputError, UsageError
 from gpt4batch.fleet import messages
 from gpt4batch.fleet.coordinator import BEAT, FRESH, Exchange, exchange, failed
@@ -29,7 +30,7 @@ from gpt4batch.lines.parse import BadLine, parse_line
 from gpt4batch.nsq.consumer import MSG_TIMEOUT, Consumer
 from gpt4batch.nsq.publisher import Publisher
 from gpt4batch.nsq.spool import Backlog
-from gpt4batch.service import credentials, wiring
+from gpt4batch.service import wiring
 from gpt4batch.service.client import Client
 from gpt4batch.service.conversation import Conversation, Manner, Outcome
 from gpt4batch.service.pacing import Pacer
@@ -462,10 +463,11 @@ class Worker:
             UsageError: A setting is refused, or nsqd does not answer.
         """
         async with AsyncExitStack() as stack:
-            token = credentials.read_token(self.settings.token, self.settings.token_file)
+            self._dialect = dialect_for(self.settings)
+            token = wiring.first_token(self.settings, self._dialect)
             self._lock(stack)
-            self._addresses = wiring.endpoints(self.settings)
-            self._transport = wiring.sockets(self._addresses, self.settings.proxy)
+            addresses = wiring.endpoints(self.settings, self._dialect)
+            self._transport = wiring.sockets(addresses, self.settings.proxy)
             stack.push_async_callback(self._transport.aclose)
             self._tokens = wiring.tokens(self.settings, token, self._transport, self.control)
             await self._try_nsqd()
@@ -618,9 +620,10 @@ class Worker:
     def conversation(self, desk: Desk, beacon: Beacon, root: Path) -> Conversation:
         """Return what holds the conversations of a batch, with attachments from a folder."""
         settings, manner = self.settings, messages.Manner(**beacon.manner)
+        addresses = wiring.endpoints(settings, self._dialect)
         client = Client(
             self._transport,
-            self._addresses,
+            addresses,
             self._tokens,
             desk.turns,
             desk.control,
@@ -628,14 +631,14 @@ class Worker:
             timeout=manner.timeout,
             before_chat=desk.spend,
             on_retry=desk.note_retry,
+            idle_timeout=settings.idle_timeout if settings.stream else float("inf"),
+            dialect=self._dialect,
             probing=Probing(desk.control, settings.patience),
         )
         downloads = None
-        if manner.downloads:
+        if manner.downloads and self._dialect.linked:
             folder = Path(settings.download_dir)
-            downloads = wiring.downloads(
-                folder, settings, self._addresses, self._transport, desk.control
-            )
+            downloads = wiring.downloads(folder, settings, addresses, self._transport, desk.control)
             downloads.prepare(chosen=True)
         asked = Manner(root, manner.options)
         return Conversation(client, downloads, asked, desk.keep)

@@ -19,7 +19,7 @@ from gpt4batch.journal.findings import Findings
 from gpt4batch.journal.lock import Lock
 from gpt4batch.journal.log import STDOUT, Log
 from gpt4batch.journal.names import ORDERED, SNAPSHOT, beside
-from gpt4batch.journal.ordered import Records
+from gpt4batch.journal.ordered import Records, Told
 from gpt4batch.journal.resume import Resume, whole
 from gpt4batch.lines.parse import BadLine
 from gpt4batch.lines.record import State
@@ -66,8 +66,8 @@ class Journal:
         self.kept_in: Path | None = None
         self.errors: Path | None = None
         """Where the ordered rows of requests go that have failed, instead of the output."""
-        self.calls: int | None = None
-        """The chat calls that the ordered output tells of."""
+        self.told: Told | None = None
+        """What the ordered output tells of all runs."""
         self._lock = Lock(self.out)
         self._records: Records
         self._in_order = False
@@ -241,7 +241,7 @@ class Journal:
                 what = "%s: another program wrote to it during the run; what it wrote is kept in %s"
                 log.warning(what, self.out, path)
             ordered = beside(self.out, ORDERED)
-            self.calls = self._records.write(self.out, ordered, self.ledger, errors=self.errors)
+            self.told = self._records.write(self.out, ordered, self.ledger, errors=self.errors)
         except OSError as error:
             raise self._unfinished(error) from error
         except BadLine as error:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from contextlib import ExitStack
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from gpt4batch import disk
 from gpt4batch.errors import InputChanged, OutputError
@@ -15,7 +15,9 @@ from gpt4batch.lines.record import (
     in_key_order,
     render,
     render_bad,
+    usage_noted,
 )
+from gpt4batch.usage import NO_USAGE, Usage
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -23,6 +25,13 @@ if TYPE_CHECKING:
     from gpt4batch.journal.ledger import Ledger
     from gpt4batch.journal.log import Log
     from gpt4batch.journal.source import Source
+
+
+class Told(NamedTuple):
+    """What the lines of an output tell of all runs: chat calls, and tokens."""
+
+    calls: int
+    usage: Usage
 
 
 class Records:
@@ -104,8 +113,8 @@ class Records:
 
     def write(
         self, path: Path, temporary: Path, ledger: Ledger, *, errors: Path | None = None
-    ) -> int:
-        """Write every line to a file, atomically; return the chat calls that they tell of.
+    ) -> Told:
+        """Write every line to a file, atomically; return what they tell of.
 
         Args:
             path: The file.
@@ -113,7 +122,7 @@ class Records:
             ledger: Where the records lie.
             errors: A file of its own for the rows of lines that are not done.
         """
-        calls, row = 0, self._source.form.row
+        calls, usage, row = 0, NO_USAGE, self._source.form.row
         with ExitStack() as stack:
             file = apart = stack.enter_context(disk.replacing(path, temporary))
             if errors is not None:
@@ -122,9 +131,11 @@ class Records:
             for index in range(len(ledger)):
                 record = self._final_record(index, ledger)
                 calls += calls_noted(record)
+                if b'"tokens":[' in record:
+                    usage = usage.plus(usage_noted(record))
                 done = ledger.states[index] == State.DONE
                 (file if done else apart).write(row(record) + b"\n")
-        return calls
+        return Told(calls, usage)
 
     def ordered_line(self, index: int, ledger: Ledger) -> bytes:
         """Return a line as the ordered output has it."""

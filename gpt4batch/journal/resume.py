@@ -263,7 +263,7 @@ class Resume:
         """Note a result of no line which would be one if its id were text, or a number."""
         assert self._keys is not None
         for other in retyped(line.id):
-            if self._keys.find(key_of(other, line.asks)) >= 0:
+            if self._keys.find(key_of(other, line.asks, line.manner)) >= 0:
                 findings = self.findings
                 findings.retyped += 1
                 findings.retyped_example = findings.retyped_example or (

@@ -56,7 +56,7 @@ class Source:
         self,
         path: str,
         *,
-        form_of: Callable[[bytes], Format] = lambda _first: Asks({}),
+        form_of: Callable[[bytes], Format] = lambda _first: Asks(),
         spool: Path | None = None,
         clock: Clock = SYSTEM,
     ) -> None:

@@ -21,6 +21,8 @@ PLAIN = frozenset({"id", "asks", "extra"})
 """The keys of most lines of an input."""
 BATCH = "openai_batch"
 """The key under which our own form has the request of a line of a batch file."""
+MANNER = ("system", "params", BATCH)
+"""The keys that say how to answer: where they are present, a line is recognised by them too."""
 NO_ASKS = "asks is missing"
 NOT_RUN = {"code": NOT_READY, "message": "resource is not ready"}
 
@@ -39,12 +41,16 @@ class LongNumber(Exception):
 
 
 class Ask(NamedTuple):
-    """One question of a conversation with the paths of its attachments."""
+    """One question of a conversation with the paths of its attachments.
+
+    `params` is what the ask adds to the body of its call, decoded; `Line.params` has its text.
+    """
 
     id: Id
     content: str
     images: tuple[str, ...] = ()
     files: tuple[str, ...] = ()
+    params: Any = None
 
 
 @dataclass(slots=True)
@@ -52,13 +58,15 @@ class Line:
     """One line of the input: a conversation to hold, and what is known of it already.
 
     `answered` is the number of answers that stand in `raw`, `error` the `iErr` it carries, and
-    `options` has its other keys: a dialect knows which of them the service is told.
+    `options` has its other keys: a dialect knows which of them the service is told. `manner` is
+    what those say of how to answer, as far as a line is recognised by it.
     """
 
     raw: bytes
     asks: tuple[Ask, ...]
     id: Id = None
     options: dict[str, Any] = field(default_factory=dict)
+    manner: bytes = b""
     answered: int = 0
     error: dict[str, Any] | None = None
     meta: dict[str, Any] = field(default_factory=dict)
@@ -88,9 +96,30 @@ class Line:
         known = self.meta.get("key")
         if isinstance(known, str) and KEY.fullmatch(known):
             return bytes.fromhex(known)
-        if BATCH in self.options:
-            return _digest((self.id, self.options[BATCH]))
-        return key_of(self.id, self.asks)
+        asks = () if BATCH in self.options else self.asks
+        return key_of(self.id, asks, self.manner)
+
+    def params(self, place: int) -> dict[str, bytes]:
+        """Return the text of what is added to the body of an ask's call, by its keys.
+
+        An ask's own come before those of its line. Their text is passed on as it stands.
+        """
+        if not self.manner:
+            return {}
+        known = dict(rawjson.members(self.raw))
+        ask = dict(rawjson.members(rawjson.elements(known["asks"])[place]))
+        found: dict[str, bytes] = {}
+        for text in (known.get("params"), ask.get("params")):
+            if text and text != b"null":
+                found |= rawjson.members(text)
+        return found
+
+    def request(self) -> tuple[str, bytes] | None:
+        """Return where the request of a line of a batch file goes, and its body as it stands."""
+        if BATCH not in self.options:
+            return None
+        known = dict(rawjson.members(dict(rawjson.members(self.raw))[BATCH]))
+        return rawjson.loads(known["url"]), known["body"]
 
     def answers(self) -> list[bytes]:
         """Return the text of the answers that the line has."""
@@ -134,6 +163,8 @@ def line_of(doc: dict[str, Any], raw: bytes, index: int = 0, number: int = 0) ->
     line = Line(raw, items, line_id, index=index, number=number)
     if not doc.keys() <= PLAIN:
         _take_optional(line, doc)
+    if line.options or items[0].params or any(ask.params for ask in items):
+        line.manner = _manner(line)
     return line
 
 
@@ -163,13 +194,34 @@ def _take_optional(line: Line, doc: dict[str, Any]) -> None:
     line.meta = meta if isinstance(meta, dict) else {}
 
 
-def key_of(line_id: Id, asks: tuple[Ask, ...]) -> bytes:
-    """Return the 16 bytes by which lines are recognised: a digest of id and asks."""
-    return _digest((line_id, [tuple(ask) for ask in asks]))
+def _manner(line: Line) -> bytes:
+    """Return what a line says of how to answer, the same for every order of the same keys.
+
+    Raises:
+        LongNumber: A number is to be decoded exactly.
+    """
+    told = {name: line.options[name] for name in MANNER if line.options.get(name)}
+    own = [ask.params or None for ask in line.asks]
+    if any(own):
+        told["asks"] = own
+    return rawjson.dumps(_in_order(told)) if told else b""
 
 
-def _digest(asked: tuple[Any, ...]) -> bytes:
-    return blake2b(rawjson.dumps(asked), digest_size=16).digest()
+def _in_order(value: Any) -> Any:
+    """Return a value with the keys of its objects in order."""
+    if isinstance(value, dict):
+        return {key: _in_order(value[key]) for key in sorted(value)}
+    if isinstance(value, list):
+        return [_in_order(item) for item in value]
+    if isinstance(value, float) and abs(value) >= EXACT and value.is_integer():
+        raise LongNumber
+    return value
+
+
+def key_of(line_id: Id, asks: tuple[Ask, ...], manner: bytes = b"") -> bytes:
+    """Return the 16 bytes by which lines are recognised: a digest of id, asks and manner."""
+    told = rawjson.dumps((line_id, [ask[:4] for ask in asks]))
+    return blake2b(told + manner, digest_size=16).digest()
 
 
 def _ask(ask: Any, place: int) -> Ask:
@@ -189,6 +241,7 @@ def _ask(ask: Any, place: int) -> Ask:
         content,
         _paths(ask, "images", "image", place),
         _paths(ask, "files", "file", place),
+        ask.get("params"),
     )
 
 

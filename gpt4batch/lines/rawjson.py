@@ -16,7 +16,7 @@ import orjson
 from gpt4batch.lines.steering import STEERING
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
 Fragment = orjson.Fragment
 """A value that is JSON text already and goes into the output as it is."""
@@ -129,6 +129,11 @@ def exact(raw: bytes) -> Any:
         return json.loads(raw.decode(), parse_int=_exact_integer, parse_float=_exact_float)
     except RecursionError:
         raise UntakenError("nested too deeply") from None
+
+
+def decoded(raw: bytes, *, number: Callable[[str], Any]) -> Any:
+    """Decode JSON that `loads` takes; what its numbers are is made from their text."""
+    return json.loads(raw.decode(), parse_int=number, parse_float=number)
 
 
 def _exact_integer(text: str) -> int | float:

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 from gpt4batch.errors import NOT_READY, CallError, ReplyError
 from gpt4batch.lines import rawjson
-from gpt4batch.lines.parse import NOT_RUN, OWN_KEYS, parse_line
+from gpt4batch.lines.parse import BATCH, NOT_RUN, OWN_KEYS, parse_line
+from gpt4batch.usage import Usage
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -29,6 +30,7 @@ BAD_LINE = "input"
 
 META = b',"meta":{"started":'
 CALLS = re.compile(rb'"calls":(\d+)')
+TOKENS = re.compile(rb'"tokens":\[(\d+),(\d+),(\d+),(\d+)\]')
 ATTEMPTS = re.compile(rb'"attempts":(\d+)')
 
 
@@ -66,6 +68,10 @@ def says_done(doc: dict[str, Any], line: Line) -> bool:
             and type(ask["id"]) is type(known.id)
             and type(doc["id"]) is type(line.id)
             and not (known.images or known.files)
+            and doc.get("system") == line.options.get("system")
+            and "params" not in doc
+            and "params" not in line.options
+            and BATCH not in line.options
             and "iErr" not in doc
         )
     except (KeyError, TypeError, ValueError):
@@ -174,6 +180,13 @@ def calls_noted(record: bytes) -> int:
         return b'"answers":[{' in record
     found = CALLS.search(record, start)
     return int(found[1]) if found else sum(map(int, ATTEMPTS.findall(record, start)))
+
+
+def usage_noted(record: bytes) -> Usage:
+    """Return the tokens that a line of output tells of in its `meta`."""
+    start = record.rfind(META)
+    found = TOKENS.findall(record, start) if start >= 0 else ()
+    return Usage(*(sum(map(int, column)) for column in zip(*found, strict=True)))
 
 
 def error_record(error: CallError) -> dict[str, Any]:

@@ -100,8 +100,9 @@ class OpenAi:
 
     def refused(self, refusal: Refusal) -> web.Response:
         """Return the response to a call that is refused."""
-        headers = {**self._headers(), **refusal.headers}
-        body = shaped(refusal, self._settings.error_shape)
+        shape = self._settings.error_shape
+        headers = {**self._headers(), **(refusal.headers if shape != "list" else {})}
+        body = shaped(refusal, shape)
         return json_response(body, status=refusal.status, headers=headers)
 
     def show_models(self, path: str) -> web.StreamResponse:

@@ -84,7 +84,12 @@ def measure(folder: Path, path: str, most: int = 0) -> list[int]:
     return [found.st_size, found.st_mtime_ns]
 
 
+def beginning(path: Path) -> bytes:
+    """Return the first bytes of a file, by which pictures are told."""
+    with path.open("rb") as file:
+        return file.read(pictures.HEAD)
+
+
 def picture_format(path: Path) -> str:
     """Return the format of a picture file, or an empty text for any other file."""
-    with path.open("rb") as file:
-        return pictures.picture_format(file.read(pictures.HEAD))
+    return pictures.picture_format(beginning(path))

@@ -11,6 +11,7 @@ import httpx
 
 from gpt4batch.clock import SYSTEM, Clock
 from gpt4batch.control import Stopped
+from gpt4batch.dialects.base import Call
 from gpt4batch.dialects.known import GPT4API
 from gpt4batch.errors import (
     AuthError,
@@ -37,7 +38,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from gpt4batch.control import Control
-    from gpt4batch.dialects.base import Answer, Call, Dialect
+    from gpt4batch.dialects.base import Answer, Dialect
+    from gpt4batch.service.allowance import Allowance
     from gpt4batch.service.pacing import Pace
     from gpt4batch.service.tokens import Tokens
 
@@ -47,6 +49,9 @@ T = TypeVar("T")
 USER_AGENT = f"gpt4batch/{VERSION}"
 CUT_OFF = (httpx.ReadTimeout, httpx.ReadError, httpx.RemoteProtocolError)
 """A chat that ends so was sent: it may be paid for, though no answer came."""
+
+MOST_ADDRESSES = 64
+"""Addresses below a base that are remembered; a run calls a few, a service of ours any."""
 
 DESCRIPTOR_WAIT = 0.2
 """Seconds between two tries to open a connection where this machine has no descriptor left."""
@@ -62,6 +67,7 @@ class Where(NamedTuple):
 
 
 NOWHERE = Where()
+NO_CALL = Call("", {})
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,9 +102,11 @@ class Client:
         timeout: Seconds that the reply to one call may take.
         before_chat: Called before each attempt of a chat; may refuse it by raising.
         on_retry: Called with the error and the delay in seconds before each further attempt.
+        idle_timeout: Seconds in which nothing of a stream that was asked for may come.
         in_flight: Is told of the chats that leave and of those that have come to their end.
         dialect: Says what replies mean.
         probing: Holds calls while it is unclear whether the account is empty.
+        allowance: Holds chats to tokens a minute, and tokens and money in all.
         clock: Tells the time.
     """
 
@@ -114,9 +122,11 @@ class Client:
         timeout: float = 480.0,
         before_chat: Callable[[], None] = lambda: None,
         on_retry: Callable[[RetryableError, float], None] = lambda _error, _delay: None,
+        idle_timeout: float = float("inf"),
         in_flight: InFlight | None = None,
         dialect: Dialect = GPT4API,
         probing: Probing | None = None,
+        allowance: Allowance | None = None,
         clock: Clock = SYSTEM,
     ) -> None:
         self._clock = clock
@@ -128,10 +138,12 @@ class Client:
         self._timeout = timeout
         self._before_chat = before_chat
         self._on_retry = on_retry
+        self._idle_timeout = idle_timeout
         self._in_flight = in_flight or InFlight(None)
         self.dialect = dialect
         self.replies = Replies(dialect, tokens.scrub)
         self._probing = probing or Probing(control, clock=clock)
+        self._allowance = allowance
         self._urls = {name: httpx.URL(url) for name, url in addresses.items()}
         self._sent: dict[int, float] = {}
         self._warned = False
@@ -157,9 +169,12 @@ class Client:
             CallError: No answer was received.
             FatalError: The run has to stop.
         """
-        content = httpx.ByteStream(rawjson.dumps(call.fields))
-        url = self._urls[call.address]
-        extensions = {"said": call.said}
+        body = rawjson.dumps(call.fields) if call.body is None else call.body
+        content = httpx.ByteStream(body)
+        url = self._url(call)
+        extensions: dict[str, Any] = {"call": call}
+        if self.dialect.takes_events:
+            extensions |= {"fold": self.dialect.fold, "idle": self._idle_timeout}
 
         def request(headers: dict[str, str]) -> httpx.Request:
             self._before_chat()
@@ -168,7 +183,23 @@ class Client:
                 "POST", url, headers=headers, stream=content, extensions=extensions
             )
 
-        return await self._call("chat", request, where, new=new)
+        if self._allowance is None:
+            return await self._call("chat", request, where, new=new)
+        async with self._allowance.call(len(body)) as held:
+            extensions["held"] = held
+            reply = await self._call("chat", request, where, new=new)
+            held.answered, held.usage = True, reply.answer.usage
+        return reply
+
+    def _url(self, call: Call) -> httpx.URL:
+        """Return the address that a call goes to."""
+        url = self._urls.get(call.address + call.path)
+        if url is None:
+            base = self._urls[call.address]
+            url = base.copy_with(path=base.path.rstrip("/") + call.path)
+            if len(self._urls) < MOST_ADDRESSES:
+                self._urls[call.address + call.path] = url
+        return url
 
     async def upload(
         self, path: Path, call: Call, where: Where = NOWHERE, *, new: bool = False
@@ -230,7 +261,8 @@ class Client:
             token = await self._tokens.current()
             if self._control.halted:
                 raise Stopped
-            message = request({"authorization": f"Bearer {token}", "user-agent": USER_AGENT})
+            headers = {**self.dialect.headers(token), "user-agent": USER_AGENT}
+            message = request(headers | self._tokens.headers)
             try:
                 reply = await self._attempt(stage, message, number, where)
             except AuthError as error:
@@ -282,8 +314,8 @@ class Client:
         body = body_of(response).removeprefix(BOM)
         seconds = self._clock.monotonic() - began
         _log_call(where, stage, response.status_code, seconds, attempt)
-        said = request.extensions.get("said", "")
-        raw, doc, answer = self.replies.read(response, body, stage, said, now)
+        call = request.extensions.get("call", NO_CALL)
+        raw, doc, answer = self.replies.read(response, body, stage, call, now)
         return Reply(raw, doc, seconds, attempt, answer)
 
     async def _exchange(self, stage: str, request: httpx.Request) -> httpx.Response:
@@ -309,6 +341,8 @@ class Client:
         finally:
             del self._sent[number]
             if chat and lost:
+                if (held := request.extensions.get("held")) is not None:
+                    held.lost += 1
                 self.unanswered += 1  # and stays noted until a summary tells of it
             elif chat:
                 self._in_flight.settled()

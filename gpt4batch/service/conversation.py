@@ -8,11 +8,9 @@ from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
-import anyio
-
 from gpt4batch.clock import SYSTEM, Clock
 from gpt4batch.control import Stopped
-from gpt4batch.dialects.base import NOWHERE, Kind, Refusal, Turn, Upload
+from gpt4batch.dialects.base import NOWHERE, PLAIN_ANSWER, Kind, Refusal, Turn, Upload
 from gpt4batch.errors import CallError, DownloadError, FatalError, RejectedError
 from gpt4batch.lines import rawjson
 from gpt4batch.lines.blank import blank_ask
@@ -23,7 +21,8 @@ from gpt4batch.lines.record import NOT_DOWNLOADED, calls_before, error_record
 from gpt4batch.lines.steps import Standing
 from gpt4batch.service.attachments import measure
 from gpt4batch.service.client import Where
-from gpt4batch.service.counters import CallStats
+from gpt4batch.service.counters import CallStats, Tally
+from gpt4batch.service.inline import InlineFiles
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping
@@ -174,6 +173,8 @@ class Conversation:
         self._manner = manner
         self._keep = keep
         self._dialect = client.dialect
+        self._inline = InlineFiles(manner.folder, client.dialect)
+        self._tally = Tally()
         self._places = places
         self._clock = clock
 
@@ -188,6 +189,8 @@ class Conversation:
             longest=client.longest,
             downloads=downloads.count if downloads else 0,
             download_bytes=downloads.bytes if downloads else 0,
+            usage=self._tally.usage,
+            finishes=self._tally.finishes,
         )
 
     async def hold(self, line: Line) -> Outcome:
@@ -200,7 +203,8 @@ class Conversation:
         try:
             for place in range(len(outcome.answers)):
                 await self._download(outcome, place)
-            if reason := blank_ask(line):  # before anything more of the line is paid for
+            # Before anything more of the line is paid for; a fleet's own dialect is the worker's.
+            if reason := blank_ask(line) or self._dialect.wrong(line, self._manner.options):
                 outcome.error = CallError(f"{reason}; nothing was sent", code=400, stage="input")
                 return outcome
             while len(outcome.answers) < len(line.asks):
@@ -232,7 +236,10 @@ class Conversation:
         outcome.uploads.clear()
         outcome.inherited = False
         outcome.answers.append(reply.raw)
-        outcome.timings.append({"seconds": round(reply.seconds, 3), "attempts": reply.attempts})
+        timing: dict[str, Any] = {"seconds": round(reply.seconds, 3), "attempts": reply.attempts}
+        if reply.answer is not PLAIN_ANSWER:
+            timing |= self._tally.add(reply.answer)
+        outcome.timings.append(timing)
         last = len(outcome.answers) == len(outcome.line.asks)
         links = self._dialect.links(reply.doc)
         waiting = self._downloads is not None and bool(links.addresses)
@@ -247,11 +254,13 @@ class Conversation:
         line = outcome.line
         asks, thread = line.asks[: place + 1], self._thread(outcome)
         if self._dialect.upload_scope == "inline":
-            uploads = [await self._read(kind, path) for ask in asks for kind, path in _files(ask)]
+            files = [file for ask in asks for file in _files(ask)]
+            uploads = [await self._inline.read(kind, path) for kind, path in files]
         else:
             uploads = await self._attach(outcome, asks[-1], thread)
         own = {name: line.options[name] for name in self._dialect.options if line.options.get(name)}
-        turn = Turn(asks, outcome.answers, {**self._manner.options, **own}, thread, uploads)
+        options, params = {**self._manner.options, **own}, line.params(place)
+        turn = Turn(asks, outcome.answers, options, thread, uploads, params, line.request())
         try:
             where = self._where(line, place)
             call = self._dialect.chat(turn)
@@ -295,12 +304,6 @@ class Conversation:
                 await self._keep(outcome)
             uploads.append(Upload(kind, outcome.uploads[number]))
         return uploads
-
-    async def _read(self, kind: Kind, path: str) -> Upload:
-        """Return a file that is a part of its ask."""
-        measure(self._manner.folder, path, self._dialect.largest_file)
-        content = await anyio.Path(self._manner.folder / path).read_bytes()
-        return Upload(kind, {"path": path, "content": content})
 
     async def _upload(self, outcome: Outcome, kind: Kind, path: str, call: Call) -> dict[str, Any]:
         where = self._where(outcome.line, len(outcome.answers))
@@ -364,6 +367,8 @@ def _list(value: Any) -> list[Any]:
 def _read_notes(outcome: Outcome) -> None:
     """Read what an earlier run noted about the line, leaving out what this tool did not write."""
     line, meta = outcome.line, outcome.line.meta
+    if not meta and not line.answered:
+        return
     timings = [item if isinstance(item, dict) else {} for item in _list(meta.get("asks"))]
     outcome.timings = (timings + [{}] * line.answered)[: line.answered]
     outcome.uploads = [

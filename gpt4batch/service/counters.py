@@ -2,7 +2,18 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections import Counter
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from gpt4batch.dialects.base import Answer
+    from gpt4batch.usage import Usage
+
+COMPLETE = frozenset({"", "stop", "tool_calls", "function_call", "completed"})
+"""Why an answer ends that is complete."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -17,6 +28,8 @@ class CallStats:
         longest: Seconds that the oldest of these has been waiting.
         downloads: Files downloaded.
         download_bytes: Their size.
+        usage: The tokens of the answers that tell, by the model that answered.
+        finishes: How many answers ended for a reason other than that they were complete.
     """
 
     calls: int = 0
@@ -26,3 +39,25 @@ class CallStats:
     longest: float = 0.0
     downloads: int = 0
     download_bytes: int = 0
+    usage: Mapping[str, Usage] = field(default_factory=dict)
+    finishes: Mapping[str, int] = field(default_factory=dict)
+
+
+class Tally:
+    """What answers tell about themselves, added up."""
+
+    def __init__(self) -> None:
+        self.usage: dict[str, Usage] = {}
+        self.finishes: Counter[str] = Counter()
+
+    def add(self, answer: Answer) -> dict[str, object]:
+        """Add an answer, and return what is to be noted of it."""
+        noted: dict[str, object] = {}
+        if (usage := answer.usage) is not None:
+            before = self.usage.get(answer.model)
+            self.usage[answer.model] = usage if before is None else before.plus(usage)
+            noted["tokens"] = list(usage)
+        if answer.finish not in COMPLETE:
+            self.finishes[answer.finish] += 1
+            noted["finish"] = answer.finish
+        return noted

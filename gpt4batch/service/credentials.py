@@ -235,6 +235,11 @@ def tokens_again(token: str, token_file: str) -> Callable[[], list[str]]:
     return read
 
 
+def again_in(token_file: str) -> Callable[[], list[str]]:
+    """Return how to read a key again out of the file that it was given in, if in any."""
+    return lambda: [text] if token_file and (text := _read_again(token_file)) else []
+
+
 def _read_again(token_file: str) -> str:
     """Return the token in a file, by default the usual one, or an empty text."""
     try:

@@ -69,12 +69,12 @@ class Deadlines:
 class Limit:
     """Raises TimeoutError in the block that it guards, some seconds after its last restart."""
 
-    __slots__ = ("_deadline", "_deadlines", "_last", "_seconds", "_timeout", "progress", "reply")
+    __slots__ = ("_deadlines", "_last", "_seconds", "_timeout", "deadline", "progress", "reply")
 
     def __init__(self, deadlines: Deadlines, seconds: float) -> None:
         self._deadlines = deadlines
         self._seconds = seconds
-        self._deadline = 0.0
+        self.deadline = 0.0
         self._timeout = asyncio.timeout(None)
         self._last: object = None
         self.progress: Callable[[], object] | None = None
@@ -100,7 +100,7 @@ class Limit:
     def restart(self, seconds: float) -> None:
         """Count from now."""
         self._seconds = seconds
-        self._deadline = self._deadlines.now + seconds
+        self.deadline = self._deadlines.now + seconds
 
     def look(self, now: float) -> None:
         """End the block if its time is over."""
@@ -111,7 +111,7 @@ class Limit:
                 self.restart(self._seconds)
                 return
 
-        if now < self._deadline:
+        if now < self.deadline:
             return
 
         self._deadlines.remove(self)

@@ -15,15 +15,17 @@ import aiohttp
 import httpx
 from yarl import URL
 
+from gpt4batch.dialects.openai_stream import looks_like_events
 from gpt4batch.service.connections import Channel, Connections
 from gpt4batch.service.encodings import CutShortError, UnreadableError, as_utf8, unpacked
 from gpt4batch.service.http1 import ResponseReader
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Callable
 
     from aiohttp.connector import Connection
 
+    from gpt4batch.dialects.base import Fold
     from gpt4batch.service.cookies import Cookies
     from gpt4batch.service.deadlines import Deadlines, Limit
     from gpt4batch.service.proxies import Proxy
@@ -113,6 +115,8 @@ class Exchange:
         self._cookies = cookies
         self._seconds = seconds
         self._streamed = "streamed" in request.extensions
+        self._fold: Callable[[], Fold] | None = request.extensions.get("fold")
+        self._idle: float = request.extensions.get("idle", float("inf"))
         stream = request.stream
         self._body = b"".join(stream) if isinstance(stream, httpx.ByteStream) else None
         self._length: int | None = None
@@ -140,6 +144,7 @@ class Exchange:
             asyncio.get_running_loop().create_future(),
             streamed=self._streamed,
             bodiless=self._request.method == "HEAD",
+            fold=self._fold,
         )
         try:
             async with self._deadlines.limit(min(self._seconds, CONNECT_TIMEOUT)) as limit:
@@ -150,14 +155,14 @@ class Exchange:
                 limit.restart(self._seconds)
                 sent = await self._write(channel, reader, limit)
                 limit.reply = reader.ready
-                await reader.ready
+                await self._listen(channel, reader)
         except TimeoutError:
             _drop(connection)
-            if connection is not None:
+            if connection is None:
+                raise self._no_connection() from None
+            if not reader.said_all:
                 raise httpx.ReadTimeout(f"no answer within {self._seconds:g} s") from None
-            seconds = min(self._seconds, CONNECT_TIMEOUT)
-            text = f"cannot connect to {self._peer()} within {seconds:g} s"
-            raise httpx.ConnectTimeout(text) from None
+            return self._response(reader, connection, sent=False)
         except BaseException:
             _drop(connection)
             raise
@@ -168,6 +173,33 @@ class Exchange:
                 return None
             raise reader.error
         return self._response(reader, connection, sent=sent)
+
+    async def _listen(self, channel: Channel, reader: ResponseReader) -> None:
+        """Wait for the reply; for one that was asked for as a stream, as long as something comes.
+
+        Raises:
+            TimeoutError: Its time is over.
+            httpx.ReadTimeout: Nothing has come for too long.
+        """
+        if self._idle == float("inf"):
+            await reader.ready
+            return
+        silence = self._deadlines.limit(self._idle)
+
+        def progress() -> object:
+            events = 0 if reader.events is None else reader.events.count
+            return events, reader.pieces.count, channel.unsent()
+
+        try:
+            async with silence:
+                silence.progress, silence.reply = progress, reader.ready
+                await reader.ready
+        except TimeoutError:
+            over = self._deadlines.now >= silence.deadline
+            if not over or reader.said_all:
+                raise
+            text = f"nothing but keep-alives came for {self._idle:g} s (--idle-timeout)"
+            raise httpx.ReadTimeout(text) from None
 
     async def _connect(self, connections: Connections, *, fresh: bool) -> Connection:
         try:
@@ -250,13 +282,38 @@ class Exchange:
             if reader.until_closed and isinstance(error, CutShortError):
                 raise httpx.RemoteProtocolError(f"the reply was cut short: {error}") from None
             damage = damage or str(error)
+        else:
+            raw = self._unfolded(reader, raw)
         extensions = {"damage": damage.encode()} if damage else {}
         stream = httpx.ByteStream(raw)
         return httpx.Response(
             head.status, headers=head.headers, stream=stream, extensions=extensions
         )
 
+    def _unfolded(self, reader: ResponseReader, raw: bytes) -> bytes:
+        """Return what a stream of events amounts to, also one whose headers do not tell of it.
+
+        Raises:
+            httpx.RemoteProtocolError: It ended before its end.
+        """
+        events = reader.events
+        if events is None:
+            told = self._fold is not None and 200 <= reader.head.status < 300
+            if not told or not looks_like_events(raw):
+                return raw
+            assert self._fold is not None
+            events = self._fold()
+            events.feed(raw)
+        events.close()
+        if not events.ended:
+            raise httpx.RemoteProtocolError("the stream ended without its end: it was cut short")
+        return events.reply()
+
     # -- errors ------------------------------------------------------------------------------
+
+    def _no_connection(self) -> httpx.ConnectTimeout:
+        seconds = min(self._seconds, CONNECT_TIMEOUT)
+        return httpx.ConnectTimeout(f"cannot connect to {self._peer()} within {seconds:g} s")
 
     def _peer(self) -> str:
         """Return what a connection is made to, as a message names it."""

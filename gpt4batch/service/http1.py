@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     import asyncio
     from collections.abc import Callable, Generator
 
+    from gpt4batch.dialects.base import Fold
+
 CHUNK = 1 << 18
 """Bytes of a streamed body that are held before the connection is no longer read."""
 
@@ -27,6 +29,7 @@ LENGTH = re.compile(rb"\+?[0-9]{1,18}")
 CHUNK_SIZE = re.compile(rb"[ \t]*([0-9a-fA-F]{1,15})[ \t]*(?:;|$)")
 FOLD = re.compile(rb"\n[ \t]+")
 NO_BODY = (101, 204, 304)
+EVENTS = b"text/event-stream"
 FRAMING = frozenset(
     (
         b"connection",
@@ -94,10 +97,13 @@ class Pieces:
 
     def __init__(self, *, streamed: bool) -> None:
         self.streamed = streamed
+        self.count = 0
         self.paused = False
         self.pause: Callable[[bool], None] = lambda _paused: None
         """Is called to stop reading the connection, and to go on."""
         self._pieces: deque[bytes] = deque()
+        self.fold: Fold | None = None
+        """What takes the pieces instead."""
         self._held = 0
         self._waiter: asyncio.Future[None] | None = None
 
@@ -110,7 +116,11 @@ class Pieces:
 
     def add(self, piece: bytes) -> None:
         """Add what came."""
+        if self.fold is not None:
+            self.fold.feed(piece)
+            return
         self._pieces.append(piece)
+        self.count += 1
         if not self.streamed:
             return
         self._held += len(piece)
@@ -146,10 +156,16 @@ class ResponseReader:
         ready: Is done when the response is whole, or its head where the body is streamed.
         streamed: The body is taken as it comes, with `next_piece`.
         bodiless: No body follows, as after HEAD.
+        fold: Makes what takes the body as it comes, where it is a stream of events.
     """
 
     def __init__(
-        self, ready: asyncio.Future[None], *, streamed: bool = False, bodiless: bool = False
+        self,
+        ready: asyncio.Future[None],
+        *,
+        streamed: bool = False,
+        bodiless: bool = False,
+        fold: Callable[[], Fold] | None = None,
     ) -> None:
         self.ready = ready
         self.head = Head((1, 1), 0, [], {})
@@ -165,6 +181,9 @@ class ResponseReader:
         """Whether only the end of the connection tells the end of the body."""
         self.error: httpx.HTTPError | None = None
         self.on_end: Callable[[], None] = lambda: None
+        self.events: Fold | None = None
+        """What has become of a stream of events so far."""
+        self._fold = fold
         self._bodiless = bodiless
         self._buffer = bytearray()
         self._eof = False
@@ -182,6 +201,14 @@ class ResponseReader:
         if self.head.version < (1, 1):
             return b"keep-alive" in named
         return b"close" not in named
+
+    @property
+    def said_all(self) -> bool:
+        """Return whether a stream of events has come to its end, though the connection has not."""
+        if self.events is None:
+            return False
+        self.events.close()
+        return self.events.ended
 
     # -- from the connection -----------------------------------------------------------------
 
@@ -201,6 +228,9 @@ class ResponseReader:
         self._eof = True
         self._reset = error is not None
         self._advance()
+        if self.said_all:  # before the connection ended
+            self.error, self.whole = None, True
+            self._finish()
         if not self.whole:
             reason = getattr(error, "strerror", None) or "the connection was closed"
             if self.began:
@@ -259,8 +289,16 @@ class ResponseReader:
                 break
         if self.pieces.streamed and not self.ready.done():
             self.ready.set_result(None)
+        if self._fold is not None and self._is_stream():
+            self.events = self.pieces.fold = self._fold()
         if not self._bodiless and self.head.status not in NO_BODY:
             yield from self._read_body()
+
+    def _is_stream(self) -> bool:
+        """Return whether the body is a stream of events that can be read as it comes."""
+        framing = self.head.framing
+        told = framing.get(b"content-type", b"").startswith(EVENTS)
+        return told and b"content-encoding" not in framing and 200 <= self.head.status < 300
 
     def _read_body(self) -> Generator[None, None, None]:
         told = self.head.tokens(b"content-length")

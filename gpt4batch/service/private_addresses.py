@@ -52,7 +52,7 @@ def refuse_private_literal(host: str) -> None:
     _refuse(host, address)
 
 
-def _is_fake(address: str) -> bool:
+def is_fake(address: str) -> bool:
     """Return whether an address was made up by a proxy on this machine for a name."""
     ip = ipaddress.ip_address(address.partition("%")[0])
     if isinstance(ip, ipaddress.IPv6Address):
@@ -79,7 +79,7 @@ class PublicResolver(AbstractResolver):
         except UnicodeError as error:
             raise OSError(None, str(error)) from None
         for entry in found:
-            if not _is_fake(entry["host"]):
+            if not is_fake(entry["host"]):
                 _refuse(host, entry["host"])
         return found
 

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     import httpx
 
-    from gpt4batch.dialects.base import Dialect
+    from gpt4batch.dialects.base import Call, Dialect
 
 LONGEST_KEPT = 1 << 16
 """Bytes of a refusal that are kept with the error that it becomes."""
@@ -45,7 +45,7 @@ class Replies:
         self._scrub = scrub
 
     def read(
-        self, response: httpx.Response, body: bytes, stage: str, said: str, now: datetime
+        self, response: httpx.Response, body: bytes, stage: str, call: Call, now: datetime
     ) -> tuple[bytes, dict[str, Any], Answer]:
         """Return the text of a reply in one line, the object that it is, and what it answers.
 
@@ -53,7 +53,7 @@ class Replies:
             response: The reply.
             body: Its body.
             stage: Which call it was.
-            said: The user's text, which the reply may repeat.
+            call: What was said in it.
             now: The moment at which it came.
 
         Raises:
@@ -61,11 +61,11 @@ class Replies:
             FatalError: The run has to stop.
         """
         if not response.is_success:
-            raise self._refusal(response, body, stage, said, now)
+            raise self._refusal(response, body, stage, call.said, now)
         doc, raw = self._object(response, body, stage), rawjson.one_line(body)
         if stage != "chat":
             return raw, doc, PLAIN_ANSWER
-        found = self._dialect.answer(doc, said)
+        found = self._dialect.answer(doc, call.said, call.path)
         if isinstance(found, Refusal):
             raise self._not_an_answer(found, raw)
         return raw, doc, found
@@ -110,6 +110,8 @@ class Replies:
         text = f"{code} {response.reason_phrase}".strip()
         if words := self._shown(refusal.words):
             text = f"{text}: {words}"
+        if refusal.advice:
+            text = f"{text} ({refusal.advice})"
         if code in REDIRECTS:
             target = self._scrub(response.headers.get("location", "nowhere"))
             text += f" to {target}; the token is not sent on"

@@ -12,7 +12,7 @@ from gpt4batch.errors import AuthError
 from gpt4batch.service.secrets import SHORTEST, Secrets
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Awaitable, Callable, Mapping
 
 log = logging.getLogger(__name__)
 
@@ -33,28 +33,37 @@ class Tokens:
     """The token that every call carries.
 
     Args:
-        token: The first one.
+        token: The first one; empty where calls carry none.
         fetch: Fetches and stores a new one; None where no credentials are known.
+        headers: More headers that every call carries, by their names in lower case; they come
+            before those of the token, and their values are secrets.
         secrets: More texts that no message may show, such as the password.
         stored: Reads the files that tokens are kept in, where another run of the same account may
             have put a newer one.
+        advice: What a refused token that cannot be renewed is told with.
         clock: Tells the time.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - one argument a property
         self,
         token: str,
         fetch: Callable[[], Awaitable[str]] | None = None,
+        *,
+        headers: Mapping[str, str] | None = None,
         secrets: tuple[str, ...] = (),
         stored: Callable[[], list[str]] = list,
+        advice: str = NO_ACCOUNT,
         clock: Clock = SYSTEM,
     ) -> None:
         self._clock = clock
         self._token = token
         self._fetch = fetch
+        self._advice = advice
         self._stored = stored
         self._secrets = Secrets()
-        for text in (token, *secrets):
+        self.headers = dict(headers or {})
+        values = self.headers.values()
+        for text in (token, *secrets, *values, *" ".join(values).split()):
             self._hide(text)
         self._refused: set[str] = set()
         self._renewing = anyio.Lock(fast_acquire=True)
@@ -98,7 +107,7 @@ class Tokens:
 
     async def _renew(self, reason: str) -> None:
         if self._fetch is None:
-            raise AuthError(NO_ACCOUNT.format(reason=reason))
+            raise AuthError(self._advice.replace("{reason}", reason))
         if self._clock.monotonic() - self._renewed_at < RENEWAL_INTERVAL:
             raise AuthError(TOO_SOON.format(reason=reason))
         if self._clock.monotonic() - self._failed_at < RENEWAL_INTERVAL:

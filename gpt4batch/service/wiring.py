@@ -14,9 +14,9 @@ import httpx
 
 from gpt4batch.clock import SYSTEM, Clock
 from gpt4batch.dialects.base import CHAT
-from gpt4batch.dialects.known import GPT4API
+from gpt4batch.dialects.known import GPT4API, dialect_for
 from gpt4batch.errors import AuthError, UsageError
-from gpt4batch.service import credentials
+from gpt4batch.service import credentials, keys
 from gpt4batch.service.certificates import certificates
 from gpt4batch.service.downloads import Downloads
 from gpt4batch.service.links import Links, guard
@@ -24,7 +24,7 @@ from gpt4batch.service.proxies import proxy_of
 from gpt4batch.service.token_service import fetch_token
 from gpt4batch.service.tokens import Tokens
 from gpt4batch.service.transport import AiohttpTransport
-from gpt4batch.settings import MIB, Settings, WorkerSettings, moved
+from gpt4batch.settings import MIB, Settings, WorkerSettings, header_of, moved
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -36,8 +36,11 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 
-def endpoints(settings: Settings | WorkerSettings, dialect: Dialect = GPT4API) -> dict[str, str]:
+def endpoints(
+    settings: Settings | WorkerSettings, dialect: Dialect | None = None
+) -> dict[str, str]:
     """Return the addresses to call by name; those of a rehearsal are all on its own host."""
+    dialect = dialect or dialect_for(settings)
     addresses = dialect.addresses(settings.url, settings.upload_url)
     if settings.origin:
         return {name: moved(url, settings.origin) for name, url in addresses.items()}
@@ -55,6 +58,22 @@ def sockets(addresses: Mapping[str, str], proxy: str) -> AiohttpTransport:
     return AiohttpTransport(proxy=proxy, verify=certificates(addresses.values()))
 
 
+def first_token(settings: Settings | WorkerSettings, dialect: Dialect) -> str:
+    """Return the token or key to begin with; the stored token is that of gpt4api alone.
+
+    Raises:
+        UsageError: No usable one was found.
+    """
+    if dialect is GPT4API:
+        return credentials.read_token(settings.token, settings.token_file)
+    return keys.read_key(settings)
+
+
+def headers(settings: Settings | WorkerSettings) -> dict[str, str]:
+    """Return the headers that the user adds to each call, by their names in lower case."""
+    return {name.lower(): value for name, value in map(header_of, settings.header)}
+
+
 def tokens(
     settings: Settings | WorkerSettings,
     token: str,
@@ -62,19 +81,34 @@ def tokens(
     control: Control,
     clock: Clock = SYSTEM,
 ) -> Tokens:
-    """Return the token, which renews itself where the environment holds the credentials.
+    """Return the token or key that every call carries, and what may come in its place.
 
     Raises:
         UsageError: GPT4BATCH_TOKEN_URL is not an address.
     """
+    if dialect_for(settings) is GPT4API:
+        return _renewed(settings, token, transport, control, clock)
+    again = credentials.again_in("" if settings.token.strip() else settings.token_file)
+    more = headers(settings)
+    return Tokens(token, headers=more, stored=again, advice=keys.REFUSED, clock=clock)
+
+
+def _renewed(
+    settings: Settings | WorkerSettings,
+    token: str,
+    transport: httpx.AsyncBaseTransport,
+    control: Control,
+    clock: Clock,
+) -> Tokens:
+    """Return a token of gpt4api, which renews itself where the environment has the credentials."""
+    more = headers(settings)
     account, rehearsal = credentials.account(), bool(settings.origin)
     stored: Callable[[], list[str]] = list
     if not rehearsal and (account or not settings.token):
         stored = credentials.tokens_again(settings.token, settings.token_file)
     if account is None:
-        return Tokens(
-            token, secrets=(os.environ.get("GPT4BATCH_PASSWORD", ""),), stored=stored, clock=clock
-        )
+        secrets = (os.environ.get("GPT4BATCH_PASSWORD", ""),)
+        return Tokens(token, headers=more, secrets=secrets, stored=stored, clock=clock)
     if rehearsal:
         account = replace(account, url=settings.origin + urlsplit(account.url).path)
 
@@ -93,7 +127,8 @@ def tokens(
             _keep(found)
         return found.token
 
-    return Tokens(token, fetch, secrets=(account.password,), stored=stored, clock=clock)
+    secrets = (account.password,)
+    return Tokens(token, fetch, headers=more, secrets=secrets, stored=stored, clock=clock)
 
 
 def _keep(found: credentials.Credentials) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Any
 
-from gpt4batch.dialects.known import answer_text, is_answer, messages, model_of
+from gpt4batch.dialects.known import answer_text, is_answer, messages, model_of, told_by
 from gpt4batch.lines import rawjson
 from gpt4batch.lines.reading import (
     attached,
@@ -49,6 +49,7 @@ def summary(index: Index, row: int) -> dict[str, Any]:
         "state": index.rows.state[row],
         "cause": index.rows.cause[row],
         "pictures": index.rows.pictures[row],
+        "finish": index.rows.finish[row],
         "key": f"{index.rows.key[row]:x}",
     }
     if record is None:
@@ -102,8 +103,9 @@ def conversation(
     return {
         **entry,
         "id": text_of(record.get("id")),
+        "system": budget.text(text_of(record.get("system"))),
         "turns": turns(record, folders, budget),
-        "error": error_of(record.get("iErr"), budget),
+        "error": error_of(record.get("iErr"), folders, budget),
         "more": more_of(record, budget),
     }
 
@@ -145,9 +147,12 @@ def answer(reply: Any, folders: Folders, budget: Budget) -> dict[str, Any]:
     ]
     if not shown and not is_answer(fields):
         shown = [{"role": "assistant", "kind": "json", **budget.text(pretty(reply))}]
+    told = told_by(fields)
     return {
         "messages": shown,
         "model": model_of(reply)[:SNIPPET],
+        "finish": told.finish[:SNIPPET],
+        "tokens": told.usage._asdict() if told.usage else None,
         "downloads": [download(item, folders) for item in listed(fields.get("spec_downloads"))],
     }
 
@@ -164,22 +169,24 @@ def download(item: Any, folders: Folders) -> dict[str, Any]:
     }
 
 
-def error_of(error: Any, budget: Budget) -> dict[str, Any] | None:
-    """Return why a line failed."""
+def error_of(error: Any, folders: Folders, budget: Budget) -> dict[str, Any] | None:
+    """Return why a line failed, with the reply that was no answer where it was kept."""
     if not error:
         return None
     fields = mapped(error)
+    reply = fields.get("reply")
     return {
         "code": fields.get("code"),
         "stage": text_of(fields.get("stage")),
         "attempts": number(fields.get("attempts")),
         "message": budget.text(text_of(fields.get("message") if fields else error)),
+        "reply": answer(reply, folders, budget) if isinstance(reply, dict) else None,
     }
 
 
 def more_of(record: dict[str, Any], budget: Budget) -> dict[str, Any] | None:
     """Return what else a line carries: extra, meta and unknown keys."""
-    shown = {"id", "asks", "answers", "iErr"}
+    shown = {"id", "asks", "answers", "iErr", "system"}
     rest = {key: value for key, value in record.items() if key not in shown and value is not None}
     return budget.text(pretty(rest)) if rest else None
 

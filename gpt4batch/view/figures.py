@@ -5,11 +5,14 @@ from __future__ import annotations
 from typing import Any
 
 from gpt4batch.histogram import Histogram
+from gpt4batch.usage import Usage
 from gpt4batch.view.record import Call, Cause, Facts, State
 
 MOST_BUCKETS = 2048
 MOST_CAUSES = 500
+MOST_FINISHES = 255
 NO_CAUSE = 0
+NO_USAGE = Usage()
 
 
 class Timeline:
@@ -67,6 +70,9 @@ class Figures:
         self.cause_counts = [0]
         self.cause_rows = [0]
         self.cause_numbers: dict[tuple[int, str, str], int] = {}
+        self.finishes = [""]
+        self.finish_counts = [0]
+        self.tokens = Usage()
         self.timeline = Timeline()
         self.latency = Histogram()
         self.calls = 0
@@ -88,11 +94,25 @@ class Figures:
             self.cause_rows.append(row)
         return self.cause_numbers[name]
 
-    def count(self, facts: Facts, cause: int, amount: int) -> None:
+    def finish_number(self, finish: str) -> int:
+        """Return the number of a reason why an answer ends; 0 is none."""
+        if finish in self.finishes:
+            return self.finishes.index(finish)
+        if len(self.finishes) > MOST_FINISHES:
+            return 0
+        self.finishes.append(finish)
+        self.finish_counts.append(0)
+        return len(self.finishes) - 1
+
+    def count(self, facts: Facts, cause: int, finish: int, amount: int) -> None:
         """Count a line in (1) or out again (-1)."""
         self.states[facts.state] += amount
         self.pictures += facts.pictures * amount
         self.calls += facts.made * amount
+        self.finish_counts[finish] += amount
+        if facts.usage != NO_USAGE:
+            pairs = zip(self.tokens, facts.usage, strict=True)
+            self.tokens = Usage(*(had + amount * more for had, more in pairs))
         if cause != NO_CAUSE:
             self.cause_counts[cause] += amount
         for call in facts.calls:
@@ -121,6 +141,12 @@ class Figures:
                 for n in order
                 if self.cause_counts[n] > 0
             ],
+            "finishes": [
+                {"number": n, "name": self.finishes[n], "count": self.finish_counts[n]}
+                for n in range(1, len(self.finishes))
+                if self.finish_counts[n] > 0
+            ],
+            "tokens": self.tokens._asdict() if self.tokens != NO_USAGE else None,
             "timeline": self.timeline.public(),
             "latency": shown(self.latency),
             "calls": self.calls,

@@ -8,6 +8,10 @@ from urllib.parse import quote
 
 from gpt4batch.lines.pictures import HEAD, media_type
 
+ADDRESSES = ("http://", "https://", "data:")
+"""How pictures begin that are no files: nothing is fetched to be shown."""
+LONGEST_ADDRESS = 60
+
 
 def head_of(path: Path) -> bytes:
     """Return the first bytes of a file, none if it cannot be read."""
@@ -38,6 +42,8 @@ class Folders:
     def asset(self, home: str, name: Any) -> dict[str, Any]:
         """Return what the page needs to show an attached or downloaded file."""
         text = name if isinstance(name, str) else str(name)
+        if text.startswith(ADDRESSES):
+            return {"name": text[:LONGEST_ADDRESS], "kind": "address"}
         asset: dict[str, Any] = {"name": text, "kind": "missing"}
         path = self.find(home, text)
         if path is not None:

@@ -183,13 +183,14 @@ class Index:
     def show(self, row: int, place: Place, facts: Facts) -> None:
         """Show a new row (-1), or news of one that is there."""
         cause = self.figures.cause_number(facts.cause, row if row >= 0 else len(self.rows))
+        finish = self.figures.finish_number(facts.finish)
         if row < 0:
-            self.rows.append(place, facts, cause)
+            self.rows.append(place, facts, cause, finish)
         else:
             self.forget(row)
-            self.rows.replace(row, place, facts, cause)
+            self.rows.replace(row, place, facts, cause, finish)
             self.changes.append(row)
-        self.figures.count(facts, cause, 1)
+        self.figures.count(facts, cause, finish, 1)
 
     def row_of(self, key: int, place: Place, *, is_log: bool) -> int:
         """Return the row that the line stands for, or -1 for a new one."""
@@ -202,7 +203,7 @@ class Index:
     def forget(self, row: int) -> None:
         """Take a row's line out of the figures."""
         facts: Facts = examine(self._read_row(row))
-        self.figures.count(facts, self.rows.cause[row], -1)
+        self.figures.count(facts, self.rows.cause[row], self.rows.finish[row], -1)
 
     def progress(self) -> tuple[int, int]:
         """Return the bytes read and the bytes there are."""

@@ -6,7 +6,8 @@ from datetime import datetime
 from enum import IntEnum
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from gpt4batch.dialects.known import answer_text, messages
+from gpt4batch.dialects.base import Answer
+from gpt4batch.dialects.known import answer_text, messages, told_by
 from gpt4batch.lines import causes
 from gpt4batch.lines.parse import BOM, BadLine, LongNumber, line_of, parse_line
 from gpt4batch.lines.reading import (
@@ -19,6 +20,7 @@ from gpt4batch.lines.reading import (
 from gpt4batch.lines.record import State as Progress
 from gpt4batch.lines.record import is_bad_record, state_of
 from gpt4batch.lines.steps import is_step
+from gpt4batch.usage import Usage
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -26,6 +28,8 @@ if TYPE_CHECKING:
 PICTURE_NAMES = (".png", ".jpg", ".jpeg", ".gif", ".webp")
 MOST_PICTURES = 255
 UNREADABLE = "unreadable"
+STOP = "stop"
+"""The word of most services for an answer that is whole."""
 _KEY_BITS = (1 << 64) - 1
 
 
@@ -78,6 +82,8 @@ class Facts(NamedTuple):
     pictures: int
     calls: list[Call]
     made: int
+    finish: str = ""
+    usage: Usage = Usage()
 
 
 def examine(line: bytes) -> Facts:
@@ -88,6 +94,7 @@ def examine(line: bytes) -> Facts:
         return Facts(hash(line) & _KEY_BITS, 0, State.FAILED, cause, 0, [], 0)
     asks, replies = listed(record.get("asks")), listed(record.get("answers"))
     key, state, error = _standing(record, line)
+    told = [told_by(mapped(reply)) for reply in replies]
     meta = mapped(record.get("meta"))
     calls = calls_of(meta)
     return Facts(
@@ -98,7 +105,15 @@ def examine(line: bytes) -> Facts:
         min(sum(1 for _ in picture_names(asks, replies)), MOST_PICTURES),
         calls,
         calls_made(meta, calls),
+        finish_of(told),
+        Usage(*map(sum, zip(*(item.usage for item in told if item.usage), strict=True))),
     )
+
+
+def finish_of(told: list[Answer]) -> str:
+    """Return why a line's answers end: the first reason that is not the usual one, if any."""
+    reasons = [item.finish for item in told if item.finish]
+    return next((reason for reason in reasons if reason != STOP), reasons[0] if reasons else "")
 
 
 def _standing(record: dict[str, Any], raw: bytes) -> tuple[int, State, Any]:
@@ -190,8 +205,8 @@ def picture_names(asks: list[Any], replies: list[Any]) -> Iterator[tuple[str, in
 
 
 def shown_text(record: dict[str, Any]) -> str:
-    """Return all that is searched in a line: id, asks, attachments, messages, error."""
-    parts = [text_of(record.get("id"))]
+    """Return all that is searched in a line: id, system, asks, attachments, messages, error."""
+    parts = [text_of(record.get("id")), text_of(record.get("system"))]
     for item in listed(record.get("asks")):
         ask = mapped(item)
         parts += [text_of(ask.get("id")), text_of(ask.get("content"))]

@@ -91,6 +91,7 @@ class Rows:
         self.cause = array("H")
         self.key = array("Q")
         self.answer = array("I")
+        self.finish = bytearray()
         self.pictures = bytearray()
         self.matcher: Matcher | None = None
 
@@ -98,7 +99,7 @@ class Rows:
         # The column appended to last: a row that is counted is whole.
         return len(self.pictures)
 
-    def append(self, place: Place, facts: Facts, cause: int) -> int:
+    def append(self, place: Place, facts: Facts, cause: int, finish: int) -> int:
         """Add a row and return its number."""
         row = len(self)
         self.source.append(place.source)
@@ -108,12 +109,13 @@ class Rows:
         self.cause.append(cause)
         self.key.append(facts.key)
         self.answer.append(facts.answer)
+        self.finish.append(finish)
         if self.matcher is not None:
             self.matcher.add(row, taken=bool(place.source))
         self.pictures.append(facts.pictures)
         return row
 
-    def replace(self, row: int, place: Place, facts: Facts, cause: int) -> None:
+    def replace(self, row: int, place: Place, facts: Facts, cause: int, finish: int) -> None:
         """Let a row stand for a newer record of the same line."""
         self.source[row] = place.source
         self.offset[row] = place.offset
@@ -121,6 +123,7 @@ class Rows:
         self.state[row] = facts.state
         self.cause[row] = cause
         self.answer[row] = facts.answer
+        self.finish[row] = finish
         self.pictures[row] = facts.pictures
 
     def place(self, row: int) -> Place:

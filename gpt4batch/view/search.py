@@ -1,4 +1,4 @@
-"""Filters over all lines of an output: by state, cause, pictures and text, as a growing list."""
+"""Filters over all lines of an output, by what is known of them and by text; growing lists."""
 
 from __future__ import annotations
 
@@ -32,6 +32,7 @@ class Question:
     cause: int = 0
     text: str = ""
     pictures: bool = False
+    finish: int = 0
 
     def is_all(self) -> bool:
         """Tell whether every line answers it."""
@@ -124,6 +125,8 @@ class Filter:
             found = [row for row in found if columns.state[row] in question.states]
         if question.cause:
             found = [row for row in found if columns.cause[row] == question.cause]
+        if question.finish:
+            found = [row for row in found if columns.finish[row] == question.finish]
         if question.pictures:
             found = [row for row in found if columns.pictures[row]]
         return self.holding(found) if self.folded else found

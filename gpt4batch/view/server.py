@@ -342,6 +342,7 @@ def question(request: web.Request) -> Question:
         cause=whole(request, "cause"),
         text=readable_query(query.get("q", "")),
         pictures=query.get("pictures") == "1",
+        finish=whole(request, "finish"),
     )
 
 

@@ -2,25 +2,29 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from gpt4batch.lines.parse import BadLine, Line, parse_line
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable
+
+
+def _nothing(_line: Line) -> str:
+    return ""
 
 
 class Asks:
     """Lines of asks, which are passed on as they stand.
 
     Args:
-        options: What checks the value of each key that the service is told.
+        wrong: Returns what the dialect of the run cannot do with a line.
     """
 
     name = "asks"
 
-    def __init__(self, options: Mapping[str, Callable[[Any], str]]) -> None:
-        self._options = options
+    def __init__(self, wrong: Callable[[Line], str] = _nothing) -> None:
+        self._wrong = wrong
 
     def parse(self, raw: bytes, index: int = 0, number: int = 0) -> Line:
         """Return a line of an input.
@@ -29,10 +33,8 @@ class Asks:
             BadLine: It is not of the right shape.
         """
         line = parse_line(raw, index, number)
-        if line.options:
-            for name, check in self._options.items():
-                if name in line.options and (wrong := check(line.options[name])):
-                    raise BadLine(f"{name} {wrong}")
+        if wrong := self._wrong(line):
+            raise BadLine(wrong)
         return line
 
     def own(self, raw: bytes) -> bytes:

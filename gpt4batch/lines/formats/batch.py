@@ -12,7 +12,17 @@ from typing import Any
 
 from gpt4batch.errors import NO_STATUS, NOT_READY
 from gpt4batch.lines import rawjson
-from gpt4batch.lines.parse import BATCH, KEY, BadLine, Line, decoded, kind_of, line_of
+from gpt4batch.lines.parse import (
+    BATCH,
+    KEY,
+    BadLine,
+    Line,
+    LongNumber,
+    decoded,
+    kind_of,
+    line_of,
+    parse_line,
+)
 from gpt4batch.lines.reading import listed, mapped, text_of
 from gpt4batch.lines.record import BAD_LINE, LOG_MARK
 
@@ -59,16 +69,22 @@ class Batch:
         Raises:
             BadLine: It is not of the right shape.
         """
-        doc = decoded(raw)
-        if BATCH in doc and "custom_id" not in doc:  # of a log, which is in our own form
-            return line_of(doc, raw, index, number)
-        self._check(doc)
-        own = {"id": doc["custom_id"], "asks": [{"content": _title(doc)}], BATCH: _request(doc)}
-        line = line_of(own, raw, index, number)
+        try:
+            line = self._line(decoded(raw), raw, index, number)
+        except LongNumber:
+            line = self._line(decoded(raw, rawjson.exact), raw, index, number)
         before, _ = self._lines.setdefault(hash(line.id), (number, line.key))
         if before != number:
             raise BadLine(f"custom_id {line.id!r} stands in line {before} already")
         return line
+
+    def _line(self, doc: dict[str, Any], raw: bytes, index: int, number: int) -> Line:
+        if BATCH in doc and "custom_id" not in doc:  # of a log, which is in our own form
+            return line_of(doc, raw, index, number)
+        self._check(doc)
+        request = {"url": doc.get("url") or CHAT, "body": doc["body"]}
+        own = {"id": doc["custom_id"], "asks": [{"content": _title(doc)}], BATCH: request}
+        return line_of(own, raw, index, number)
 
     def _check(self, doc: dict[str, Any]) -> None:
         custom_id = doc.get("custom_id")
@@ -124,7 +140,7 @@ class Batch:
         answers = rawjson.elements(known["answers"]) if known["answers"] != b"null" else []
         response, trouble = _outcome(answers, error)
         row = {
-            "id": OURS + _key(record, known).hex(),
+            "id": OURS + parse_line(record).key.hex(),
             "custom_id": rawjson.Fragment(known["id"]),
             "response": response,
             "error": trouble,
@@ -174,10 +190,6 @@ def _check_url(url: Any) -> None:
         raise BadLine(f"url {url!r}: must be a path below the service's address, such as {CHAT}")
 
 
-def _request(doc: dict[str, Any]) -> dict[str, Any]:
-    return {"url": doc.get("url") or CHAT, "body": doc["body"]}
-
-
 def _title(doc: dict[str, Any]) -> str:
     """Return the text that a request is about, for whoever shows it."""
     body = mapped(doc.get("body"))
@@ -202,13 +214,6 @@ def _text(value: Any) -> str:
 
 def _piece(item: dict[str, Any]) -> str:
     return text_of(item.get("text")) or _text(item.get("content"))
-
-
-def _key(record: bytes, known: dict[str, bytes]) -> bytes:
-    """Return the key of the line that a record is of."""
-    doc = {"id": rawjson.loads(known["id"]), "asks": rawjson.loads(known["asks"])}
-    doc |= {name: rawjson.loads(known[name]) for name in (BATCH, "meta") if name in known}
-    return line_of(doc, record).key
 
 
 def _outcome(answers: list[bytes], error: dict[str, Any] | None) -> tuple[Any, Any]:

@@ -63,7 +63,7 @@ export class GalleryView {
       {},
       image
         ? h("button", { class: "tile-picture", type: "button", title: picture.name, onclick: () => this.open(place) }, image)
-        : h("div", { class: "tile-picture absent" }, icon("picture"), h("span", {}, source.isReport ? say("left_out") : say("missing"))),
+        : h("div", { class: "tile-picture absent" }, icon("picture"), h("span", {}, say(picture.kind === "address" ? "address" : source.isReport ? "left_out" : "missing"))),
       h(
         "figcaption",
         {},

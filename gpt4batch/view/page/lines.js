@@ -28,6 +28,7 @@ export class LinesView {
     this.saves = h("div", { class: "saves" });
     this.chips = h("div", { class: "chips", role: "group", "aria-label": say("filters") });
     this.causes = h("select", { "aria-label": say("cause"), onchange: () => this.go({ cause: this.causes.value, row: "" }) });
+    this.finishes = h("select", { "aria-label": say("finish"), onchange: () => this.go({ finish: this.finishes.value, row: "" }) });
     this.search = h("input", { type: "search", placeholder: say("search"), "aria-label": say("search"), oninput: onIdle(() => this.find(), 250), onkeydown: (event) => this.onSearchKey(event) });
     this.empty = h("p", { class: "empty", hidden: true });
     this.detail = h("section", { class: "detail", "aria-label": say("conversation"), tabIndex: -1 });
@@ -37,7 +38,7 @@ export class LinesView {
       h(
         "section",
         { class: "side", "aria-label": say("lines") },
-        h("div", { class: "filters" }, h("div", { class: "search" }, icon("search"), this.search), this.chips, this.causes),
+        h("div", { class: "filters" }, h("div", { class: "search" }, icon("search"), this.search), this.chips, this.causes, this.finishes),
         h("div", { class: "status-line" }, this.status, this.saves),
         this.empty,
         this.list.element,
@@ -52,15 +53,15 @@ export class LinesView {
   }
 
   filter() {
-    const { state, cause, q, pictures } = this.params;
-    return { state, cause, text: q, pictures: pictures === "1" };
+    const { state, cause, finish, q, pictures } = this.params;
+    return { state, cause, finish, text: q, pictures: pictures === "1" };
   }
 
   update(params, overview) {
     const before = this.params;
     this.params = params;
     this.refresh(overview);
-    const changed = ["run", "state", "cause", "q", "pictures"].some((name) => before[name] !== params[name]);
+    const changed = ["run", "state", "cause", "finish", "q", "pictures"].some((name) => before[name] !== params[name]);
     if (this.search.value.trim() !== (params.q || "")) this.search.value = params.q || "";
     if (changed) this.reset();
     else if (params.row && params.row !== before.row) this.findActive();
@@ -109,6 +110,7 @@ export class LinesView {
     this.overview = run;
     this.drawChips(run);
     this.drawCauses(run);
+    this.drawFinishes(run);
     if (this.generation && run.generation !== this.generation) this.onReplaced(run);
     else if (this.generation && run.version !== this.version) this.onGrown();
     this.generation = run.generation;
@@ -175,6 +177,21 @@ export class LinesView {
     this.causes.value = this.params.cause || "";
   }
 
+  // Where all answers end in the same way there is nothing to choose.
+  drawFinishes(run) {
+    this.finishes.hidden = run.finishes.length < 2 && !this.params.finish;
+    const names = run.finishes.map((item) => `${item.number} ${item.count}`).join();
+    if (this.finishNames !== names) {
+      this.finishNames = names;
+      fill(
+        this.finishes,
+        h("option", { value: "" }, say("any_finish")),
+        run.finishes.map((item) => h("option", { value: String(item.number) }, `${item.name} (${writeCount(item.count)})`)),
+      );
+    }
+    this.finishes.value = this.params.finish || "";
+  }
+
   onAnswer(answer) {
     const share = answer.of ? answer.scanned / answer.of : 1;
     const numbers = { total: writeCount(answer.total), of: writeCount(answer.of) };
@@ -208,8 +225,8 @@ export class LinesView {
   }
 
   filtered() {
-    const { state, cause, q, pictures } = this.params;
-    return Boolean(state || cause || q || pictures);
+    const { state, cause, finish, q, pictures } = this.params;
+    return Boolean(state || cause || finish || q || pictures);
   }
 
   async open() {
@@ -275,7 +292,7 @@ export class LinesView {
   }
 
   leave() {
-    this.go(this.params.row ? { row: "" } : { state: "", cause: "", q: "", pictures: "" });
+    this.go(this.params.row ? { row: "" } : { state: "", cause: "", finish: "", q: "", pictures: "" });
     this.list.element.focus();
   }
 

@@ -78,7 +78,7 @@ function views() {
 
 function drawHead(params) {
   const runs = overview.runs;
-  const select = h("select", { "aria-label": say("output"), onchange: () => go({ run: select.value, row: "", cause: "", page: "" }) }, runs.map((run, place) => h("option", { value: String(place) }, run.name)));
+  const select = h("select", { "aria-label": say("output"), onchange: () => go({ run: select.value, row: "", cause: "", finish: "", page: "" }) }, runs.map((run, place) => h("option", { value: String(place) }, run.name)));
   select.value = params.run;
   const isCompare = params.view === "compare";
   fill(

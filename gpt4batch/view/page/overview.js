@@ -144,6 +144,7 @@ export class OverviewView {
     const tiles = [[say("failures"), writeCount(run.states.failed), run.rows ? say("of_all", { percent: writeFailedPercent(run.states.failed, run.rows) }) : "", run.states.failed ? "bad" : "good"]];
     const answered = latency?.calls || 0;
     if (run.calls) tiles.push([say("calls"), writeCount(run.calls), run.calls > answered ? say("calls_answered", { n: writeCount(answered), others: writeCount(run.calls - answered) }) : ""]);
+    if (run.tokens) tiles.push([say("tokens"), writeCount(run.tokens.input + run.tokens.output), this.tokensNote(run.tokens)]);
     if (latency) {
       const recent = this.recentPace(run);
       if (span > 0) tiles.push([say("pace"), writeRate(recent ?? latency.calls / span), say(recent === null ? "pace_note" : "pace_now")]);
@@ -151,6 +152,11 @@ export class OverviewView {
       tiles.push(this.timeTile(run, span, recent));
     }
     return tiles.filter(Boolean).map(([name, value, note, kind]) => h("div", { class: `card tile ${kind || ""}` }, h("span", { class: "tile-name" }, name), h("span", { class: "tile-value" }, value), h("span", { class: "tile-note" }, note)));
+  }
+
+  tokensNote(tokens) {
+    const counts = Object.fromEntries(Object.entries(tokens).map(([name, count]) => [name, writeCount(count)]));
+    return say("tokens_all", { in: counts.input, cached: counts.cached, out: counts.output, reasoning: counts.reasoning });
   }
 
   recentPace(run) {

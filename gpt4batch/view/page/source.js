@@ -10,6 +10,7 @@ export function filterQuery(filter) {
   const query = new URLSearchParams();
   if (filter.state) query.set("state", filter.state);
   if (filter.cause) query.set("cause", filter.cause);
+  if (filter.finish) query.set("finish", filter.finish);
   if (filter.text) query.set("q", filter.text);
   if (filter.pictures) query.set("pictures", "1");
   return query;
@@ -90,13 +91,14 @@ class ReportSource {
       ({ summary, line }) =>
         (!states || states.includes(summary.state)) &&
         (!filter.cause || summary.cause === Number(filter.cause)) &&
+        (!filter.finish || summary.finish === Number(filter.finish)) &&
         (!filter.pictures || summary.pictures > 0) &&
         (!text || this.textOf(summary, line).includes(text)),
     );
   }
 
   textOf(summary, line) {
-    const parts = [summary.id, line.error?.message.text];
+    const parts = [summary.id, line.system?.text, line.error?.message.text];
     for (const turn of line.turns) {
       parts.push(turn.id, turn.ask.text, ...(turn.answer?.messages || []).map((item) => item.text));
     }

@@ -4,10 +4,11 @@ import { codeText, plainText, renderMarkdown } from "./markup.js";
 import { h, icon } from "./dom.js";
 import { showPicture } from "./lightbox.js";
 import { source, stateName } from "./source.js";
-import { say, writeBytes, writeCount, writeSeconds } from "./words.js";
+import { say, writeBytes, writeCount, writeSeconds, writeTokens } from "./words.js";
 
 const FOLDED_RESULT = 600;
 const LONG_ASK = 800;
+const USUAL_END = "stop";
 
 export function stateBadge(state) {
   const name = stateName(state);
@@ -17,6 +18,7 @@ export function stateBadge(state) {
 // An answer's place may be taken by another element: its text with marks, say.
 export function conversation(line, isLive = false, instead = () => null) {
   const article = h("div", { class: "talk" });
+  if (line.system?.text) article.append(h("details", { class: "more" }, h("summary", {}, say("system")), plainText(line.system.text), cutNote(line.system)));
   line.turns.forEach((turn, place) => article.append(turnElement(turn, place, line, isLive, instead(place))));
   if (line.error && hasFailed(line)) article.append(errorElement(line.error));
   if (line.more) {
@@ -69,6 +71,8 @@ function callFacts(turn) {
   if (turn.seconds !== null) facts.push(writeSeconds(turn.seconds));
   if (turn.attempts > 1) facts.push(say("attempts", { n: turn.attempts }));
   if (turn.answer?.model) facts.push(turn.answer.model);
+  if (turn.answer?.tokens) facts.push(writeTokens(turn.answer.tokens));
+  if (turn.answer?.finish && turn.answer.finish !== USUAL_END) facts.push(say("ended_by", { finish: turn.answer.finish }));
   return facts.map((fact) => h("span", { class: "faint" }, fact));
 }
 
@@ -80,6 +84,8 @@ function answerElement(answer) {
 
 function messageElement(message) {
   if (message.kind === "json") return [codeText(message.text, "json"), cutNote(message)];
+  if (message.kind === "reasoning") return h("details", { class: "tool" }, h("summary", {}, say("reasoning")), plainText(message.text), cutNote(message));
+  if (message.kind === "refusal") return h("div", { class: "said" }, h("p", { class: "note" }, say("refused")), renderMarkdown(message.text), cutNote(message));
   if (message.role === "assistant" && message.recipient === "all" && message.kind !== "code") {
     return h("div", { class: "said" }, renderMarkdown(message.text), cutNote(message));
   }
@@ -114,6 +120,7 @@ function errorElement(error) {
     h("div", { class: "failure-head" }, icon("warning"), h("strong", {}, facts.join(" · ") || say("failed"))),
     h("pre", { class: "failure-text", tabIndex: 0 }, error.message.text),
     cutNote(error.message),
+    error.reply ? h("details", { class: "more" }, h("summary", {}, say("kept_reply")), answerElement(error.reply)) : null,
   );
 }
 
@@ -138,6 +145,7 @@ export function assetElement(asset) {
   const facts = [h("span", { class: "asset-name" }, asset.name || asset.origin || "?")];
   if (asset.size !== undefined) facts.push(h("span", { class: "faint" }, writeBytes(asset.size)));
   if (asset.error) facts.push(h("span", { class: "bad" }, say("download_failed", { error: asset.error })));
+  else if (asset.kind === "address") facts.push(h("span", { class: "faint" }, say("address")));
   else if (asset.kind === "missing") facts.push(h("span", { class: "faint" }, say("missing")));
   else if (!file) facts.push(h("span", { class: "faint" }, say("left_out")));
   const shown = [icon(asset.kind === "picture" ? "picture" : "file"), facts];

@@ -59,9 +59,20 @@ const WORDS = {
   tool_call: ["To {name}", "发往 {name}"],
   tool_result: ["From {name}", "来自 {name}"],
   tool: ["tool", "工具"],
+  system: ["What was said before (system)", "系统提示 (system)"],
+  kept_reply: ["The reply, which is no answer", "收到的应答 (不算有效应答)"],
+  reasoning: ["Reasoning", "推理过程"],
+  refused: ["The model refused to answer:", "模型拒绝回答:"],
+  ended_by: ["ended by {finish}", "结束原因 {finish}"],
+  finish: ["End of the answer", "结束原因"],
+  any_finish: ["Any end", "全部结束原因"],
+  tokens: ["Tokens", "token 用量"],
+  tokens_one: ["{in} + {out} tokens", "{in} + {out} token"],
+  tokens_all: ["{in} in ({cached} cached) · {out} out ({reasoning} reasoning)", "输入 {in} (缓存 {cached}) · 输出 {out} (推理 {reasoning})"],
   downloads: ["Downloads", "下载的文件"],
   attachments: ["Attachments", "附件"],
   missing: ["not found in the folder", "文件夹中未找到"],
+  address: ["an address, not loaded", "网址,未加载"],
   download_failed: ["could not be downloaded: {error}", "下载失败:{error}"],
   attempts: ["{n} attempts", "{n} 次尝试"],
   raw: ["Raw JSON", "原始JSON"],
@@ -233,6 +244,10 @@ export function writeSeconds(seconds) {
   const hours = Math.floor(minutes / 60);
   if (hours < 48) return zh ? `${hours} 小时 ${minutes % 60} 分` : `${hours} h ${minutes % 60} min`;
   return zh ? `${Math.round(hours / 24)} 天` : `${Math.round(hours / 24)} days`;
+}
+
+export function writeTokens(tokens) {
+  return say("tokens_one", { in: writeCount(tokens.input), out: writeCount(tokens.output) });
 }
 
 export function writeRate(rate) {

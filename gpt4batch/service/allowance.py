@@ -1,0 +1,273 @@
+"""What the calls of a run may take: tokens a minute, tokens and money in all.
+
+What a call takes is known when it is over. Before it, as much is reserved as calls of this run
+took; after it, the reservation is settled. Nothing here counts tokens itself.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections import deque
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import anyio
+
+from gpt4batch.clock import SYSTEM, Clock
+from gpt4batch.errors import BudgetError
+from gpt4batch.usage import NO_USAGE, Price, Usage
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+    from gpt4batch.control import Control
+
+log = logging.getLogger(__name__)
+
+MINUTE = 60.0
+CREDIT = 1.0
+"""Seconds of the rate that calls which took less than expected give back at most."""
+MARGIN = 0.97
+"""The share of a minute's tokens that is used: what is in flight is only expected."""
+UNKNOWN = 1 / 60
+"""The share of a minute's tokens that a call is taken for while nothing is known."""
+BYTES_A_TOKEN = 3.0
+ASSUMED_OUTPUT = 1000
+
+UNTOLD = (
+    "{flag} cannot be kept: the service does not say how many tokens its answers take. Leave it"
+    " out and use --max-calls, or ask the service for usage; run again with -f to go on"
+)
+ESTIMATED = (
+    "the service does not say how many tokens its answers take: --tpm is kept by an estimate"
+)
+USED_UP = "{flag}: {used} of it are used; run again with -f to go on"
+
+
+@dataclass(slots=True)
+class Taken:
+    """A call that counts within the minute after it leaves, with what it takes or is to take."""
+
+    moment: float
+    tokens: float
+
+
+class TokenPace:
+    """When calls may leave so that no minute has more than so many tokens; pure.
+
+    They leave evenly, as far as what they take is known; and no sooner than those of the last
+    minute leave room for them.
+
+    Args:
+        most: Tokens a minute.
+    """
+
+    def __init__(self, most: float) -> None:
+        self._most = most * MARGIN
+        self._due = float("-inf")
+        self._minute: deque[Taken] = deque()
+        self._within = 0.0
+
+    def take(self, now: float, tokens: float) -> Taken:
+        """Reserve tokens for a call, and return when it may leave."""
+        while self._minute and self._minute[0].moment <= now - MINUTE:
+            self._within -= self._minute.popleft().tokens
+        self._due = max(self._due, now - CREDIT)
+        taken = Taken(max(now, self._due, self._room(tokens)), tokens)
+        self._due += tokens * MINUTE / self._most
+        self._minute.append(taken)
+        self._within += tokens
+        return taken
+
+    def _room(self, tokens: float) -> float:
+        """Return when enough of the last minute's tokens no longer count."""
+        over, at = self._within + tokens - self._most, float("-inf")
+        for taken in self._minute:
+            if over <= 0:
+                break
+            over -= taken.tokens
+            at = taken.moment + MINUTE
+        return at
+
+    def settle(self, taken: Taken, tokens: float) -> None:
+        """Replace what was reserved for a call by what it took."""
+        if self._minute and taken.moment >= self._minute[0].moment:
+            self._within += tokens - taken.tokens
+        self._due += (tokens - taken.tokens) * MINUTE / self._most
+        taken.tokens = tokens
+
+
+@dataclass(slots=True)
+class Held:
+    """What is reserved for a chat, and what came of it.
+
+    Args:
+        size: Bytes of its request.
+        taken: What the pace has reserved.
+        worst: The tokens that the budget has reserved.
+        answered: Whether an answer came.
+        usage: What it took, where the answer tells.
+        lost: Calls whose reply never came: they may be paid for.
+    """
+
+    size: int
+    taken: Taken | None = None
+    worst: Usage = NO_USAGE
+    answered: bool = False
+    usage: Usage | None = None
+    lost: int = 0
+
+
+class Learned:
+    """What calls of this run took: tokens a byte that is sent, tokens of an answer."""
+
+    def __init__(self) -> None:
+        self.calls = 0
+        self.usage = NO_USAGE
+        self._bytes = 0
+        self._largest = 0
+
+    def add(self, size: int, usage: Usage) -> None:
+        """Learn from a call."""
+        self.calls += 1
+        self.usage = self.usage.plus(usage)
+        self._bytes += size
+        self._largest = max(self._largest, usage.output)
+
+    def expected(self, size: int) -> float:
+        """Return the tokens that a call is expected to take."""
+        few = 1 + 1 / (1 + self.calls)  # what a few calls took says little
+        return few * (self._input(size) + self.usage.output / max(self.calls, 1))
+
+    def worst(self, size: int) -> Usage:
+        """Return the most tokens that a call is taken to need."""
+        return Usage(round(self._input(size)), 0, self._largest or ASSUMED_OUTPUT)
+
+    def _input(self, size: int) -> float:
+        return size * self.usage.input / self._bytes if self._bytes else size / BYTES_A_TOKEN
+
+
+class Allowance:
+    """Reserves and settles what chats take.
+
+    Args:
+        control: Ends the waiting when the run is halted.
+        per_minute: Tokens a minute; 0 is no limit.
+        most_tokens: Tokens in all; 0 is no limit.
+        most_cost: Money in all; 0 is no limit.
+        price: What tokens cost.
+        clock: Tells the time.
+    """
+
+    def __init__(
+        self,
+        control: Control,
+        *,
+        per_minute: int = 0,
+        most_tokens: int = 0,
+        most_cost: float = 0.0,
+        price: Price | None = None,
+        clock: Clock = SYSTEM,
+    ) -> None:
+        self._control = control
+        self._clock = clock
+        self._pace = TokenPace(per_minute) if per_minute else None
+        self._per_minute = per_minute
+        self._most_tokens = most_tokens
+        self._most_cost = most_cost
+        self._price = price or Price(0.0, 0.0, 0.0)
+        self._learned = Learned()
+        self._lost = NO_USAGE
+        self._untold = ""
+        self._warned = False
+        self._out: list[Usage] = []
+        self._settled = anyio.Event()
+
+    @asynccontextmanager
+    async def call(self, size: int) -> AsyncIterator[Held]:
+        """Hold a reservation for a chat; whoever makes it says what came of it.
+
+        Raises:
+            BudgetError: Nothing is left.
+            Stopped: The run was halted meanwhile.
+        """
+        held = Held(size)
+        if self._most_tokens or self._most_cost:
+            held.worst = await self._afford(size)
+        try:
+            if self._pace is not None:
+                await self._wait(self._pace, held)
+            yield held
+        finally:
+            self._settle(held)
+
+    async def _wait(self, pace: TokenPace, held: Held) -> None:
+        known = self._learned.calls
+        tokens = self._learned.expected(held.size) if known else self._per_minute * UNKNOWN
+        now = self._clock.monotonic()
+        held.taken = pace.take(now, tokens)
+        if held.taken.moment > now:
+            with self._control.waiting():
+                await anyio.sleep(held.taken.moment - now)
+
+    async def _afford(self, size: int) -> Usage:
+        """Reserve tokens out of the budget, when calls in flight leave enough of it."""
+        while True:
+            worst = self._learned.worst(size)
+            if self._fits(worst):
+                self._out.append(worst)
+                return worst
+            with self._control.waiting():
+                await self._settled.wait()
+
+    def _fits(self, worst: Usage) -> bool:
+        """Return whether a call may leave; a last one may take more than is left.
+
+        What calls take is not known before the first is answered, so that one goes alone.
+
+        Raises:
+            BudgetError: Nothing is left.
+        """
+        if self._untold:  # its own answer is kept
+            raise BudgetError(UNTOLD.format(flag=self._untold))
+        if self._out and not self._learned.calls:
+            return False
+        used, out = self._learned.usage.plus(self._lost), NO_USAGE
+        for usage in self._out:
+            out = out.plus(usage)
+        fits = True
+        for flag, most, cost in (
+            ("--max-tokens", self._most_tokens, lambda usage: usage.total),
+            ("--max-cost", self._most_cost, self._price.of),
+        ):
+            if not most:
+                continue
+            if cost(used) >= most:
+                raise BudgetError(USED_UP.format(flag=f"{flag} {most:g}", used=f"{cost(used):g}"))
+            fits = fits and (not self._out or cost(used.plus(out).plus(worst)) <= most)
+        return fits
+
+    def _settle(self, held: Held) -> None:
+        if held.worst in self._out:
+            self._out.remove(held.worst)
+        for _ in range(held.lost):  # nobody will say what these took
+            self._lost = self._lost.plus(held.worst)
+        if self._pace is not None and held.taken is not None:
+            reserved = held.taken.tokens
+            took = held.usage.total if held.usage is not None else reserved * held.answered
+            self._pace.settle(held.taken, took + held.lost * reserved)
+        if held.usage is not None:
+            self._learned.add(held.size, held.usage)
+        elif held.answered:
+            self._warn()
+        self._settled.set()
+        self._settled = anyio.Event()
+
+    def _warn(self) -> None:
+        """Note that the service does not say what its answers take."""
+        if self._most_tokens or self._most_cost:
+            self._untold = "--max-tokens" if self._most_tokens else "--max-cost"
+        elif not self._warned:
+            self._warned = True
+            log.warning(ESTIMATED)
