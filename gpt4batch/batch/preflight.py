@@ -21,6 +21,7 @@ from gpt4batch.batch.refusals import (
     nearest,
     publisher_for,
     refuse_bad_results,
+    refuse_error_file,
     refuse_other_files,
     refuse_output,
     refuse_shared_files,
@@ -228,10 +229,12 @@ class _Check:
         source = Source(settings.input, form_of=forms_for(self._dialect, self._options))
         self._stack.callback(source.close)
         self._journal.open(source, fix=settings.fix, repair=False)
+        self._try("output", lambda: refuse_error_file(settings, source, self._journal))
         skip = settings.skip_bad_results
         self._try("output", lambda: refuse_bad_results(self._journal, skip=skip))
         if skip or not self._journal.findings.is_refused:
-            for words in self._journal.findings.words(source.path, None):
+            found = self._journal.findings.words(source.path, None)
+            for words in (*found, *source.form.notes()):
                 self._note("note", "output", words)
         self._try("downloads", lambda: self._downloads(download_folder(settings, source).resolve()))
         self._try("input", lambda: _refuse_quietly(source, skip=settings.skip_bad_lines))

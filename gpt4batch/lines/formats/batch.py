@@ -40,7 +40,10 @@ CANCELLED = "batch_cancelled"
 NOT_RUN_YET = (CANCELLED, "batch_expired")
 """The codes of rows that stand for requests that were never made."""
 
-FOREIGN = "%s: %d results of another tool are known by their custom_id alone"
+FOREIGN = (
+    "results of another tool are taken by their custom_id alone: whether a request was edited since"
+    " then is not known"
+)
 
 
 class Batch:
@@ -55,8 +58,8 @@ class Batch:
     def __init__(self, model: str = "") -> None:
         self._model = model
         self._lines: dict[int, tuple[int, bytes]] = {}
-        self.foreign = 0
-        """How many rows of other tools were read back."""
+        self.foreign = False
+        """Whether rows of other tools were read back."""
 
     @staticmethod
     def knows(doc: Any) -> bool:
@@ -166,12 +169,16 @@ class Batch:
         record["meta"] = {"key": self._key_of_row(doc).hex()}
         return rawjson.dumps(record)
 
+    def notes(self) -> list[str]:
+        """Return what is worth knowing of the rows that were read back."""
+        return [FOREIGN] if self.foreign else []
+
     def _key_of_row(self, doc: dict[str, Any]) -> bytes:
         """Return the key of the line that a row answers; for a row of others by its custom_id."""
         row_id = text_of(doc.get("id"))
         if row_id.startswith(OURS) and KEY.fullmatch(row_id.removeprefix(OURS)):
             return bytes.fromhex(row_id.removeprefix(OURS))
-        self.foreign += 1
+        self.foreign = True
         custom_id = doc["custom_id"]
         known = self._lines.get(hash(custom_id)) if isinstance(custom_id, str | int) else None
         return known[1] if known else bytes(16)
