@@ -131,7 +131,7 @@ class Completions(Gpt4Api):
                 messages.append(rawjson.loads(turn.answers[place])["choices"][0]["message"])
         return Call(CHAT, {"model": turn.options["model"], "messages": messages})
 
-    def answer(self, reply: Mapping[str, Any], said: str = "") -> Answer | Refusal:
+    def answer(self, reply: Mapping[str, Any], said: str = "", path: str = "") -> Answer | Refusal:
         return Answer()
 
     def thread(self, reply: Mapping[str, Any]) -> Thread | Refusal:
