@@ -14,6 +14,7 @@ from gpt4batch.lines.reading import (
     parse,
     text_of,
 )
+from gpt4batch.view.own_form import record_of
 from gpt4batch.view.record import number, picture_names
 
 if TYPE_CHECKING:
@@ -43,7 +44,7 @@ def snippet(text: str) -> str:
 def summary(index: Index, row: int) -> dict[str, Any]:
     """Return a line as one row of the list."""
     line = index.read(row)
-    record = parse(line)
+    record = record_of(index, row)
     entry = {
         "row": row,
         "state": index.rows.state[row],
@@ -90,7 +91,7 @@ def conversation(
     """Return a line with everything that the page shows of it."""
     budget = budget or Budget()
     line = index.read(row)
-    record = parse(line)
+    record = record_of(index, row)
     entry = {
         "row": row,
         "generation": index.generation,
@@ -251,7 +252,7 @@ def picture_row(index: Index, start: int, block: int = 4096) -> tuple[int, int]:
 
 def row_pictures(index: Index, folders: Folders, row: int) -> list[dict[str, Any]]:
     """Return the pictures of one line."""
-    record = parse(index.read(row)) or {}
+    record = record_of(index, row) or {}
     names = picture_names(listed(record.get("asks")), listed(record.get("answers")))
     found = []
     for (side, turn, name), _ in zip(names, range(index.rows.pictures[row]), strict=False):
