@@ -32,7 +32,7 @@ from gpt4batch.batch.status import Messages, Probe, Status, Worker
 from gpt4batch.batch.work import Work, publishing
 from gpt4batch.clock import SYSTEM, Clock
 from gpt4batch.control import Control
-from gpt4batch.dialects.known import dialect_for
+from gpt4batch.dialects.known import GPT4API, dialect_for
 from gpt4batch.errors import UsageError
 from gpt4batch.fleet import messages
 from gpt4batch.fleet.coordinator import MOST_OUT, Fleet, Plan, exchange
@@ -309,7 +309,7 @@ async def gather_fleet(
 ) -> _Calls:
     """Have the calls made by workers elsewhere."""
     manner = messages.Manner(
-        options=dialect.defaults(settings),
+        options=GPT4API.defaults(settings) | dialect.defaults(settings),
         retries=settings.retries,
         timeout=settings.timeout,
         downloads=settings.enable_download,

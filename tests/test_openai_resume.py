@@ -67,12 +67,11 @@ async def test_killed_run_goes_on_inside_its_conversations_and_asks_nothing_twic
         said = [answer["choices"][0]["message"]["content"] for answer in record["answers"]]
         assert said == [f"re: {n}.{k}" for k in range(ASKS)]
     for body in service.bodies:
-        n = asked(body)[0]
-        place = int(asked(body)[2])
+        n, place = map(int, asked(body).split("."))
         turns = [message["content"] for message in body["messages"][1:]]
         wanted = [text for k in range(place) for text in (f"{n}.{k}", f"re: {n}.{k}")]
         assert turns == [*wanted, asked(body)]
-        assert (body["messages"][0]["content"], body["seed"]) == (f"s{n}", int(n))
+        assert (body["messages"][0]["content"], body["seed"]) == (f"s{n}", n)
 
 
 async def test_output_of_one_dialect_is_no_conversation_of_the_other(bench: Bench) -> None:

@@ -38,7 +38,7 @@ def closed(request: web.BaseRequest) -> bool:
     return request.transport is None or request.transport.is_closing()
 
 
-def text(record: Any, place: int = 0) -> str:
+def text(record: Any, place: int = 0) -> Any:
     return record["answers"][place]["choices"][0]["message"]["content"]
 
 
@@ -271,6 +271,15 @@ def test_numbers_and_unknown_fields_pass_as_they_were_written() -> None:
         b'"safe":{"score":0.50}',
     ):
         assert part in raw
+
+
+def test_message_that_is_said_again_at_the_end_is_taken_once() -> None:
+    whole = {"role": "assistant", "content": "ab"}
+    choice = {"index": 0, "delta": {"content": "b"}, "message": whole, "finish_reason": "stop"}
+    last = {"index": 0, "delta": {}, "message": whole, "finish_reason": ""}
+    said = [chunk({"content": "a"}), *(chunk(None, choices=[one]) for one in (choice, last))]
+    (found,) = folded(*said, DONE)["choices"]
+    assert (found["message"]["content"], found["finish_reason"]) == ("ab", "stop")
 
 
 def test_stream_of_half_an_emoji_is_folded() -> None:

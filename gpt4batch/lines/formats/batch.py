@@ -211,6 +211,16 @@ def _title(doc: dict[str, Any]) -> str:
     return rawjson.dumps(body).decode(errors="replace")[:LONGEST_TITLE]
 
 
+def said_before(body: dict[str, Any]) -> str:
+    """Return what stands in a request before the last message of the user, for people."""
+    messages = [mapped(item) for item in listed(body.get("messages"))]
+    last = max((n for n, item in enumerate(messages) if item.get("role") == "user"), default=0)
+    told = [(text_of(item.get("role")), _text(item.get("content"))) for item in messages[:last]]
+    if len(told) == 1 and told[0][0] == "system":
+        return told[0][1]
+    return "\n\n".join(f"{role}: {text}" for role, text in told)
+
+
 def _text(value: Any) -> str:
     """Return the text of a content in any of its shapes."""
     if isinstance(value, str):
