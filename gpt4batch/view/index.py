@@ -13,7 +13,7 @@ from gpt4batch.errors import UsageError
 from gpt4batch.lines.record import LOG_MARK
 from gpt4batch.lines.steps import folded
 from gpt4batch.view.figures import Figures
-from gpt4batch.view.own_form import is_result
+from gpt4batch.view.questions import lacks_question
 from gpt4batch.view.record import Facts, State, examine, go_of_step, go_of_whole
 from gpt4batch.view.rows import Place, Rows
 
@@ -166,7 +166,7 @@ class Index:
         with self.lock:
             self.log_records += is_log
             row = self.row_of(facts.key, place, is_log=is_log)
-            if row >= 0 and self.rows.source[row] == INPUT and is_result(line):
+            if row >= 0 and self.rows.source[row] == INPUT and lacks_question(line):
                 self.rows.keep_question(row)
             self.show(row, place, facts)
             if is_log:

@@ -21,7 +21,6 @@ from gpt4batch.lines.record import State as Progress
 from gpt4batch.lines.record import is_bad_record, state_of
 from gpt4batch.lines.steps import is_step
 from gpt4batch.usage import Usage
-from gpt4batch.view.own_form import own_form
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -89,7 +88,6 @@ class Facts(NamedTuple):
 
 def examine(line: bytes) -> Facts:
     """Return what the index keeps of a line; what a run cannot read counts as failed."""
-    line = own_form(line)
     record = parse(line)
     if record is None:
         cause = cause_of({"stage": UNREADABLE, "message": "not a JSON object"})

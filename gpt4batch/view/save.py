@@ -14,7 +14,7 @@ from gpt4batch.lines.reading import (
     mapped,
     text_of,
 )
-from gpt4batch.view.own_form import record_of
+from gpt4batch.view.questions import record_of
 from gpt4batch.view.record import State
 
 if TYPE_CHECKING:

@@ -9,7 +9,7 @@ from collections import OrderedDict
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
-from gpt4batch.view.own_form import parsed
+from gpt4batch.lines.formats.known import parse
 from gpt4batch.view.record import shown_text
 
 if TYPE_CHECKING:
@@ -182,7 +182,7 @@ class Filter:
 
     def holds(self, line: bytes) -> bool:
         """Tell whether a line shows the text."""
-        record = parsed(line)
+        record = parse(line)
         if record is None:
             return self.folded in line.decode(errors="replace").casefold()
         return self.folded in shown_text(record).casefold()
