@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import mimetypes
 import re
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Literal
 from urllib.parse import urlsplit, urlunsplit
 
@@ -223,6 +224,7 @@ class OpenAI:
         """Read a reply with status 200: one needs a choice, without an error."""
         if path and not path.endswith(COMPLETIONS):
             return self._other_answer(reply, said)
+        usage = usage_of(reply.get("usage"))
         choices = [mapped(choice) for choice in listed(reply.get("choices"))]
         error = reply.get("error") or next(
             filter(None, (one.get("error") for one in choices)), None
@@ -233,12 +235,12 @@ class OpenAI:
             text = "the reply says" if error else "the reply has no choices"
             text = f"{text}: {words}" if words else text
             meaning = meaning_of_error(doc, said, status_in(doc), self._service)
-            return Refusal(_without_memory(meaning), 200, text)
+            return Refusal(_without_memory(meaning), 200, text, usage=usage)
         wrong = [self._not_an_answer(choice) for choice in choices]
-        if all(wrong):
-            return wrong[0] or Refusal(Reason.REJECTED, 200)
+        if wrong[0] is not None and all(wrong):
+            return replace(wrong[0], usage=usage)
         finish, model = text_of(choices[0].get("finish_reason")), text_of(reply.get("model"))
-        return Answer(usage_of(reply.get("usage")), finish, model)
+        return Answer(usage, finish, model)
 
     def _other_answer(self, reply: Mapping[str, Any], said: str) -> Answer | Refusal:
         """Read a reply to anything but a chat: any object will do that tells of no failure."""

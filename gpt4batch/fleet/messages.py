@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, TypeVar, get_origin, get_type_hints
 
 from gpt4batch import errors
 from gpt4batch.lines import rawjson
+from gpt4batch.lines.record import usage_in
 from gpt4batch.service.conversation import Outcome
 
 if TYPE_CHECKING:
@@ -252,6 +253,7 @@ def packed(outcome: Outcome) -> tuple[dict[str, Any], list[bytes]]:
         "uploads": outcome.uploads,
         "timings": outcome.timings,
         "calls": outcome.calls,
+        "vain": {"tokens": list(outcome.vain)},
         "refused_anew": outcome.refused_anew,
         "started": outcome.started.isoformat(),
         "anew": outcome.line.answered < 0,
@@ -270,6 +272,7 @@ def _packed_error(error: CallError) -> dict[str, Any]:
         "code": error.code,
         "stage": error.stage,
         "attempts": error.attempts,
+        "tokens": list(getattr(error, "usage", None) or ()),
     }
 
 
@@ -287,6 +290,7 @@ def unpacked(line: Line, doc: dict[str, Any], texts: Sequence[bytes]) -> Outcome
         outcome.superseded = [rawjson.Fragment(text) for text in texts[answers:][:superseded]]
         outcome.uploads, outcome.timings = list(doc["uploads"]), list(doc["timings"])
         outcome.calls = int(doc["calls"])
+        outcome.vain = usage_in(doc.get("vain"))
         outcome.refused_anew = str(doc.get("refused_anew", ""))
         outcome.started = datetime.fromisoformat(doc["started"])
         if doc["anew"]:
@@ -301,8 +305,9 @@ def unpacked(line: Line, doc: dict[str, Any], texts: Sequence[bytes]) -> Outcome
 def _error(doc: dict[str, Any], reply: bytes) -> CallError:
     kind = getattr(errors, doc["kind"], errors.CallError)
     if kind is errors.ReplyError:
-        error: CallError = errors.ReplyError(doc["message"], reply, code=doc["code"])
-        error.stage = doc["stage"]
+        no_answer = errors.ReplyError(doc["message"], reply, code=doc["code"])
+        no_answer.stage, no_answer.usage = doc["stage"], usage_in(doc)
+        error: CallError = no_answer
     elif isinstance(kind, type) and issubclass(kind, errors.CallError):
         error = kind(doc["message"], code=doc["code"], stage=doc["stage"])
     else:
