@@ -64,7 +64,7 @@ QUOTED = re.compile(r'"([\w-]+)"')
 
 OTHER = {
     "attachment": ("errors.py", "service/client.py", "batch/progress.py"),  # a stage
-    "attachments": ("batch/preflight.py", "convert/results.py", "view/save.py"),
+    "attachments": ("batch/preflight.py", "batch/survey.py", "convert/results.py", "view/save.py"),
     "downloads": (
         *("batch/preflight.py", "cli/farewell.py", "cli/metrics.py", "convert/results.py"),
         *("fleet/messages.py", "lines/steps.py", "view/detail.py", "view/save.py"),

@@ -288,9 +288,10 @@ def _read_back(doc: dict[str, Any], known: dict[str, bytes]) -> dict[str, Any]:
     code = mapped(trouble).get("code")
     if code in NOT_RUN_YET:
         return {"answers": None, "iErr": {"code": NOT_READY, "message": "resource is not ready"}}
+    words = text_of(mapped(mapped(body).get("error")).get("message"))
     error: dict[str, Any] = {
         "code": status if isinstance(status, int) and status else 501,
-        "message": text_of(mapped(trouble).get("message")) or f"failed with status {status}",
+        "message": text_of(mapped(trouble).get("message")) or words or f"status {status}",
         "stage": "reply" if trouble and status == 200 else "chat",
     }
     if isinstance(body, dict):
