@@ -27,7 +27,9 @@ from gpt4batch.histogram import Histogram
 from gpt4batch.lines import rawjson
 from gpt4batch.lines.reading import parse
 from gpt4batch.lines.record import LOG_MARK
+from gpt4batch.usage import Price
 from gpt4batch.view import report
+from gpt4batch.view.detail import conversation
 from gpt4batch.view.figures import MOST_BUCKETS, Timeline, shown
 from gpt4batch.view.files import Folders
 from gpt4batch.view.index import Index, Output, open_file
@@ -819,6 +821,22 @@ def test_index_keeps_fifty_bytes_a_line(tmp_path: Path) -> None:
     sizes = [len(column) * getattr(column, "itemsize", 1) for column in columns]
     assert len(rows) == 3000
     assert sum(sizes) / 3000 <= 50
+    index.close()
+
+
+# Money
+
+
+def test_what_a_line_and_all_of_them_cost_by_the_price_that_was_named(tmp_path: Path) -> None:
+    usage = {"prompt_tokens": 300_000, "completion_tokens": 100_000}
+    message = {"role": "assistant", "content": "yes"}
+    reply = {"model": "m", "choices": [{"message": message}], "usage": usage}
+    records = [line(f"q{n}", "yes") | {"answers": [reply]} for n in range(3)]
+    index = Index(open_file(written(tmp_path / "out.jsonl", records)), None, 1, Price(1, 1, 2))
+    index.follow()
+    assert index.figures.public()["cost"] == pytest.approx(1.5)
+    shown = conversation(index, 0, Folders(tmp_path, tmp_path))
+    assert shown["turns"][0]["answer"]["cost"] == pytest.approx(0.5)
     index.close()
 
 

@@ -13,6 +13,7 @@ import typer
 from gpt4batch.cli.flags import say
 from gpt4batch.errors import UsageError
 from gpt4batch.settings import check, flag
+from gpt4batch.usage import Price
 
 if TYPE_CHECKING:
     from gpt4batch.view.server import Show
@@ -65,9 +66,17 @@ class Settings:
         10.0, "export-size", "Largest size of the report in MiB.", "报告的最大MiB."
     )
 
+    price: str = flag(
+        "",
+        "price",
+        "What a million tokens cost: in=0.15,cached=0.075,out=0.60",
+        "每百万token的价格: in=0.15,cached=0.075,out=0.60",
+    )
+
     def __post_init__(self) -> None:
         """Refuse values that cannot work."""
         check(self)
+        Price.read(self.price)
         if not self.outputs:
             raise UsageError("viewsvc: name an output, such as: gpt4batch viewsvc out.jsonl")
         if self.port > 65535:
@@ -98,7 +107,8 @@ def shown(settings: Settings) -> Show:
     from gpt4batch.view.server import Show
 
     source = Path(settings.input) if settings.input and settings.input != "-" else None
-    outputs = [Output(Path(name), source) for name in settings.outputs]
+    price = Price.read(settings.price)
+    outputs = [Output(Path(name), source, price) for name in settings.outputs]
     attachments = (source or Path(settings.outputs[0])).parent
     downloads = Path(settings.download_dir) if settings.download_dir else attachments
     return Show(outputs, Folders(attachments, downloads))

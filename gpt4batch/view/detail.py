@@ -14,6 +14,7 @@ from gpt4batch.lines.reading import (
     mapped,
     text_of,
 )
+from gpt4batch.usage import Usage
 from gpt4batch.view.questions import record_of
 from gpt4batch.view.record import number, picture_names
 
@@ -102,12 +103,16 @@ def conversation(
     }
     if record is None:
         return {**entry, "id": "", "turns": [], **unreadable(line, budget)}
-    system = text_of(record.get("system"))
+    system, shown = text_of(record.get("system")), turns(record, folders, budget)
+    if price := index.figures.price:
+        for reply in filter(None, (turn["answer"] for turn in shown)):
+            if tokens := reply.get("tokens"):
+                reply["cost"] = price.of(Usage(**tokens))
     return {
         **entry,
         "id": text_of(record.get("id")),
         **({"system": budget.text(system)} if system else {}),
-        "turns": turns(record, folders, budget),
+        "turns": shown,
         "error": error_of(record.get("iErr"), folders, budget),
         "more": more_of(record, budget),
     }

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from gpt4batch.histogram import Histogram
-from gpt4batch.usage import Usage
+from gpt4batch.usage import Price, Usage
 from gpt4batch.view.record import Call, Cause, Facts, State
 
 MOST_BUCKETS = 2048
@@ -64,7 +64,8 @@ def shown(times: Histogram) -> dict[str, Any] | None:
 class Figures:
     """All figures of one output."""
 
-    def __init__(self) -> None:
+    def __init__(self, price: Price | None = None) -> None:
+        self.price = price
         self.states = [0] * len(State)
         self.causes: list[Cause] = [Cause(0, "", "")]
         self.cause_counts = [0]
@@ -147,6 +148,7 @@ class Figures:
                 if self.finish_counts[n] > 0
             ],
             "tokens": self.tokens._asdict() if self.tokens != NO_USAGE else None,
+            "cost": self.price.of(self.tokens) if self.price else None,
             "timeline": self.timeline.public(),
             "latency": shown(self.latency),
             "calls": self.calls,

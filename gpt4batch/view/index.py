@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
+    from gpt4batch.usage import Price
+
 BLOCK = 2 << 20
 LONGEST_LINE = 1 << 30
 LONGEST_TAIL = 64 << 20
@@ -70,13 +72,19 @@ class Index:
     Threads: one writes; any may read. A row's columns change under the lock only.
     """
 
-    def __init__(self, output: File, source: File | None, generation: int) -> None:
+    def __init__(
+        self,
+        output: File,
+        source: File | None,
+        generation: int,
+        price: Price | None = None,
+    ) -> None:
         self.files = {OUTPUT: output}
         if source is not None:
             self.files[INPUT] = source
         self.generation = generation
         self.rows = Rows()
-        self.figures = Figures()
+        self.figures = Figures(price)
         self.lock = threading.Lock()
         self.changes = array("I")
         self.positions = dict.fromkeys(self.files, 0)
@@ -239,8 +247,9 @@ class Index:
 class Output:
     """One output under its path, whichever file that is by now."""
 
-    def __init__(self, path: Path, source: Path | None = None) -> None:
+    def __init__(self, path: Path, source: Path | None = None, price: Price | None = None) -> None:
         self.path = path
+        self.price = price
         self.source = source if source is not None and not same_file(source, path) else None
         self.stop = threading.Event()
         self.generation = 0
@@ -251,7 +260,7 @@ class Output:
         """Open the files as they are now."""
         self.generation += 1
         source = open_file(self.source) if self.source is not None else None
-        return Index(open_file(self.path), source, self.generation)
+        return Index(open_file(self.path), source, self.generation, self.price)
 
     def start(self) -> None:
         """Begin to index, in the background."""

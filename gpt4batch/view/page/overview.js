@@ -4,7 +4,7 @@ import { causeChart, ChartBox, latencyChart, paceChart } from "./charts.js";
 import { fill, h, icon } from "./dom.js";
 import { codeText } from "./markup.js";
 import { source } from "./source.js";
-import { causeKind, causeName, say, writeCount, writeFailedPercent, writeLines, writeMoment, writePercent, writeRate, writeSeconds } from "./words.js";
+import { causeKind, causeName, say, writeCount, writeFailedPercent, writeLines, writeMoment, writeMoney, writePercent, writeRate, writeSeconds } from "./words.js";
 
 const STATE_NAMES = ["done", "failed", "partly", "not_run"];
 const RECENT = 60;
@@ -145,6 +145,7 @@ export class OverviewView {
     const answered = latency?.calls || 0;
     if (run.calls) tiles.push([say("calls"), writeCount(run.calls), run.calls > answered ? say("calls_answered", { n: writeCount(answered), others: writeCount(run.calls - answered) }) : ""]);
     if (run.tokens) tiles.push([say("tokens"), writeCount(run.tokens.input + run.tokens.output), this.tokensNote(run.tokens)]);
+    if (run.cost !== null) tiles.push([say("cost"), writeMoney(run.cost), say("cost_each", { cost: writeMoney(run.cost / Math.max(run.rows, 1)) })]);
     if (latency) {
       const recent = this.recentPace(run);
       if (span > 0) tiles.push([say("pace"), writeRate(recent ?? latency.calls / span), say(recent === null ? "pace_note" : "pace_now")]);

@@ -4,7 +4,7 @@ import { codeText, plainText, renderMarkdown } from "./markup.js";
 import { h, icon } from "./dom.js";
 import { showPicture } from "./lightbox.js";
 import { source, stateName } from "./source.js";
-import { say, writeBytes, writeCount, writeSeconds, writeTokens } from "./words.js";
+import { say, writeBytes, writeCount, writeMoney, writeSeconds, writeTokens } from "./words.js";
 
 const FOLDED_RESULT = 600;
 const LONG_ASK = 800;
@@ -72,6 +72,7 @@ function callFacts(turn) {
   if (turn.attempts > 1) facts.push(say("attempts", { n: turn.attempts }));
   if (turn.answer?.model) facts.push(turn.answer.model);
   if (turn.answer?.tokens) facts.push(writeTokens(turn.answer.tokens));
+  if (turn.answer?.cost !== undefined) facts.push(say("cost_one", { cost: writeMoney(turn.answer.cost) }));
   if (turn.answer?.finish && turn.answer.finish !== USUAL_END) facts.push(say("ended_by", { finish: turn.answer.finish }));
   return facts.map((fact) => h("span", { class: "faint" }, fact));
 }

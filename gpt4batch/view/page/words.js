@@ -67,6 +67,9 @@ const WORDS = {
   finish: ["End of the answer", "结束原因"],
   any_finish: ["Any end", "全部结束原因"],
   tokens: ["Tokens", "token 用量"],
+  cost: ["Cost", "费用"],
+  cost_each: ["{cost} a line", "每行 {cost}"],
+  cost_one: ["cost {cost}", "费用 {cost}"],
   tokens_one: ["{in} + {out} tokens", "{in} + {out} token"],
   tokens_all: ["{in} in ({cached} cached) · {out} out ({reasoning} reasoning)", "输入 {in} (缓存 {cached}) · 输出 {out} (推理 {reasoning})"],
   downloads: ["Downloads", "下载的文件"],
@@ -244,6 +247,10 @@ export function writeSeconds(seconds) {
   const hours = Math.floor(minutes / 60);
   if (hours < 48) return zh ? `${hours} 小时 ${minutes % 60} 分` : `${hours} h ${minutes % 60} min`;
   return zh ? `${Math.round(hours / 24)} 天` : `${Math.round(hours / 24)} days`;
+}
+
+export function writeMoney(cost) {
+  return String(Number(cost.toPrecision(6)));
 }
 
 export function writeTokens(tokens) {
