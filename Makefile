@@ -48,7 +48,7 @@ test-browser: $(STAMP)
 # Clients and services that nobody here wrote. litellm wants other versions than the tool, so it gets
 # an environment of its own; aimock comes from npm, where there is one.
 strangers: $(STRANGERS)
-	GPT4BATCH_REQUIRE_STRANGERS=1 $(BIN)/pytest tests/test_strangers.py
+	GPT4BATCH_REQUIRE_STRANGERS=1 $(BIN)/pytest -k "litellm or aimock" tests/test_strangers.py tests/test_strange_services.py
 
 $(STRANGERS): $(STAMP) tests/strangers/litellm.txt tests/strangers/package-lock.json
 	$(PYTHON) -m venv .venv/litellm

@@ -93,6 +93,27 @@ def cost(bench: Bench) -> Iterator[Figure]:
     yield Figure("cost", "memory", memory, "× the floor", "memory.floor")
 
 
+@row("openai", short=True)
+def openai(bench: Bench) -> Iterator[Figure]:
+    """CPU per line of the second dialect over the first's in the same round, start-up left out."""
+    lines = 5_000 if bench.short else 20_000
+    source, one = bench.questions(lines), bench.questions(1)
+    with services.instant() as service:
+        flags = {"gpt4api": (), "openai": ("-u", f"{service.origin}/v1", "-m", "gpt-4")}
+        found = interleaved(
+            {
+                name: lambda more=more: bench.batch(source, service, lines, *more)
+                for name, more in flags.items()
+            },
+            bench.rounds,
+        )
+        starts = {name: bench.batch(one, service, 1, *more) for name, more in flags.items()}
+    bare = [[marginal(s, starts[name], lines) for s in samples] for name, samples in found.items()]
+    for name, cpu in zip(found, bare, strict=True):
+        yield Figure("openai", f"{name}: CPU per line", median(cpu) * MICRO, "µs")
+    yield Figure("openai", "CPU per line", ratio(bare[1], bare[0]), "× gpt4api", "openai.cpu")
+
+
 @row("startup", short=True)
 def startup(bench: Bench) -> Iterator[Figure]:
     """CPU of `--help` and of a run of one line."""

@@ -9,15 +9,18 @@ import logging
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field, replace
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from gpt4batch.batch.budget import Budget
 from gpt4batch.batch.download_folder import MIXED, download_folder
 from gpt4batch.batch.refusals import (
+    forms_for,
     lines_at_once,
     publisher_for,
     refuse_bad_lines,
     refuse_bad_results,
+    refuse_error_file,
     refuse_other_files,
     refuse_output,
     refuse_shared_files,
@@ -29,7 +32,7 @@ from gpt4batch.batch.status import Messages, Probe, Status, Worker
 from gpt4batch.batch.work import Work, publishing
 from gpt4batch.clock import SYSTEM, Clock
 from gpt4batch.control import Control
-from gpt4batch.dialects.known import dialect_for
+from gpt4batch.dialects.known import GPT4API, dialect_for
 from gpt4batch.errors import UsageError
 from gpt4batch.fleet import messages
 from gpt4batch.fleet.coordinator import MOST_OUT, Fleet, Plan
@@ -39,7 +42,6 @@ from gpt4batch.journal import names
 from gpt4batch.journal.in_flight import InFlight
 from gpt4batch.journal.journal import Journal
 from gpt4batch.journal.source import Source
-from gpt4batch.lines.formats.asks import Asks
 from gpt4batch.service import wiring
 from gpt4batch.service.allowance import Allowance
 from gpt4batch.service.client import Client
@@ -50,7 +52,6 @@ from gpt4batch.settings import KIB, Settings
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
-    from pathlib import Path
 
     import httpx
 
@@ -164,10 +165,12 @@ class _Parts:
         journal.lock()
         self._stack.callback(journal.close)
         spool = None if journal.streaming else journal.out.parent
-        form = Asks(partial(self._dialect.wrong, options=self._dialect.defaults(settings)))
-        source = Source(settings.input, form=form, spool=spool, clock=self._clock)
+        form_of = forms_for(self._dialect, self._dialect.defaults(settings))
+        source = Source(settings.input, form_of=form_of, spool=spool, clock=self._clock)
         self._stack.callback(source.close)
         journal.open(source, fix=settings.fix)
+        refuse_error_file(settings, source, journal)
+        journal.errors = Path(settings.error_file).absolute() if settings.error_file else None
         refuse_bad_lines(source, skip=settings.skip_bad_lines)
         refuse_bad_results(journal, skip=settings.skip_bad_results)
         return source
@@ -215,7 +218,7 @@ class _Parts:
         """Have the calls made by workers elsewhere."""
         settings, work = self._settings, self._work
         manner = messages.Manner(
-            options=self._dialect.defaults(settings),
+            options=GPT4API.defaults(settings) | self._dialect.defaults(settings),
             retries=settings.retries,
             timeout=settings.timeout,
             downloads=settings.enable_download,
@@ -247,7 +250,8 @@ class _Parts:
             if not settings.download_dir and not settings.mock:
                 log.info(MIXED, source.folder)
         journal.start(fix=settings.fix)
-        for words in journal.findings.words(source.path, journal.kept_in):
+        found = journal.findings.words(source.path, journal.kept_in)
+        for words in (*found, *source.form.notes()):
             log.warning("%s", words)
         self._in_flight.open()
         self._stack.callback(self._in_flight.close)
@@ -322,7 +326,8 @@ def _beside(journal: Journal, name: str) -> Path | None:
 
 def _workers(fleet: Fleet) -> tuple[Worker, ...]:
     """Return what each worker of a fleet is at, by its last news."""
+    left_out = fleet.table.health.left_out
     return tuple(
-        Worker(name, member.out, member.news.places, member.news.errors, fleet.left_out.get(name))
-        for name, member in sorted(fleet.members.items())
+        Worker(name, member.out, member.news.places, member.news.errors, left_out.get(name))
+        for name, member in sorted(fleet.table.members.items())
     )

@@ -114,6 +114,7 @@ class CallError(Gpt4BatchError):
         super().__init__(message)
         self.code = code
         self.attempts = 0
+        self.refusal = b""  # the service's own, JSON in one line, where it gave one
         self.forgotten = ""  # what the service no longer knows: `conversation` or `upload`
         if stage is not None:
             self.stage = stage

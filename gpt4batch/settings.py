@@ -332,6 +332,13 @@ class Settings:
         "中断后等待进行中的行完成的秒数.",
         panel=RUN,
     )
+    error_file: str = flag(
+        "",
+        "error-file",
+        "For an OpenAI batch file: put the rows of requests that failed here, not in the output.",
+        "OpenAI批处理文件: 失败请求的行写入此文件,而非输出文件.",
+        panel=RUN,
+    )
     fsync: str = flag(
         "interval",
         "fsync",

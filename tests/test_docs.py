@@ -148,12 +148,17 @@ def test_make_targets_that_are_named_exist(page: Path) -> None:
     assert named - targets == set()
 
 
-def blocks(language: str, kind: str) -> list[str]:
+def blocks(language: str, kind: str, page: str = "") -> list[str]:
     return [
         found["text"]
-        for found in BLOCK.finditer(readme(language))
+        for found in BLOCK.finditer(page or readme(language))
         if found["kind"] == kind and not found["mark"]
     ]
+
+
+def of_services(language: str) -> list[str]:
+    """Return the commands on the page of services."""
+    return blocks(language, "sh", (ROOT / f"docs/{language}/services.md").read_text())
 
 
 def test_both_languages_show_the_same_commands() -> None:
@@ -237,8 +242,8 @@ class Desk:
         for name in ("example.jsonl", "pyproject.toml"):
             shutil.copy(ROOT / name, folder)
 
-    def run(self, block: str) -> str:
-        env = environment(self.home, GPT4BATCH_MOCK="true", GPT4BATCH_LATENCY="0")
+    def run(self, block: str, **more: str) -> str:
+        env = environment(self.home, GPT4BATCH_MOCK="true", GPT4BATCH_LATENCY="0", **more)
         if block.startswith("gpt4batch authsvc"):
             env |= {"GPT4BATCH_TOKEN_URL": self.service, "GPT4BATCH_PASSWORD": "a password"}
         done = subprocess.run(
@@ -279,13 +284,30 @@ def test_commands_of_the_readme_work_one_after_the_other(
     assert len(commands) >= 6
     for command in commands:
         desk.run(command)
-    for name in ("rehearsal.jsonl", "out.jsonl", "out2.jsonl"):
+    for name in ("rehearsal.jsonl", "rehearsal-openai.jsonl", "out.jsonl", "out2.jsonl"):
         lines = [rawjson.loads(line) for line in (tmp_path / name).read_bytes().splitlines()]
         assert [line["id"] for line in lines] == ["q-1", "q-2", "q-3"]
         assert not any("iErr" in line for line in lines)
     (program,) = blocks("en", "python")
     (tmp_path / "program.py").write_text(program)
     assert desk.run("python program.py") == "3 of 3\n"
+
+
+def test_both_languages_show_the_same_services() -> None:
+    assert of_services("en") == of_services("zh")
+    assert len(of_services("en")) >= 13
+
+
+@pytest.mark.parametrize("command", of_services("en"), ids=lambda text: text.split(" -u ")[-1][:40])
+def test_every_service_of_the_page_is_called_as_it_says(command: str, tmp_path: Path) -> None:
+    keys = re.findall(r"\$(\w+)", command) or ["OPENAI_API_KEY"]
+    more = dict.fromkeys(keys, "mock-token")
+    if "api-key:" in command:
+        more["GPT4BATCH_KEY_HEADER"] = "api-key"
+    Desk(tmp_path, "").run(command, **more)
+    out = "rehearsal.jsonl" if "--mock" in command else "out.jsonl"
+    lines = [rawjson.loads(line) for line in (tmp_path / out).read_bytes().splitlines()]
+    assert [len(line["answers"]) for line in lines] == [2, 1]
 
 
 def test_mocksvc_of_the_readme_serves_until_interrupted(tmp_path: Path) -> None:

@@ -241,6 +241,37 @@ async def test_uploads_lost_replies_and_downloads_of_the_workers_are_in_the_summ
     assert "downloads: with the workers (6 files" in fleet.said("coordinator")
 
 
+async def test_workers_own_address_decides_what_is_spoken(fleets: Any) -> None:
+    fleet = await fleets()
+    (fleet.folder / "a.png").write_bytes(b"\x89PNG\r\n\x1a\n" + bytes(20))
+    images = ["a.png", "https://example.test/b.png"]
+    asks = [{"content": "one", "images": images}, {"content": "two"}]
+    line = {"id": 0, "asks": asks, "system": "be brief", "params": {"seed": 7}}
+    (fleet.folder / "in.jsonl").write_bytes(orjson.dumps(line) + b"\n")
+    first = fleet.worker("a")
+    how = ("--api", "openai", "-m", "m-1", "--inline-files", "1")
+    assert await fleet.end(fleet.coordinator(*how)) == 1
+    assert "system belongs to --api openai" in fleet.lines()[0]["iErr"]["message"]
+    assert fleet.service.stats.chats_answered == 0
+    fleet.kill(first, signal.SIGTERM)
+    fleet.worker("b", f"-u={fleet.service.origin}/v1", "--stream")
+    assert await fleet.end(fleet.coordinator(*how, "-f")) == 0
+    answers = fleet.lines()[0]["answers"]
+    assert [answer["object"] for answer in answers] == ["chat.completion"] * 2
+    assert fleet.service.stats.chats_answered == 2
+    assert fleet.summary()["tokens"]["input"] > 0
+
+
+async def test_worker_of_gpt4api_runs_lines_of_a_coordinator_that_speaks_openai(
+    fleets: Any,
+) -> None:
+    fleet = await fleets()
+    fleet.write(3)
+    fleet.worker("a")
+    assert await fleet.end(fleet.coordinator("--api", "openai", "-m", "m-1")) == 0
+    fleet.check(3)
+
+
 async def test_failed_line_is_told_with_the_services_words_and_runs_again_with_fix(
     fleets: Any,
 ) -> None:

@@ -63,11 +63,14 @@ AROUND = "\"'/: ."
 QUOTED = re.compile(r'"([\w-]+)"')
 
 OTHER = {
-    "attachment": ("errors.py", "service/client.py", "batch/progress.py"),  # a stage
+    "attachment": (  # a stage
+        *("errors.py", "service/client.py", "batch/progress.py", "fleet/health.py"),
+    ),
     "attachments": ("batch/preflight.py", "convert/results.py", "view/save.py"),
     "downloads": (
         *("batch/preflight.py", "cli/farewell.py", "cli/metrics.py", "convert/results.py"),
-        *("fleet/messages.py", "lines/steps.py", "view/detail.py", "view/save.py"),
+        *("fleet/coordinator.py", "fleet/health.py", "fleet/messages.py", "lines/steps.py"),
+        *("view/detail.py", "view/save.py"),
     ),
     "part": ("fleet/messages.py", "service/file_names.py", "view/report.py"),  # of files
     "gizmo_id": ("convert/columns.py", "convert/settings.py", "convert/tables.py"),
@@ -131,7 +134,7 @@ class Completions(Gpt4Api):
                 messages.append(rawjson.loads(turn.answers[place])["choices"][0]["message"])
         return Call(CHAT, {"model": turn.options["model"], "messages": messages})
 
-    def answer(self, reply: Mapping[str, Any], said: str = "") -> Answer | Refusal:
+    def answer(self, reply: Mapping[str, Any], said: str = "", path: str = "") -> Answer | Refusal:
         return Answer()
 
     def thread(self, reply: Mapping[str, Any]) -> Thread | Refusal:

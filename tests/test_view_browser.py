@@ -1046,3 +1046,35 @@ def test_answers_that_differ_wholly_are_shown_soon(
     expect(page.locator(".one-side .note").first).to_contain_text("too different", timeout=4000)
     page.keyboard.press("d")
     expect(page.locator(".one-side .said").first).to_contain_text("0w7")
+
+
+# Services of the other dialect
+
+
+def completion(finish: str = "stop", **message: Any) -> dict[str, Any]:
+    said = {"role": "assistant", "content": "An answer", **message}
+    usage = {"prompt_tokens": 1000, "completion_tokens": 234, "total_tokens": 1234}
+    choice = {"index": 0, "message": said, "finish_reason": finish}
+    return {"object": "chat.completion", "model": "gpt-x", "choices": [choice], "usage": usage}
+
+
+def test_reasoning_is_folded_away_and_ends_are_a_filter(
+    look: Callable[..., Page], start: Callable[..., Site], tmp_path: Path
+) -> None:
+    replies = [completion(reasoning_content="Let me see"), completion("length")]
+    lines = [line(n, "") | {"answers": [told]} for n, told in enumerate(replies)]
+    site = start(write(tmp_path / "out.jsonl", lines))
+    page = look(at(site, "overview"))
+    expect(page.locator(".tile", has_text="Tokens")).to_contain_text("2,468")
+    page.goto(at(site, "lines"))
+    page.locator(".row").first.click()
+    reasoning = page.locator("details", has_text="Reasoning")
+    expect(reasoning).to_have_count(1)
+    expect(page.get_by_text("Let me see")).to_be_hidden()
+    reasoning.locator("summary").click()
+    expect(page.get_by_text("Let me see")).to_be_visible()
+    expect(page.locator(".answer")).to_contain_text("1,000 + 234 tokens")
+    page.get_by_label("End of the answer").select_option(label="length (1)")
+    expect(page.locator(".row")).to_have_count(1)
+    page.locator(".row").first.click()
+    expect(page.locator(".answer")).to_contain_text("ended by length")

@@ -11,16 +11,17 @@ import shutil
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from gpt4batch.batch.download_folder import download_folder
 from gpt4batch.batch.refusals import (
+    forms_for,
     lines_at_once,
     nearest,
     publisher_for,
     refuse_bad_results,
+    refuse_error_file,
     refuse_other_files,
     refuse_output,
     refuse_shared_files,
@@ -38,7 +39,6 @@ from gpt4batch.journal.journal import Journal
 from gpt4batch.journal.source import Source
 from gpt4batch.lines import rawjson
 from gpt4batch.lines.blank import blank_ask
-from gpt4batch.lines.formats.asks import Asks
 from gpt4batch.lines.parse import OWN_KEYS
 from gpt4batch.lines.record import State
 from gpt4batch.nsq.publisher import Publisher
@@ -226,15 +226,15 @@ class _Check:
 
     def _input(self) -> None:
         settings = self._settings
-        source = Source(
-            settings.input, form=Asks(partial(self._dialect.wrong, options=self._options))
-        )
+        source = Source(settings.input, form_of=forms_for(self._dialect, self._options))
         self._stack.callback(source.close)
         self._journal.open(source, fix=settings.fix, repair=False)
+        self._try("output", lambda: refuse_error_file(settings, source, self._journal))
         skip = settings.skip_bad_results
         self._try("output", lambda: refuse_bad_results(self._journal, skip=skip))
         if skip or not self._journal.findings.is_refused:
-            for words in self._journal.findings.words(source.path, None):
+            found = self._journal.findings.words(source.path, None)
+            for words in (*found, *source.form.notes()):
                 self._note("note", "output", words)
         self._try("downloads", lambda: self._downloads(download_folder(settings, source).resolve()))
         self._try("input", lambda: _refuse_quietly(source, skip=settings.skip_bad_lines))

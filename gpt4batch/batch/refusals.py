@@ -6,9 +6,10 @@ import logging
 import os
 import shlex
 import stat
+from functools import partial
 from itertools import combinations, islice
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from gpt4batch import disk
 from gpt4batch.batch import descriptors
@@ -18,14 +19,19 @@ from gpt4batch.journal import names
 from gpt4batch.journal.journal import Journal
 from gpt4batch.journal.log import is_stream
 from gpt4batch.journal.source import STDIN, Source
+from gpt4batch.lines.formats.asks import Asks
+from gpt4batch.lines.formats.batch import Batch
+from gpt4batch.lines.formats.known import form_of
 from gpt4batch.nsq.link import Access
 from gpt4batch.nsq.publisher import Publisher
 from gpt4batch.nsq.spool import Backlog
 from gpt4batch.usage import PRICE
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator, Mapping
 
+    from gpt4batch.dialects.base import Dialect
+    from gpt4batch.lines.formats.base import Format
     from gpt4batch.settings import Settings
 
 log = logging.getLogger(__name__)
@@ -102,6 +108,33 @@ def publisher_for(settings: Settings, journal: Journal) -> Publisher:
     )
 
 
+def forms_for(dialect: Dialect, options: Mapping[str, Any]) -> Callable[[bytes], Format]:
+    """Return what chooses the form of an input by its first line.
+
+    Args:
+        dialect: Says what it cannot do with a line.
+        options: What the flags of the run say of every ask.
+    """
+    asks = Asks(partial(dialect.wrong, options=options))
+    batch = Batch(str(options.get("model") or "")) if dialect.takes_requests else None
+    return partial(form_of, asks=asks, batch=batch)
+
+
+def refuse_error_file(settings: Settings, source: Source, journal: Journal) -> None:
+    """Refuse a file of its own for failures where the output has no rows, or no file.
+
+    Raises:
+        UsageError: The input is no batch file, or the output a stream.
+    """
+    if settings.error_file and source.form.name != Batch.name:
+        raise UsageError(
+            f"--error-file {settings.error_file}: {source.path} is no OpenAI batch file; lines that"
+            " fail stand in the output (gpt4batch results OUT --failed lists them)"
+        )
+    if settings.error_file and journal.streaming:
+        raise UsageError(f"--error-file {settings.error_file}: needs an output file, -o FILE")
+
+
 def refuse_unpriced(settings: Settings) -> None:
     """Refuse a budget in money where nobody said what tokens cost.
 
@@ -136,13 +169,23 @@ def _files(settings: Settings) -> Iterator[tuple[str, Path]]:
     number = disk.descriptor_of(str(out))
     yield f"-i {settings.input}", Path("/dev/stdin" if settings.input == STDIN else settings.input)
     yield f"-o {settings.out}", out
-    for flag, name in (("--summary", settings.summary), ("--log-file", settings.log_file)):
-        if name:
-            yield f"{flag} {name}", Path(name)
+    for flag, name in _others(settings):
+        yield f"{flag} {name}", Path(name)
     streaming = number is not None or is_stream(out)
     out = Path("gpt4batch") if streaming else Path(os.path.realpath(out))
     for path in (names.beside(out, name) for name in names.ALL):
         yield f"{path.name} of the run itself", path
+
+
+def _others(settings: Settings) -> Iterator[tuple[str, str]]:
+    """Yield the files beside input and output that flags name."""
+    for flag, name in (
+        ("--summary", settings.summary),
+        ("--log-file", settings.log_file),
+        ("--error-file", settings.error_file),
+    ):
+        if name:
+            yield flag, name
 
 
 def _identity(path: Path) -> tuple[int, int] | str | None:
@@ -209,17 +252,16 @@ def refuse_output(settings: Settings, journal: Journal) -> None:
 
 
 def refuse_other_files(settings: Settings) -> None:
-    """Refuse a summary or log file that cannot be written.
+    """Refuse a file beside the output that cannot be written.
 
     Raises:
         UsageError: It cannot.
     """
-    for path, what in ((settings.summary, "--summary"), (settings.log_file, "--log-file")):
-        if path:
-            try:
-                writable(Path(os.path.realpath(path)), what, folder_too=False)
-            except OutputError as error:
-                raise UsageError(str(error)) from None
+    for flag, path in _others(settings):
+        try:
+            writable(Path(os.path.realpath(path)), flag, folder_too=False)
+        except OutputError as error:
+            raise UsageError(str(error)) from None
 
 
 def writable(path: Path, what: str, *, folder_too: bool = True) -> None:

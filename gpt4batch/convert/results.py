@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from gpt4batch.dialects.known import answer_text, model_of
+from gpt4batch.dialects.known import answer_text, is_answer, model_of, told_by
 from gpt4batch.errors import UsageError
 from gpt4batch.journal.resume import Resume
 from gpt4batch.journal.source import Source
-from gpt4batch.lines.reading import attached, listed, mapped, parse, text_of
+from gpt4batch.lines.formats.known import form_of_output, parse
+from gpt4batch.lines.reading import attached, listed, mapped, text_of
 from gpt4batch.lines.record import State, is_bad_record
+from gpt4batch.usage import NO_USAGE
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -23,8 +25,8 @@ STATES = {
     State.NEW: "not-run",
 }
 COLUMNS = (
-    "line", "id", "ask_id", "ask", "attachments", "answer", "files", "model", "seconds",
-    "attempts", "state", "stage", "code", "error", "extra",
+    "line", "id", "ask_id", "ask", "attachments", "answer", "files", "model", "finish",
+    "tokens_in", "tokens_out", "seconds", "attempts", "state", "stage", "code", "error", "extra",
 )  # fmt: skip
 ALIASES = {"question": "ask", "downloads": "files"}
 EXTRA = "extra."
@@ -110,9 +112,16 @@ class Result(NamedTuple):
 
 
 def _answered(reply: dict[str, Any]) -> dict[str, Any]:
+    """Return what a reply says; one that is no conversation's, such as embeddings, as JSON."""
+    told = told_by(reply)
+    usage = told.usage or NO_USAGE
+    text = answer_text(reply)
     names = [mapped(item).get("local") for item in listed(reply.get("spec_downloads"))]
     return {
-        "answer": answer_text(reply),
+        "answer": text if text or is_answer(reply) else text_of(reply or None),
+        "finish": told.finish,
+        "tokens_in": usage.input or "",
+        "tokens_out": usage.output or "",
         "files": SEPARATOR.join(text_of(name) for name in names if name),
     }
 
@@ -144,7 +153,7 @@ class Results:
     """
 
     def __init__(self, path: str) -> None:
-        self._source = Source(path)
+        self._source = Source(path, form_of=form_of_output)
         resume = Resume(self._source, fix=True)
         resume.read(None)
         self._ledger = resume.ledger

@@ -161,6 +161,7 @@ class Turn:
         thread: Where in its conversation the ask stands.
         uploads: The files of this ask; of all `asks`, in order, where they are a part of their ask.
         params: The text of each field that the line and the ask add to the body.
+        request: The path and the body of a request that is to be passed on as it stands.
     """
 
     asks: Sequence[Ask]
@@ -169,6 +170,7 @@ class Turn:
     thread: Thread = NOWHERE
     uploads: Sequence[Upload] = ()
     params: Mapping[str, bytes] = field(default_factory=dict)
+    request: tuple[str, bytes] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -224,6 +226,8 @@ class Dialect(Protocol):
     """Whether replies may link to files."""
     takes_events: bool
     """Whether a reply may be a stream of events."""
+    takes_requests: bool
+    """Whether requests of batch files can be passed on."""
 
     def addresses(self, chat: str, upload: str) -> dict[str, str]:
         """Return every address to call by its name, given those that the user named."""
@@ -255,8 +259,14 @@ class Dialect(Protocol):
     def uploaded(self, kind: Kind, reply: Mapping[str, Any]) -> dict[str, Any] | Refusal:
         """Return what to remember of an upload by the reply to it."""
 
-    def answer(self, reply: Mapping[str, Any], said: str = "") -> Answer | Refusal:
-        """Read a reply with status 200; `said` is the user's text, which it may repeat."""
+    def answer(self, reply: Mapping[str, Any], said: str = "", path: str = "") -> Answer | Refusal:
+        """Read a reply with status 200.
+
+        Args:
+            reply: The reply.
+            said: The user's text, which it may repeat.
+            path: Where the call went, if not to the address of chats.
+        """
 
     def thread(self, reply: Mapping[str, Any]) -> Thread | Refusal:
         """Return the place that the next ask follows, or what the reply lacks to name it."""

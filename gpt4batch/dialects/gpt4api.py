@@ -19,7 +19,7 @@ from gpt4batch.dialects.base import (
 )
 from gpt4batch.dialects.limits import limits_of
 from gpt4batch.dialects.meaning import error_text, meaning_of_error, refusal_of
-from gpt4batch.lines.parse import kind_of
+from gpt4batch.lines.parse import BATCH, kind_of
 from gpt4batch.lines.reading import listed, mapped, text_of
 from gpt4batch.settings import DEFAULT_UPLOAD_URL, DEFAULT_URL, MIB
 
@@ -58,6 +58,7 @@ class Gpt4Api:
 
     name = "gpt4api"
     options: Mapping[str, Check] = {
+        BATCH: _of_openai,
         "model": _text,
         "gizmo_id": _text,
         "system": _of_openai,
@@ -66,7 +67,7 @@ class Gpt4Api:
     upload_scope: Literal["thread", "inline"] = "thread"
     largest_file = 100 * MIB
     linked = True
-    takes_events = False
+    takes_events = takes_requests = False
 
     # -- addresses ---------------------------------------------------------------------------
 
@@ -156,7 +157,7 @@ class Gpt4Api:
 
     # -- replies -----------------------------------------------------------------------------
 
-    def answer(self, reply: Mapping[str, Any], said: str = "") -> Answer | Refusal:
+    def answer(self, reply: Mapping[str, Any], said: str = "", path: str = "") -> Answer | Refusal:
         """Read a reply with status 200: one needs `contents` without an error."""
         contents = reply.get("contents")
         if not isinstance(contents, list) or not contents:

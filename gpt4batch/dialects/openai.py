@@ -6,6 +6,7 @@ The service remembers nothing: each call has the whole conversation in it, out o
 from __future__ import annotations
 
 import mimetypes
+import re
 from typing import TYPE_CHECKING, Any, Literal
 from urllib.parse import urlsplit, urlunsplit
 
@@ -26,7 +27,7 @@ from gpt4batch.dialects.meaning import error_text, meaning_of_error, refusal_of,
 from gpt4batch.dialects.openai_stream import Fold, looks_like_events
 from gpt4batch.dialects.services import ANY, Service, advice
 from gpt4batch.lines import rawjson
-from gpt4batch.lines.parse import kind_of
+from gpt4batch.lines.parse import BATCH, kind_of
 from gpt4batch.lines.pictures import media_type, picture_format
 from gpt4batch.lines.reading import listed, mapped, text_of
 from gpt4batch.settings import DEFAULT_FAIL_ON, DEFAULT_MODEL, DEFAULT_URL, MIB
@@ -41,6 +42,7 @@ if TYPE_CHECKING:
     from gpt4batch.lines.parse import Line
     from gpt4batch.settings import Settings
 
+VERSION = re.compile(r"^/v\d+\w*/")
 COMPLETIONS = "/chat/completions"
 OURS = {"messages": "it is made of the asks", "stream": "set --stream"}
 """Fields of the body that are not the user's to set."""
@@ -89,7 +91,7 @@ class OpenAI:
     upload_scope: Literal["thread", "inline"] = "inline"
     largest_file = 50 * MIB  # of a whole body: OpenAI's guides on images and on files
     linked = False
-    takes_events = True
+    takes_events = takes_requests = True
 
     def __init__(
         self,
@@ -120,7 +122,9 @@ class OpenAI:
 
     def defaults(self, settings: Settings) -> dict[str, Any]:
         """Return what the flags of a run say of every ask; the original's model is no model."""
-        return {"model": "" if settings.model == DEFAULT_MODEL else settings.model}
+        model = "" if settings.model == DEFAULT_MODEL else settings.model
+        folder = urlsplit(self.addresses(settings.url, "")[BASE]).path
+        return {"model": model, "folder": folder}
 
     def headers(self, token: str) -> dict[str, str]:
         """Return the headers by which a call shows whose it is; none without a key."""
@@ -136,6 +140,8 @@ class OpenAI:
     def wrong(self, line: Line, options: Mapping[str, Any]) -> str:
         """Return what cannot be done with a line."""
         own = line.options
+        if BATCH in own:
+            return ""  # its format has looked at it
         for name, check in self.options.items() if own else ():
             if name in own and (wrong := check(own[name])):
                 return f"{name} {wrong}"
@@ -157,6 +163,8 @@ class OpenAI:
 
     def chat(self, turn: Turn) -> Call:
         """Return the call that asks."""
+        if turn.request is not None:
+            return self._request(*turn.request, turn)
         system = turn.options.get("system")
         messages: list[dict[str, Any]] = []
         if system:
@@ -173,6 +181,21 @@ class OpenAI:
         body |= {name: rawjson.Fragment(text) for name, text in turn.params.items()}
         said = [ask.content for ask in turn.asks]
         return Call(CHAT, body, "\n".join([system, *said] if system else said))
+
+    def _request(self, url: str, body: bytes, turn: Turn) -> Call:
+        """Return a request that is passed on as it stands; only a model may be missing in it.
+
+        Its path has the version of OpenAI's own addresses; other services have other folders.
+        """
+        path = VERSION.sub("/", url) if turn.options.get("folder") else url
+        added = {} if rawjson.loads(body).get("model") else {"model": turn.options.get("model")}
+        if path.endswith("/completions"):
+            added |= self._asked
+        if added:
+            given = {name: text for name, text in rawjson.members(body) if name not in added}
+            fields = {name: rawjson.Fragment(text) for name, text in given.items()}
+            body = rawjson.dumps(added | fields)
+        return Call(BASE, {}, turn.asks[-1].content, path, body)
 
     def _said(self, reply: dict[str, Any]) -> dict[str, Any]:
         """Return the message of an answer, as the next ask repeats it."""
@@ -196,8 +219,10 @@ class OpenAI:
 
     # -- replies -----------------------------------------------------------------------------
 
-    def answer(self, reply: Mapping[str, Any], said: str = "") -> Answer | Refusal:
+    def answer(self, reply: Mapping[str, Any], said: str = "", path: str = "") -> Answer | Refusal:
         """Read a reply with status 200: one needs a choice, without an error."""
+        if path and not path.endswith(COMPLETIONS):
+            return self._other_answer(reply, said)
         choices = [mapped(choice) for choice in listed(reply.get("choices"))]
         error = reply.get("error") or next(
             filter(None, (one.get("error") for one in choices)), None
@@ -214,6 +239,19 @@ class OpenAI:
             return wrong[0] or Refusal(Reason.REJECTED, 200)
         finish, model = text_of(choices[0].get("finish_reason")), text_of(reply.get("model"))
         return Answer(_usage(reply.get("usage")), finish, model)
+
+    def _other_answer(self, reply: Mapping[str, Any], said: str) -> Answer | Refusal:
+        """Read a reply to anything but a chat: any object will do that tells of no failure."""
+        failed = reply.get("status") in ("failed", "cancelled")
+        if reply.get("error") or failed:
+            doc = {"error": reply.get("error") or reply}
+            words = error_text(doc) or text_of(reply.get("status"))
+            meaning = meaning_of_error(doc, said, status_in(doc), self._service)
+            return Refusal(_without_memory(meaning), 200, f"the reply says: {words}")
+        finish = text_of(mapped(reply.get("incomplete_details")).get("reason"))
+        if finish == "content_filter" and finish in self._fail_on:
+            return Refusal(Reason.FILTERED, 200, "the service's filter ended the answer")
+        return Answer(_usage(reply.get("usage")), finish, text_of(reply.get("model")))
 
     def _not_an_answer(self, choice: dict[str, Any]) -> Refusal | None:
         """Return why a choice does not answer."""
@@ -321,21 +359,23 @@ def _without_memory(reason: Reason) -> Reason:
 
 
 def _usage(value: Any) -> Usage | None:
-    """Return what a call cost, where the reply says so; DeepSeek and Moonshot name it otherwise."""
+    """Return what a call cost, where the reply says so.
+
+    DeepSeek and Moonshot name what was cached otherwise, and responses everything.
+    """
     if not isinstance(value, dict):
         return None
-    asked, answered = (
-        mapped(value.get(f"{name}_tokens_details")) for name in ("prompt", "completion")
-    )
+    names = ("input", "output") if "input_tokens" in value else ("prompt", "completion")
+    asked, answered = (mapped(value.get(f"{name}_tokens_details")) for name in names)
     cached = (
         asked.get("cached_tokens"),
         value.get("prompt_cache_hit_tokens"),
         value.get("cached_tokens"),
     )
     return Usage(
-        _count(value.get("prompt_tokens")),
+        _count(value.get(f"{names[0]}_tokens")),
         max(map(_count, cached)),
-        _count(value.get("completion_tokens")),
+        _count(value.get(f"{names[1]}_tokens")),
         _count(answered.get("reasoning_tokens")),
     )
 

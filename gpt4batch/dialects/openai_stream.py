@@ -160,9 +160,13 @@ class Fold:
     def _take_choice(self, choice: dict[str, Any]) -> None:
         index = _index(choice)
         known = self._choices.setdefault(index, {"index": index, "message": {}})
-        delta = choice.pop("delta", None) or choice.pop("message", None)
-        if isinstance(delta, dict):
+        delta, whole = choice.pop("delta", None), choice.pop("message", None)
+        if isinstance(delta, dict) and delta:
             _fold(known["message"], delta)
+        elif isinstance(whole, dict) and not known["message"].get("content"):
+            _fold(known["message"], whole)  # some say it all again at the end
+        if finish := choice.pop("finish_reason", None):
+            known["finish_reason"] = finish
         logprobs = choice.pop("logprobs", None)
         if isinstance(logprobs, dict):
             _fold(known.setdefault("logprobs", {}), logprobs)

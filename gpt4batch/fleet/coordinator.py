@@ -49,7 +49,6 @@ if TYPE_CHECKING:
 
     from gpt4batch.control import Control
     from gpt4batch.fleet.epoch import Book
-    from gpt4batch.fleet.table import Member
     from gpt4batch.journal.in_flight import InFlight
     from gpt4batch.lines.parse import Line
     from gpt4batch.nsq.consumer import Consumer
@@ -388,16 +387,6 @@ class Fleet:
     # -- what is told ------------------------------------------------------------------------
 
     @property
-    def members(self) -> dict[str, Member]:
-        """Return the workers that are here."""
-        return self.table.members
-
-    @property
-    def left_out(self) -> dict[str, str]:
-        """Return the workers that get no more lines, and why."""
-        return self.table.health.left_out
-
-    @property
     def places(self) -> int:
         """Return the lines that the workers can run at a time."""
         return sum(member.news.places for member in self.table.members.values())
@@ -422,7 +411,7 @@ class Fleet:
         counts = self._book.counts
         told = {name: counts[name] for name in ("asked_again", "paid_twice")}
         told |= {"workers": len(self.seen), "foreign": self.foreign}
-        return {**told, "left_out": dict(self.left_out)}
+        return {**told, "left_out": dict(self.table.health.left_out)}
 
 
 def failed(line: Line, error: CallError) -> Outcome:

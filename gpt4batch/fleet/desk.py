@@ -5,8 +5,6 @@ from __future__ import annotations
 import sys
 import time
 from collections import Counter
-from contextvars import ContextVar
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,18 +13,16 @@ import anyio
 from gpt4batch.control import Control, Stopped
 from gpt4batch.errors import AttachmentError, CallError, FatalError, OutputError
 from gpt4batch.fleet.coordinator import BEAT, failed
+from gpt4batch.fleet.holds import HOLD, TOLERANCE, Hold, Permits, Way
 from gpt4batch.fleet.inline_files import unpacked
 from gpt4batch.fleet.messages import (
     ASKS,
     BACK,
     CALLS,
     COUNTED,
-    CROWDED,
     CUT,
     ENDED,
     FINAL,
-    LIMITED,
-    OK,
     PART,
     RESTS,
     UNUSED,
@@ -37,19 +33,16 @@ from gpt4batch.fleet.messages import (
     Permit,
     Result,
     Task,
-    Word,
     written,
 )
 from gpt4batch.lines.parse import BadLine, parse_line
 
 if TYPE_CHECKING:
-    from gpt4batch.dialects.limits import Limits
     from gpt4batch.fleet.topics import Post
     from gpt4batch.fleet.worker import Worker
     from gpt4batch.lines.parse import Line
     from gpt4batch.nsq.publisher import Publisher
     from gpt4batch.service.conversation import Conversation, Outcome
-    from gpt4batch.service.pacing import Pacer
 
 SILENT = 20.0
 """Seconds without a word of the coordinator after which lines without a call out go back."""
@@ -59,112 +52,6 @@ RESENT = 10.0
 """Seconds after which a result that the coordinator does not seem to have is sent again."""
 GAP = 0.01
 """Seconds for which changes are gathered before they are said."""
-TOLERANCE = 0.02
-"""Seconds after its moment up to which a call may leave: so q x 1.02 + 1 is kept."""
-LATE = 0.5
-"""The same where there is no pace to keep."""
-DRIFT = 0.02
-"""Seconds by which the soonest way is taken for longer each second: ways change."""
-LONGEST = 3.0
-"""Seconds from news of ours to a permit up to which it holds."""
-
-
-@dataclass(slots=True)
-class Hold:
-    """A line that is held here, and what it is at."""
-
-    line: int
-    key: str
-    run: str
-    step: int = 0
-    acked: int = 0
-    call: int = 0
-    state: str = RESTS
-    how: str = ""
-    after: float = -1.0
-    begun: bool = False
-    answers: int = 0
-    chat: bool = False
-    dropped: bool = False
-    body: bytes = b""
-    sent: float = 0.0
-    leaves: float | None = 0.0
-    permit: anyio.Event = field(default_factory=anyio.Event)
-
-    def word(self) -> Word:
-        """Return what the coordinator is told of it."""
-        return Word(
-            self.run,
-            self.key,
-            self.step,
-            self.acked,
-            self.call,
-            self.state,
-            self.how,
-            self.after,
-            self.begun,
-        )
-
-
-HOLD: ContextVar[Hold] = ContextVar("HOLD")
-"""The line that a call is made for."""
-
-
-class Permits:
-    """The pace of one batch at this worker: a permit a call, and this worker's own limit."""
-
-    def __init__(self, desk: Desk, own: Pacer | None) -> None:
-        self._desk = desk
-        self._own = own
-
-    async def wait(self, *, new: bool = False) -> float:
-        """Wait for the turn of one call, `new` if a line's first; return when it may leave."""
-        with self._desk.control.waiting(new=new):
-            if self._own is not None:
-                await self._own.wait(new=new)
-            await self._desk.ask(HOLD.get())
-        return time.monotonic()
-
-    def slow_down(self, _sent: float, after: float | None) -> None:
-        """Take note of a 429; the coordinator slows all workers down."""
-        HOLD.get().how, HOLD.get().after = LIMITED, -1.0 if after is None else after
-
-    def crowded(self, _sent: float) -> None:
-        """Take note of a refusal that may come of too many calls at a time."""
-        HOLD.get().how = CROWDED
-
-    def speed_up(self) -> None:
-        """Take note of a success."""
-        HOLD.get().how = OK
-
-    def done(self) -> None:
-        """Take note that a call that left has come to its end."""
-        if self._own is not None:
-            self._own.done()
-        self._desk.call_ended(HOLD.get())
-
-    def limits(self, limits: Limits) -> None:
-        """Take note of the limits that the headers of a reply name."""
-        kinds = (limits.requests, limits.tokens)
-        self._desk.limits = [[[w.limit, w.remaining, w.reset] for w in kind] for kind in kinds]
-
-
-class Way:
-    """How long permits take, against the soonest of late; the clocks need not agree."""
-
-    def __init__(self) -> None:
-        self._soonest, self._at = float("inf"), 0.0
-
-    def leaves(self, permit: Permit) -> float | None:
-        """Return when the call of a permit leaves, 0 where no pace is kept, or None: too late."""
-        now = time.monotonic()
-        took = now - permit.now  # and what the clocks differ by
-        self._soonest = min(took, self._soonest + DRIFT * (now - self._at))
-        self._at = now
-        late, age = took - self._soonest, now - permit.said - permit.since
-        if age > LONGEST or late > (permit.buffer + TOLERANCE if permit.buffer else LATE):
-            return None
-        return now + max(0.0, permit.buffer - late) if permit.buffer else 0.0
 
 
 class Desk:
@@ -175,15 +62,12 @@ class Desk:
         self.control = Control()
         self.permits = Permits(self, worker.pacer)
         self.holds: dict[int, Hold] = {}
-        self.limits: list[list[list[float]]] = []
         self._worker = worker
         self._results = results
         self._post = post
         self._hello: Hello | None = None
         self._heard = time.monotonic()
         self._got = 0
-        self._chats = self._retries = 0
-        self._errors: Counter[str] = Counter()
         self._way = Way()
         self._changed: set[int] = set()
         self._news = anyio.Event()
@@ -269,22 +153,13 @@ class Desk:
         if hold.dropped:
             raise Stopped
 
-    def spend(self) -> None:
-        """Note that the call about to leave is a chat."""
-        HOLD.get().chat = True
-
     def call_ended(self, hold: Hold) -> None:
         """Note that a call has come to its end."""
         cut = isinstance(sys.exc_info()[1], anyio.get_cancelled_exc_class())
         hold.state, hold.how = RESTS, CUT if cut else hold.how
-        self._chats += hold.chat
+        self.permits.chats += hold.chat
         hold.chat = False
         self.say(hold)
-
-    def note_retry(self, error: CallError, _delay: float) -> None:
-        """Count a failed attempt that is tried again."""
-        self._retries += 1
-        self._errors[str(error.code)] += 1
 
     # -- lines -------------------------------------------------------------------------------
 
@@ -443,7 +318,7 @@ class Desk:
 
     def _tally(self) -> dict[str, int]:
         """Return what was done of the batch here, whichever folder its files came from."""
-        tally = Counter({"chats": self._chats, "retries": self._retries})
+        tally = Counter({"chats": self.permits.chats, "retries": self.permits.retries})
         for conversation in self._conversations:
             stats = conversation.stats()
             tally.update({name: getattr(stats, name) for name in COUNTED[2:]})
@@ -455,7 +330,7 @@ class Desk:
         changed = self.holds if whole else self._changed & self.holds.keys()
         lines = {str(line): list(self.holds[line].word()) for line in changed}
         self._changed.clear()
-        limits, self.limits = self.limits, []
+        limits, self.permits.named = self.permits.named, []
         longest = max((one.stats().longest for one in self._conversations), default=0.0)
         return News(
             batch=self.batch,
@@ -469,7 +344,7 @@ class Desk:
             trouble=worker.trouble,
             lines=lines,
             tally=self._tally(),
-            errors=dict(self._errors),
+            errors=dict(self.permits.errors),
             limits=limits,
             longest=longest,
             said=time.monotonic(),

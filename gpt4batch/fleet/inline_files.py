@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from gpt4batch import disk
+from gpt4batch.dialects.openai import is_address
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -21,7 +22,8 @@ def packed(folder: Path, line: Line, limit: int) -> list[list[Any]]:
     Nothing where there are none, or one cannot be read, lies outside of the folder, or they are
     more than `limit` bytes together: then the worker looks for them in a folder of its own.
     """
-    paths = dict.fromkeys(path for ask in line.asks for path in (*ask.images, *ask.files))
+    pictures = [path for ask in line.asks for path in ask.images if not is_address(path)]
+    paths = dict.fromkeys((*pictures, *(path for ask in line.asks for path in ask.files)))
     found: list[list[Any]] = []
     try:
         for path in paths:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from gpt4batch.control import Stopped
 from gpt4batch.errors import BudgetError
-from gpt4batch.fleet.messages import CROWDED, CUT, LIMITED, LOST, OK, Permit
+from gpt4batch.fleet.messages import CROWDED, CUT, LIMITED, LOST, OK, UNUSED, Permit
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -64,6 +64,7 @@ class Permits:
         self._most = most
         self._buffer = BUFFER if paced else 0.0
         self._before = set(book.out)
+        self._left: dict[int, float] = {}
 
     @property
     def out(self) -> int:
@@ -85,10 +86,11 @@ class Permits:
             while True:
                 while self._next() is None:
                     await news()
-                await self._pacer.wait()
+                at = await self._pacer.wait()
                 if (row := self._next()) is None:
-                    self._pacer.done()
+                    self._pacer.unused(at)
                     continue
+                self._left[row.index] = at
                 self._book.call_out(row.index, row.run)
                 if self._table.grant(row, self.steady):
                     self._book.count("asked_again")
@@ -125,9 +127,13 @@ class Permits:
     def settle(self) -> None:
         """Tell the pace, and the note of what is out, of the calls that came to their end."""
         for call in self._table.over:
-            sent = time.monotonic() - (self.steady - call.granted)
-            self._pacer.done()
+            sent = self._left.pop(call.line, time.monotonic())
             self._in_flight.settled()
+            if call.how == UNUSED:
+                self._pacer.unused(sent)
+                self._book.call_over(call.line)
+                continue
+            self._pacer.done()
             if call.how == LIMITED:
                 self._pacer.slow_down(sent, call.after if call.after >= 0 else None)
             elif call.how == CROWDED:

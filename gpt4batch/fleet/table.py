@@ -108,13 +108,12 @@ class Member:
 
 
 class Call(NamedTuple):
-    """A call that came to its end: of which line and worker, how, its Retry-After, when it left."""
+    """A call that came to its end: of which line and worker, how, and its Retry-After."""
 
     line: int
     worker: str
     how: str
     after: float
-    granted: float
 
 
 class Table:
@@ -347,7 +346,7 @@ class Table:
 
     def _close(self, row: Row, how: str, after: float = -1.0) -> None:
         row.out = 0
-        self.over.append(Call(row.index, row.worker, how, after, row.granted))
+        self.over.append(Call(row.index, row.worker, how, after))
 
     # -- results -----------------------------------------------------------------------------
 

@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import logging
+import os
 import shutil
 import signal
 import socket
-from contextlib import AsyncExitStack, nullcontext
+from contextlib import AsyncExitStack
 from hashlib import blake2b
 from pathlib import Path
 from secrets import token_hex
 from typing import TYPE_CHECKING, TypeVar
 
 import anyio
-from filelock import FileLock, Timeout
 
+from gpt4batch import disk
 from gpt4batch.control import Control
 from gpt4batch.dialects.known import dialect_for
 from gpt4batch.errors import FatalError, UsageError
@@ -94,7 +95,7 @@ class Worker:
         async with AsyncExitStack() as stack:
             self._dialect = dialect_for(self.settings)
             token = wiring.first_token(self.settings, self._dialect)
-            self._lock(stack)
+            self._prepare(stack)
             addresses = wiring.endpoints(self.settings, self._dialect)
             self._transport = wiring.sockets(addresses, self.settings.proxy)
             stack.push_async_callback(self._transport.aclose)
@@ -102,16 +103,17 @@ class Worker:
             await self._work()
         return FatalError.exit_code if self.trouble else 0
 
-    def _lock(self, stack: AsyncExitStack) -> None:
-        path = Path(self.settings.spool_dir) / f"{self.name}.lock"
+    def _prepare(self, stack: AsyncExitStack) -> None:
+        """Make the folders, and be the only worker of this name here."""
+        settings = self.settings
+        path = Path(settings.spool_dir) / f"{self.name}.lock"
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            Path(self.settings.download_dir).mkdir(parents=True, exist_ok=True)
-            stack.enter_context(FileLock(path, timeout=0).acquire())
-        except Timeout:
-            raise UsageError(
-                f"another worker named {self.name} runs here (it holds {path}); choose a --name"
-            ) from None
+            Path(settings.download_dir).mkdir(parents=True, exist_ok=True)
+            if not _locked(path, stack):
+                raise UsageError(
+                    f"another worker named {self.name} runs here (it holds {path}); choose a --name"
+                )
         except OSError as error:
             what = error.filename or f"{path.name} in --spool-dir {path.parent}"
             raise UsageError(f"cannot write {what}: {error.strerror}") from None
@@ -261,13 +263,13 @@ class Worker:
 
     async def _deliver(self, path: Path, name: str, batch: str) -> None:
         """Send what an earlier worker could not, unless that one is here."""
-        lock = FileLock(path.with_name(f"{name}.lock"), timeout=0)
         try:
-            with nullcontext() if name == self.name else lock:
-                results = self._topics.publisher(self._topics.results(batch), path)
-                async with results:
+            async with AsyncExitStack() as stack:
+                if name == self.name or _locked(path.with_name(f"{name}.lock"), stack):
+                    results = self._topics.publisher(self._topics.results(batch), path)
+                    await stack.enter_async_context(results)
                     await results.drain(float("inf"))
-        except (Timeout, OSError, UsageError) as error:
+        except (OSError, UsageError) as error:
             log.debug("%s is left as it is: %s", path, error)
         finally:
             self._opening.discard(batch)
@@ -288,8 +290,8 @@ class Worker:
             desk.control,
             retries=manner.retries,
             timeout=manner.timeout,
-            before_chat=desk.spend,
-            on_retry=desk.note_retry,
+            before_chat=desk.permits.spend,
+            on_retry=desk.permits.note_retry,
             idle_timeout=settings.idle_timeout if settings.stream else float("inf"),
             dialect=self._dialect,
             probing=Probing(desk.control, settings.patience),
@@ -301,3 +303,10 @@ class Worker:
             downloads.prepare(chosen=True)
         asked = Asked(root, manner.options)
         return Conversation(client, downloads, asked, desk.keep)
+
+
+def _locked(path: Path, stack: AsyncExitStack) -> bool:
+    """Take a lock until the stack is left; return False where another process has it."""
+    descriptor = disk.open_lock(path)
+    stack.callback(os.close, descriptor)
+    return disk.lock(descriptor) is not False

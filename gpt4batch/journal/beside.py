@@ -71,5 +71,4 @@ def _state_in(raw: bytes, line: Line) -> State | None:
         return None
     if "go" in record.meta:
         return None  # of a log, though its mark is gone: steps may follow
-    same = (record.id, record.asks, record.manner) == (line.id, line.asks, line.manner)
-    return state_of(record) if same else None
+    return state_of(record) if record.key == line.key else None

@@ -64,6 +64,8 @@ class Journal:
         """Bytes of a last line that a crash left half-written."""
         self.moved_to: Path | None = None
         self.kept_in: Path | None = None
+        self.errors: Path | None = None
+        """Where the ordered rows of requests go that have failed, instead of the output."""
         self.told: Told | None = None
         """What the ordered output tells of all runs."""
         self._lock = Lock(self.out)
@@ -132,6 +134,7 @@ class Journal:
             InputChanged: The input was edited in these moments.
         """
         resume = Resume(source, self.out, fix=fix)
+        self.log.row = source.form.row
         try:
             there = not self.streaming and self.out.exists()
             same = there and os.path.samestat(self.out.stat(), os.fstat(source.descriptor))
@@ -237,7 +240,8 @@ class Journal:
                 path = keep_aside(self.out, self.log.fd, foreign, self._clock)
                 what = "%s: another program wrote to it during the run; what it wrote is kept in %s"
                 log.warning(what, self.out, path)
-            self.told = self._records.write(self.out, beside(self.out, ORDERED), self.ledger)
+            ordered = beside(self.out, ORDERED)
+            self.told = self._records.write(self.out, ordered, self.ledger, errors=self.errors)
         except OSError as error:
             raise self._unfinished(error) from error
         except BadLine as error:

@@ -22,7 +22,7 @@ from gpt4batch.lines.record import LOG_MARK, State
 from gpt4batch.lines.steps import Standing, step
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
 log = logging.getLogger(__name__)
 
@@ -68,6 +68,8 @@ class Log:
         self.run_start = 0
         """Where the records of this run begin."""
         self.end = 0
+        self.row: Callable[[bytes], bytes] = bytes
+        """Returns a record as the stream is to have it."""
         self._descriptor = descriptor if out is None else None
         self._fsync = fsync
         self._synced = 0
@@ -123,7 +125,7 @@ class Log:
         """
         if self.streaming and state is State.PARTIAL:
             return
-        text = self._shown(record) if self.streaming else LOG_MARK + record + b"\n"
+        text = self._shown(self.row(record)) if self.streaming else LOG_MARK + record + b"\n"
         try:
             self.write_unsaved()
             start = self._write(text)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import ExitStack
 from typing import TYPE_CHECKING, NamedTuple
 
 from gpt4batch import disk
@@ -110,16 +111,30 @@ class Records:
             f"({error}); the answers so far are in it, in the order they came: run again with -f"
         )
 
-    def write(self, path: Path, temporary: Path, ledger: Ledger) -> Told:
-        """Write every line to a file, atomically; return what they tell of."""
-        calls, usage = 0, NO_USAGE
-        with disk.replacing(path, temporary) as file:
+    def write(
+        self, path: Path, temporary: Path, ledger: Ledger, *, errors: Path | None = None
+    ) -> Told:
+        """Write every line to a file, atomically; return what they tell of.
+
+        Args:
+            path: The file.
+            temporary: What it is until it is whole.
+            ledger: Where the records lie.
+            errors: A file of its own for the rows of lines that are not done.
+        """
+        calls, usage, row = 0, NO_USAGE, self._source.form.row
+        with ExitStack() as stack:
+            file = apart = stack.enter_context(disk.replacing(path, temporary))
+            if errors is not None:
+                beside = errors.with_name(f".{errors.name}.{temporary.name}")
+                apart = stack.enter_context(disk.replacing(errors, beside))
             for index in range(len(ledger)):
-                text = self.ordered_line(index, ledger)
-                calls += calls_noted(text)
-                if b'"tokens":[' in text:
-                    usage = usage.plus(usage_noted(text))
-                file.write(text)
+                record = self._final_record(index, ledger)
+                calls += calls_noted(record)
+                if b'"tokens":[' in record:
+                    usage = usage.plus(usage_noted(record))
+                done = ledger.states[index] == State.DONE
+                (file if done else apart).write(row(record) + b"\n")
         return Told(calls, usage)
 
     def ordered_line(self, index: int, ledger: Ledger) -> bytes:

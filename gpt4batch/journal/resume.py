@@ -195,7 +195,7 @@ class Resume:
             if self._take_step(start, raw, str(error)):
                 return
             line = None
-        if line is None or not self._assign(line, start, in_input=True, grown=True):
+        if line is None or not self._assign(line, start, len(raw), in_input=True, grown=True):
             index = len(self._source)
             self._source.add(start, number, raw, self._see)
             self.ledger.grow(len(self._source))
@@ -219,7 +219,7 @@ class Resume:
         if not raw.startswith(LOG_MARK) and self._is_next(line.key):
             index = self._note_next(state_of(line), start, len(raw))
             self._begin(index, start, line)
-        elif not self._assign(line, start, in_input=False) and line.answered:
+        elif not self._assign(line, start, len(raw), in_input=False) and line.answered:
             findings.strangers += 1
             findings.keep(start, len(raw))
             self._look_at_types(number, line)
@@ -289,12 +289,15 @@ class Resume:
         if state is State.DONE or (state and self.ledger.states[index] != State.DONE):
             self.ledger.put(index, state, start, size, in_input=in_input)
 
-    def _assign(self, line: Line, start: int, *, in_input: bool, grown: bool = False) -> bool:
+    def _assign(
+        self, line: Line, start: int, size: int, *, in_input: bool, grown: bool = False
+    ) -> bool:
         """Give a record to the line it belongs to, wherever that stands.
 
         Args:
             line: The record.
             start: Its offset.
+            size: Its bytes, where it stands.
             in_input: Whether it stands in the input.
             grown: The line may have been made from a record itself; then a further one that is
                 done is an equal line.
@@ -311,7 +314,7 @@ class Resume:
             return False
         if index >= 0:
             self._next = self._keys.after(index)
-            self._put(index, state, start, len(line.raw), in_input=in_input)
+            self._put(index, state, start, size, in_input=in_input)
             self._begin(index, start, line)
         return True
 
@@ -323,7 +326,8 @@ class Resume:
 
         def continues(index: int) -> bool:
             record = self.ledger.read(index, self._source.descriptor, self._output)
-            earlier = [_bare(answer) for answer in parse_line(record).answers()]
+            known = parse_line(self._source.form.result(record))
+            earlier = [_bare(answer) for answer in known.answers()]
             return answers[: len(earlier)] == earlier
 
         if state is State.DONE:

@@ -47,7 +47,7 @@ class Source:
     Args:
         path: The file, or `-` for standard input, which is spooled to a temporary file. So is any
             other descriptor or pipe, and paths are relative to the working folder then.
-        form: The form of its lines.
+        form_of: Returns the form of its lines by the first of them; by default they are asks.
         spool: The folder for that temporary file.
         clock: Tells the time.
     """
@@ -56,11 +56,10 @@ class Source:
         self,
         path: str,
         *,
-        form: Format | None = None,
+        form_of: Callable[[bytes], Format] = lambda _first: Asks(),
         spool: Path | None = None,
         clock: Clock = SYSTEM,
     ) -> None:
-        self.form = form or Asks()
         self._clock = clock
         number = 0 if path == STDIN else disk.descriptor_of(path)
         self.path = "<stdin>" if number == 0 else path
@@ -77,6 +76,11 @@ class Source:
         self._bad_reasons: dict[int, str] = {}
         self._log_starts = array("Q")
         self._log_numbers = array("I")
+        try:
+            self.form = form_of(next((raw for _, _, raw, _ in self._physical()), b""))
+        except UsageError:
+            self.close()
+            raise
 
     def __len__(self) -> int:
         """Return the number of lines, bad ones included."""

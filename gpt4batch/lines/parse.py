@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field
 from hashlib import blake2b
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
@@ -18,11 +19,14 @@ BOM = b"\xef\xbb\xbf"
 OWN_KEYS = frozenset({"id", "asks", "answers", "iErr", "extra", "meta"})
 PLAIN = frozenset({"id", "asks", "extra"})
 """The keys of most lines of an input."""
-MANNER = ("system", "params")
+BATCH = "openai_batch"
+"""The key under which our own form has the request of a line of a batch file."""
+MANNER = ("system", "params", BATCH)
 """The keys that say how to answer: where they are present, a line is recognised by them too."""
 NO_ASKS = "asks is missing"
 NOT_RUN = {"code": NOT_READY, "message": "resource is not ready"}
 
+KEY = re.compile(r"[0-9a-f]{32}")
 
 EXACT = 1 << 63
 """The size from which on an integer comes out of the decoder as a float."""
@@ -85,8 +89,15 @@ class Line:
 
     @property
     def key(self) -> bytes:
-        """Return the 16 bytes by which the line is recognised."""
-        return key_of(self.id, self.asks, self.manner)
+        """Return the 16 bytes by which the line is recognised.
+
+        The row of a batch output does not say what was asked: its record has the key itself.
+        """
+        known = self.meta.get("key")
+        if isinstance(known, str) and KEY.fullmatch(known):
+            return bytes.fromhex(known)
+        asks = () if BATCH in self.options else self.asks
+        return key_of(self.id, asks, self.manner)
 
     def params(self, place: int) -> dict[str, bytes]:
         """Return the text of what is added to the body of an ask's call, by its keys.
@@ -102,6 +113,13 @@ class Line:
             if text and text != b"null":
                 found |= rawjson.members(text)
         return found
+
+    def request(self) -> tuple[str, bytes] | None:
+        """Return where the request of a line of a batch file goes, and its body as it stands."""
+        if BATCH not in self.options:
+            return None
+        known = dict(rawjson.members(dict(rawjson.members(self.raw))[BATCH]))
+        return rawjson.loads(known["url"]), known["body"]
 
     def answers(self) -> list[bytes]:
         """Return the text of the answers that the line has."""

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from gpt4batch.errors import NOT_READY, CallError, ReplyError
 from gpt4batch.lines import rawjson
-from gpt4batch.lines.parse import NOT_RUN, OWN_KEYS, parse_line
+from gpt4batch.lines.parse import BATCH, NOT_RUN, OWN_KEYS, parse_line
 from gpt4batch.usage import Usage
 
 if TYPE_CHECKING:
@@ -71,6 +71,7 @@ def says_done(doc: dict[str, Any], line: Line) -> bool:
             and doc.get("system") == line.options.get("system")
             and "params" not in doc
             and "params" not in line.options
+            and BATCH not in line.options
             and "iErr" not in doc
         )
     except (KeyError, TypeError, ValueError):

@@ -11,6 +11,7 @@ import httpx
 
 from gpt4batch.clock import SYSTEM, Clock
 from gpt4batch.control import Stopped
+from gpt4batch.dialects.base import Call
 from gpt4batch.dialects.known import GPT4API
 from gpt4batch.errors import (
     AuthError,
@@ -37,7 +38,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from gpt4batch.control import Control
-    from gpt4batch.dialects.base import Answer, Call, Dialect
+    from gpt4batch.dialects.base import Answer, Dialect
     from gpt4batch.service.allowance import Allowance
     from gpt4batch.service.pacing import Pace
     from gpt4batch.service.tokens import Tokens
@@ -66,6 +67,7 @@ class Where(NamedTuple):
 
 
 NOWHERE = Where()
+NO_CALL = Call("", {})
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,7 +172,7 @@ class Client:
         body = rawjson.dumps(call.fields) if call.body is None else call.body
         content = httpx.ByteStream(body)
         url = self._url(call)
-        extensions: dict[str, Any] = {"said": call.said}
+        extensions: dict[str, Any] = {"call": call}
         if self.dialect.takes_events:
             extensions |= {"fold": self.dialect.fold, "idle": self._idle_timeout}
 
@@ -312,8 +314,8 @@ class Client:
         body = body_of(response).removeprefix(BOM)
         seconds = self._clock.monotonic() - began
         _log_call(where, stage, response.status_code, seconds, attempt)
-        said = request.extensions.get("said", "")
-        raw, doc, answer = self.replies.read(response, body, stage, said, now)
+        call = request.extensions.get("call", NO_CALL)
+        raw, doc, answer = self.replies.read(response, body, stage, call, now)
         return Reply(raw, doc, seconds, attempt, answer)
 
     async def _exchange(self, stage: str, request: httpx.Request) -> httpx.Response:

@@ -16,6 +16,7 @@ from gpt4batch.lines import rawjson
 from gpt4batch.lines.blank import blank_ask
 from gpt4batch.lines.causes import cause_of
 from gpt4batch.lines.links import notes_in, with_downloads
+from gpt4batch.lines.parse import BATCH
 from gpt4batch.lines.record import NOT_DOWNLOADED, calls_before, error_record
 from gpt4batch.lines.steps import Standing
 from gpt4batch.service.attachments import measure
@@ -108,6 +109,8 @@ class Outcome:
         """Return what the log is to tell of how far the line came."""
         meta: dict[str, Any] = {"started": self.started, "calls": self.calls}
         error = error_record(self.error) if self.error else None
+        if self.error and error and self.error.refusal and BATCH in self.line.options:
+            error["reply"] = rawjson.Fragment(self.error.refusal)  # goes into the row as it is
         if finished:
             meta["finished"] = self.clock.now()
         elif len(self.answers) == len(self.line.asks):
@@ -257,7 +260,7 @@ class Conversation:
             uploads = await self._attach(outcome, asks[-1], thread)
         own = {name: line.options[name] for name in self._dialect.options if line.options.get(name)}
         options, params = {**self._manner.options, **own}, line.params(place)
-        turn = Turn(asks, outcome.answers, options, thread, uploads, params)
+        turn = Turn(asks, outcome.answers, options, thread, uploads, params, line.request())
         try:
             where = self._where(line, place)
             call = self._dialect.chat(turn)

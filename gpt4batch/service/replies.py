@@ -24,7 +24,10 @@ if TYPE_CHECKING:
 
     import httpx
 
-    from gpt4batch.dialects.base import Dialect
+    from gpt4batch.dialects.base import Call, Dialect
+
+LONGEST_KEPT = 1 << 16
+"""Bytes of a refusal that are kept with the error that it becomes."""
 
 REDIRECTS = (301, 302, 303, 307, 308)
 
@@ -42,7 +45,7 @@ class Replies:
         self._scrub = scrub
 
     def read(
-        self, response: httpx.Response, body: bytes, stage: str, said: str, now: datetime
+        self, response: httpx.Response, body: bytes, stage: str, call: Call, now: datetime
     ) -> tuple[bytes, dict[str, Any], Answer]:
         """Return the text of a reply in one line, the object that it is, and what it answers.
 
@@ -50,7 +53,7 @@ class Replies:
             response: The reply.
             body: Its body.
             stage: Which call it was.
-            said: The user's text, which the reply may repeat.
+            call: What was said in it.
             now: The moment at which it came.
 
         Raises:
@@ -58,11 +61,11 @@ class Replies:
             FatalError: The run has to stop.
         """
         if not response.is_success:
-            raise self._refusal(response, body, stage, said, now)
+            raise self._refusal(response, body, stage, call.said, now)
         doc, raw = self._object(response, body, stage), rawjson.one_line(body)
         if stage != "chat":
             return raw, doc, PLAIN_ANSWER
-        found = self._dialect.answer(doc, said)
+        found = self._dialect.answer(doc, call.said, call.path)
         if isinstance(found, Refusal):
             raise self._not_an_answer(found, raw)
         return raw, doc, found
@@ -113,7 +116,10 @@ class Replies:
             target = self._scrub(response.headers.get("location", "nowhere"))
             text += f" to {target}; the token is not sent on"
         after = retry_after(response.headers, now)
-        return failure(refusal, text, stage, refusal.after if after is None else after)
+        error = failure(refusal, text, stage, refusal.after if after is None else after)
+        if isinstance(error, CallError) and rawjson.objects_in(body[:LONGEST_KEPT]) == 1:
+            error.refusal = self._scrubbed(rawjson.one_line(body))
+        return error
 
     def _not_an_answer(self, refusal: Refusal, raw: bytes) -> Gpt4BatchError:
         """Return the error of a reply with status 200 that does not answer its ask."""

@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING, Any
 
 from gpt4batch.dialects.known import answer_text, is_answer, messages, model_of, told_by
 from gpt4batch.lines import rawjson
+from gpt4batch.lines.formats.known import parse
 from gpt4batch.lines.reading import (
     attached,
     listed,
     mapped,
-    parse,
     text_of,
 )
 from gpt4batch.view.record import number, picture_names

@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from gpt4batch.dialects.base import Answer
 from gpt4batch.dialects.known import answer_text, messages, told_by
 from gpt4batch.lines import causes
+from gpt4batch.lines.formats.known import parse
 from gpt4batch.lines.parse import BOM, BadLine, LongNumber, line_of, parse_line
 from gpt4batch.lines.reading import (
     attached,
     listed,
     mapped,
-    parse,
     text_of,
 )
 from gpt4batch.lines.record import State as Progress

@@ -48,3 +48,7 @@ class Asks:
     def result(self, row: bytes) -> bytes:
         """Return the record that a row of an output is."""
         return row
+
+    def notes(self) -> list[str]:
+        """Return what is worth knowing of the rows that were read back: nothing."""
+        return []

@@ -28,3 +28,6 @@ class Format(Protocol):
 
     def result(self, row: bytes) -> bytes:
         """Return the record that a row of an output stands for; a record of our own form itself."""
+
+    def notes(self) -> list[str]:
+        """Return what is worth knowing of the rows that were read back."""

@@ -1,0 +1,294 @@
+"""OpenAI's batch files: a line is one request, a row of the output its response or its error.
+
+Source: the Batch API's guide and its OpenAPI description (`BatchRequestInput`,
+`BatchRequestOutput`). In our own form such a line is a conversation of a single ask; the request
+itself stands verbatim under the key `openai_batch`.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+from gpt4batch.errors import NO_STATUS, NOT_READY
+from gpt4batch.lines import rawjson
+from gpt4batch.lines.parse import (
+    BATCH,
+    KEY,
+    BadLine,
+    Line,
+    LongNumber,
+    decoded,
+    kind_of,
+    line_of,
+    parse_line,
+)
+from gpt4batch.lines.reading import listed, mapped, text_of
+from gpt4batch.lines.record import BAD_LINE, LOG_MARK
+
+CHAT = "/v1/chat/completions"
+"""Where a line goes that names no address."""
+
+OURS = "gpt4batch-"
+"""How the `id` of our own rows begins; 32 digits follow, of what was asked."""
+
+URL = re.compile(r"/(?!/)[\w./:~%+-]*")
+LONGEST_TITLE = 300
+"""Characters of what is shown for a request without any text."""
+
+CANCELLED = "batch_cancelled"
+NOT_RUN_YET = (CANCELLED, "batch_expired")
+"""The codes of rows that stand for requests that were never made."""
+
+FOREIGN = (
+    "results of another tool are taken by their custom_id alone: whether a request was edited since"
+    " then is not known"
+)
+
+
+class Batch:
+    """Lines of a batch file, each a request that is passed on as it stands.
+
+    Args:
+        model: Goes into the bodies that name none.
+    """
+
+    name = "batch"
+
+    def __init__(self, model: str = "") -> None:
+        self._model = model
+        self._lines: dict[int, tuple[int, bytes]] = {}
+        self.foreign = False
+        """Whether rows of other tools were read back."""
+
+    @staticmethod
+    def knows(doc: Any) -> bool:
+        """Return whether a decoded line is one of a batch file."""
+        return isinstance(doc, dict) and ("custom_id" in doc or BATCH in doc)
+
+    def parse(self, raw: bytes, index: int = 0, number: int = 0) -> Line:
+        """Return a line of an input.
+
+        Raises:
+            BadLine: It is not of the right shape.
+        """
+        try:
+            line = self._line(decoded(raw), raw, index, number)
+        except LongNumber:
+            line = self._line(decoded(raw, rawjson.exact), raw, index, number)
+        before, _ = self._lines.setdefault(hash(line.id), (number, line.key))
+        if before != number:
+            raise BadLine(f"custom_id {line.id!r} stands in line {before} already")
+        return line
+
+    def _line(self, doc: dict[str, Any], raw: bytes, index: int, number: int) -> Line:
+        if BATCH in doc and "custom_id" not in doc:  # of a log, which is in our own form
+            return line_of(doc, raw, index, number)
+        self._check(doc)
+        request = {"url": doc.get("url") or CHAT, "body": doc["body"]}
+        own = {"id": doc["custom_id"], "asks": [{"content": _title(doc)}], BATCH: request}
+        return line_of(own, raw, index, number)
+
+    def _check(self, doc: dict[str, Any]) -> None:
+        custom_id = doc.get("custom_id")
+        if isinstance(custom_id, bool) or not isinstance(custom_id, str | int) or custom_id == "":
+            kind = (
+                "is missing"
+                if custom_id in (None, "")
+                else f"must be text, not {kind_of(custom_id)}"
+            )
+            raise BadLine(f"custom_id {kind}")
+        if "asks" in doc:
+            raise BadLine("it has custom_id and asks: a file has lines of one kind")
+        method = doc.get("method") or "POST"
+        if not isinstance(method, str) or method.upper() != "POST":
+            raise BadLine(f"method {method!r}: only POST is made")
+        _check_url(doc.get("url") or CHAT)
+        self._check_body(doc)
+
+    def _check_body(self, doc: dict[str, Any]) -> None:
+        body = doc.get("body")
+        if not isinstance(body, dict):
+            what = "is missing" if body is None else f"must be an object, not {kind_of(body)}"
+            also = "; params are those of another service's batches" if "params" in doc else ""
+            raise BadLine(f"body {what}{also}")
+        if body.get("stream"):
+            raise BadLine("stream in the body: leave it out, and set --stream for the whole run")
+        model = body.get("model")
+        if model is not None and not isinstance(model, str):
+            raise BadLine(f"body.model must be text, not {kind_of(model)}")
+        if not model and not self._model:
+            raise BadLine("body.model is missing: name it there, or for all lines by -m")
+
+    def own(self, raw: bytes) -> bytes:
+        """Return the text of a line of an input as our own form has it."""
+        known = dict(rawjson.members(raw))
+        if "custom_id" not in known:
+            return raw
+        title = rawjson.dumps(_title(rawjson.loads(raw)))
+        url = known.get("url", b"null")
+        url = rawjson.dumps(CHAT) if url in (b"null", b'""') else url
+        parts = (known["custom_id"], title, BATCH.encode(), url, known["body"])
+        text = b'{"id":%b,"asks":[{"content":%b}],"%b":{"url":%b,"body":%b}}' % parts
+        return rawjson.one_line(text)
+
+    # -- rows --------------------------------------------------------------------------------
+
+    def row(self, record: bytes) -> bytes:
+        """Return a record of our own form as a row of a batch output."""
+        known = dict(rawjson.members(record))
+        error = rawjson.loads(known.get("iErr", b"null"))
+        if error and error.get("stage") == BAD_LINE and "line" in error:
+            return _bad_row(error)
+        answers = rawjson.elements(known["answers"]) if known["answers"] != b"null" else []
+        response, trouble = _outcome(answers, error)
+        row = {
+            "id": OURS + parse_line(record).key.hex(),
+            "custom_id": rawjson.Fragment(known["id"]),
+            "response": response,
+            "error": trouble,
+        }
+        return rawjson.dumps(row)
+
+    def result(self, row: bytes) -> bytes:
+        """Return the record that a row of an output stands for; a record of our own form itself."""
+        if row.startswith(LOG_MARK) or b'"custom_id"' not in row:
+            return row
+        try:
+            doc = decoded(row)
+        except BadLine:
+            return row
+        if "custom_id" not in doc or not ({"response", "error"} & doc.keys()):
+            return row
+        known = dict(rawjson.members(row))
+        record: dict[str, Any] = {
+            "id": rawjson.Fragment(known["custom_id"]),
+            "asks": [{"content": ""}],
+        }
+        record |= _read_back(doc, known)
+        record["meta"] = {"key": self._key_of_row(doc).hex()}
+        return rawjson.dumps(record)
+
+    def notes(self) -> list[str]:
+        """Return what is worth knowing of the rows that were read back."""
+        return [FOREIGN] if self.foreign else []
+
+    def _key_of_row(self, doc: dict[str, Any]) -> bytes:
+        """Return the key of the line that a row answers; for a row of others by its custom_id."""
+        row_id = text_of(doc.get("id"))
+        if row_id.startswith(OURS) and KEY.fullmatch(row_id.removeprefix(OURS)):
+            return bytes.fromhex(row_id.removeprefix(OURS))
+        self.foreign = True
+        custom_id = doc["custom_id"]
+        known = self._lines.get(hash(custom_id)) if isinstance(custom_id, str | int) else None
+        return known[1] if known else bytes(16)
+
+
+def failed(row: bytes) -> bool:
+    """Return whether a row of an output tells of anything but a success."""
+    doc = rawjson.loads(row)
+    return doc["error"] is not None or doc["response"]["status_code"] != 200
+
+
+def _check_url(url: Any) -> None:
+    if not isinstance(url, str):
+        raise BadLine(f"url must be text, not {kind_of(url)}")
+    if not URL.fullmatch(url) or ".." in url:
+        raise BadLine(f"url {url!r}: must be a path below the service's address, such as {CHAT}")
+
+
+def _title(doc: dict[str, Any]) -> str:
+    """Return the text that a request is about, for whoever shows it."""
+    body = mapped(doc.get("body"))
+    asked = [item for item in listed(body.get("messages")) if mapped(item).get("role") == "user"]
+    for value in (
+        mapped(asked[-1] if asked else None).get("content"),
+        body.get("input"),
+        body.get("prompt"),
+    ):
+        if text := _text(value):
+            return text
+    return rawjson.dumps(body).decode(errors="replace")[:LONGEST_TITLE]
+
+
+def said_before(body: dict[str, Any]) -> str:
+    """Return what stands in a request before the last message of the user, for people."""
+    messages = [mapped(item) for item in listed(body.get("messages"))]
+    last = max((n for n, item in enumerate(messages) if item.get("role") == "user"), default=0)
+    told = [(text_of(item.get("role")), _text(item.get("content"))) for item in messages[:last]]
+    if len(told) == 1 and told[0][0] == "system":
+        return told[0][1]
+    return "\n\n".join(f"{role}: {text}" for role, text in told)
+
+
+def _text(value: Any) -> str:
+    """Return the text of a content in any of its shapes."""
+    if isinstance(value, str):
+        return value.strip() and value
+    pieces = [item if isinstance(item, str) else _piece(mapped(item)) for item in listed(value)]
+    return "\n\n".join(piece for piece in pieces if piece.strip())
+
+
+def _piece(item: dict[str, Any]) -> str:
+    return text_of(item.get("text")) or _text(item.get("content"))
+
+
+def _outcome(answers: list[bytes], error: dict[str, Any] | None) -> tuple[Any, Any]:
+    """Return `response` and `error` of a row."""
+    if answers and not error:
+        return _response(200, answers[0]), None
+    error = error or {"code": NOT_READY, "message": "it was not run"}
+    code, message = error.get("code"), text_of(error.get("message"))
+    reply = rawjson.dumps(error["reply"]) if isinstance(error.get("reply"), dict) else b""
+    if error.get("stage") is None and code == NOT_READY and not answers:
+        return None, {"code": CANCELLED, "message": "This request was not made; run again with -f."}
+    if error.get("stage") == "reply" and reply:  # a success by its status, and no answer
+        return _response(200, reply), {"code": "no_answer", "message": message}
+    if isinstance(code, int) and 300 <= code < 600 and error.get("stage") == "chat" and reply:
+        return _response(code, reply), None
+    if isinstance(code, int) and 300 <= code < 600 and code not in (NOT_READY, NO_STATUS):
+        body = {"error": {"message": message, "type": None, "param": None, "code": None}}
+        return _response(code, rawjson.dumps(body)), None
+    late = "no answer within" in message
+    return None, {"code": "request_timeout" if late else "request_failed", "message": message}
+
+
+def _response(status: int, body: bytes) -> dict[str, Any]:
+    named = rawjson.loads(body).get("id")
+    request_id = named if isinstance(named, str) else ""
+    return {"status_code": status, "request_id": request_id, "body": rawjson.Fragment(body)}
+
+
+def _bad_row(error: dict[str, Any]) -> bytes:
+    """Return the row of a bad line of the input, whose text is kept in it."""
+    try:
+        doc = rawjson.loads(error["line"].encode())
+        custom_id = doc.get("custom_id") if isinstance(doc, dict) else None
+    except rawjson.JSONError:
+        custom_id = None
+    trouble = {"code": "invalid_request", "message": error.get("message"), "line": error["line"]}
+    return rawjson.dumps({"id": None, "custom_id": custom_id, "response": None, "error": trouble})
+
+
+def _read_back(doc: dict[str, Any], known: dict[str, bytes]) -> dict[str, Any]:
+    """Return `answers` and `iErr` of the record that a row stands for.
+
+    A success has no `error`, status 200 and a body without an error; tools differ in all else.
+    """
+    response, trouble = doc.get("response"), doc.get("error")
+    body = mapped(response).get("body")
+    status = mapped(response).get("status_code")
+    if not trouble and status == 200 and isinstance(body, dict) and not body.get("error"):
+        text = dict(rawjson.members(known["response"]))["body"]
+        return {"answers": [rawjson.Fragment(text)]}
+    code = mapped(trouble).get("code")
+    if code in NOT_RUN_YET:
+        return {"answers": None, "iErr": {"code": NOT_READY, "message": "resource is not ready"}}
+    error: dict[str, Any] = {
+        "code": status if isinstance(status, int) and status else 501,
+        "message": text_of(mapped(trouble).get("message")) or f"failed with status {status}",
+        "stage": "reply" if trouble and status == 200 else "chat",
+    }
+    if isinstance(body, dict):
+        error["reply"] = rawjson.Fragment(dict(rawjson.members(known["response"]))["body"])
+    return {"answers": None, "iErr": error}

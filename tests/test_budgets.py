@@ -1,0 +1,138 @@
+"""Tokens and money of a run: counted, limited, resumed; over a service that tells its usage."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from aiohttp import web
+
+from gpt4batch.lines import rawjson
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+    from conftest import Bench
+
+    Handler = Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
+    Scripting = Callable[[Handler], Any]
+
+USAGE = {"prompt_tokens": 100, "completion_tokens": 50, "total_tokens": 150}
+
+
+def telling(usage: Any = USAGE, finish: str = "stop") -> Handler:
+    """Answer every ask, and say what it took."""
+
+    async def handler(request: web.BaseRequest) -> web.StreamResponse:
+        body = rawjson.loads(await request.read())
+        message = {"role": "assistant", "content": f"re: {body['messages'][-1]['content']}"}
+        choice = {"index": 0, "message": message, "finish_reason": finish}
+        reply = {"id": "c", "object": "chat.completion", "model": "m-1", "choices": [choice]}
+        return web.json_response(reply | ({"usage": usage} if usage else {}))
+
+    return handler
+
+
+def words(bench: Bench, origin: str, *more: str) -> list[str]:
+    given = ["batchsvc", "-i", "in.jsonl", "-q", "0", "-g", "4", "-m", "m", "-u", f"{origin}/v1"]
+    return [*given, "--token", "key-12345", "--summary", "sum.json", *more]
+
+
+def summary(bench: Bench) -> Any:
+    return rawjson.loads((bench.folder / "sum.json").read_bytes())
+
+
+def write(bench: Bench, count: int) -> None:
+    bench.write(*(bench.line(number, f"question {number}") for number in range(count)))
+
+
+async def test_tokens_are_counted_for_the_run_and_in_all(bench: Bench, scripted: Scripting) -> None:
+    write(bench, 4)
+    usage = USAGE | {
+        "prompt_tokens_details": {"cached_tokens": 40},
+        "completion_tokens_details": {"reasoning_tokens": 20},
+    }
+    async with scripted(telling(usage)) as server:
+        price = ("--price", "in=1,cached=0.5,out=2")
+        first = await bench.call(*words(bench, server.origin, "--limit", "3", *price))
+        assert first.code == 0, first.err
+        assert "tokens: 300 + 150 (in + out), 120 cached, 60 reasoning" in first.err
+        assert told(summary(bench)["tokens"]) == (300, 120, 150, 60)
+        second = await bench.call(*words(bench, server.origin, "-f", *price))
+    assert second.code == 0, second.err
+    found = summary(bench)
+    assert told(found["tokens"]) == (100, 40, 50, 20)
+    assert told(found["tokens_in_all"]) == (400, 160, 200, 80)
+    assert set(found["models"]) == {"m-1"}
+    assert found["cost"] == round((60 + 40 * 0.5 + 100) / 1e6, 6)
+    assert found["cost_in_all"] == round(4 * (60 + 40 * 0.5 + 100) / 1e6, 6)
+
+
+def told(tokens: dict[str, int]) -> tuple[int, ...]:
+    return tuple(tokens[name] for name in ("input", "cached", "output", "reasoning"))
+
+
+async def test_budget_of_tokens_stops_the_run_and_is_overrun_by_one_call_at_most(
+    bench: Bench, scripted: Scripting
+) -> None:
+    write(bench, 40)
+    async with scripted(telling()) as server:
+        first = await bench.call(*words(bench, server.origin, "--max-tokens", "1000"))
+        assert first.code == 3
+        assert "--max-tokens 1000" in first.err
+        assert 1000 <= sum(summary(bench)["tokens"][name] for name in ("input", "output")) <= 1150
+        second = await bench.call(*words(bench, server.origin, "-f"))
+        assert second.code == 0
+        assert len(server.bodies()) == 40
+
+
+async def test_budget_of_money_stops_the_run(bench: Bench, scripted: Scripting) -> None:
+    write(bench, 40)
+    async with scripted(telling()) as server:
+        more = ("--max-cost", "0.0011", "--price", "in=1,out=2")
+        result = await bench.call(*words(bench, server.origin, *more))
+    assert result.code == 3
+    assert "--max-cost 0.0011" in result.err
+    assert 0.0011 <= summary(bench)["cost"] <= 0.0011 + 0.0002
+
+
+async def test_budget_that_cannot_be_kept_is_told_after_the_first_call(
+    bench: Bench, scripted: Scripting
+) -> None:
+    write(bench, 8)
+    async with scripted(telling(None)) as server:
+        result = await bench.call(*words(bench, server.origin, "--max-tokens", "1000"))
+        assert result.code == 3
+        assert len(server.bodies()) == 1
+    assert "--max-tokens cannot be kept" in result.err
+    assert sum(bool(line["answers"]) for line in bench.read()) == 1
+
+
+async def test_money_without_a_price_is_refused(bench: Bench, scripted: Scripting) -> None:
+    write(bench, 1)
+    async with scripted(telling()) as server:
+        given = words(bench, server.origin, "--max-cost", "1")
+        result = await bench.call(*given)
+        assert (result.code, server.bodies()) == (2, [])
+        assert "--price in=" in result.err
+        assert (await bench.call("check", *given[1:])).code == 2
+
+
+async def test_answers_that_were_cut_off_are_counted(bench: Bench, scripted: Scripting) -> None:
+    write(bench, 2)
+    async with scripted(telling(finish="length")) as server:
+        result = await bench.call(*words(bench, server.origin))
+    assert result.code == 0
+    assert summary(bench)["finishes"] == {"length": 2}
+    assert "answers that ended early: length 2" in result.err
+
+
+async def test_service_that_tells_no_tokens_costs_no_word(
+    bench: Bench, scripted: Scripting
+) -> None:
+    write(bench, 2)
+    async with scripted(telling(None)) as server:
+        result = await bench.call(*words(bench, server.origin))
+    assert result.code == 0
+    assert "token" not in result.err
+    assert summary(bench)["tokens"] == {}
+    assert "tokens" not in bench.read()[0]["meta"]["asks"][0]
