@@ -156,7 +156,7 @@ def test_call_that_did_not_leave_costs_no_time() -> None:
             schedule.unused(now, 20)
         else:
             left += 1
-    assert now - begun <= 200 / 20 * 1.02
+    assert now - begun <= 200 / 20 * 1.05  # one call in ten did not leave
 
 
 async def test_wait_ends_when_the_run_is_halted() -> None:
