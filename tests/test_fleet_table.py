@@ -342,3 +342,19 @@ def test_refusal_of_a_line_is_the_lines_own() -> None:
     assert is_lines_own("chat", 400)
     assert not is_lines_own("chat", 404)
     assert not is_lines_own("attachment", 501)
+
+
+def test_first_worker_that_came_is_not_believed_before_others_could_follow() -> None:
+    table = Table("1.x", 0, 30)
+    member_of(table, "hole", 10.0)
+    row = table.offer(0, 0)
+    row.tried.add("hole")
+    for _ in table.silent(11.0):
+        pass
+    assert not table.alone(row)
+    member_of(table, "hole", 13.5)
+    for _ in table.silent(13.5):
+        pass
+    assert table.alone(row)
+    member_of(table, "good", 13.6)
+    assert not table.alone(row)

@@ -25,6 +25,8 @@ QUIET = 4.0
 """Seconds of silence after which a worker's lines move that have no call out."""
 VOID = 5.0
 """Seconds after which a task or a permit that shows no effect was lost on its way."""
+GATHERING = 3.0
+"""Seconds after the first worker came in which others may follow that do better."""
 AHEAD = 2.0
 """Seconds of the pace for which lines wait at the workers."""
 
@@ -140,6 +142,7 @@ class Table:
         self._turn: deque[str] = deque()
         self._count = 0
         self._now = 0.0
+        self._gathered = float("inf")
 
     # -- lines -------------------------------------------------------------------------------
 
@@ -234,6 +237,7 @@ class Table:
         if new := member is None:
             member = self.members[news.worker] = Member(news.worker, news)
             self._turn.append(news.worker)
+            self._gathered = min(self._gathered, now + GATHERING)
         elif news.said <= member.news.said:
             return False
         assert member is not None
@@ -366,7 +370,7 @@ class Table:
 
     def alone(self, row: Row) -> bool:
         """Tell whether there is no worker left that could do what others failed to do."""
-        return not any(
+        return self._now >= self._gathered and not any(
             member.id not in row.tried
             and not member.news.leaving
             and self._now - member.seen <= QUIET
