@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from chaos import disks, files, hostile, kills, networks, replies, results, thousand
+from chaos import completions, disks, files, hostile, kills, networks, replies, results, thousand
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -27,6 +27,8 @@ class Cell:
 CELLS = (
     Cell("sigkill", "SIGKILL at random moments", kills.sigkill),
     Cell("thousand", "SIGKILL of small batches, a thousand times", thousand.sigkill),
+    Cell("batch-file", "SIGKILL of a batch file, a hundred times", completions.batch_file),
+    Cell("threads", "SIGKILL inside conversations of --api openai", completions.conversations),
     Cell("write-points", "SIGKILL at every write", kills.write_points),
     Cell("signals", "SIGINT, SIGTERM, once and twice", kills.signals),
     Cell("sighup", "SIGHUP: the terminal is closed", kills.closed_terminal),
@@ -43,6 +45,7 @@ CELLS = (
     Cell("folder-gone", "output folder removed", disks.folder_gone),
     Cell("read-only", "output or download folder read-only", disks.read_only),
     Cell("mixed", "10 % 429, 5 % 500, 3 % resets, 2 % cut, 2 % garbage, 1 % hangs", networks.mixed),
+    Cell("mixed-openai", "the same with --api openai, with --stream too", completions.weather),
     Cell("down", "service down for 30 s, with tries enough", networks.down),
     Cell("down-defaults", "the same with the defaults, and run again", networks.down_with_defaults),
     Cell("token", "401 half-way", networks.refused_token),

@@ -45,10 +45,10 @@ def sigkill(lab: Lab) -> None:
             time.sleep(lab.rand.uniform(0, 0.8))
         kill(process)
         demand(process.wait(60) == -9, "the batch ended before it was killed often enough")
-        lab.counts.note(kills=1, in_flight=_in_flight(bench))
+        lab.counts.note(kills=1, in_flight=in_flight_of(bench))
     bench.run("-f").expect(0)
     verify(bench, lines, lab.counts)
-    _nothing_paid_twice(lab, service, lab.counts["in_flight"])
+    nothing_paid_twice(lab, service, lab.counts["in_flight"])
     answered = service.stats()["chats_answered"]
     again = bench.run("-f", f"--summary={bench.folder}/again.json").expect(0)
     summary: Any = rawjson.loads((bench.folder / "again.json").read_bytes())
@@ -56,7 +56,7 @@ def sigkill(lab: Lab) -> None:
     demand(service.stats()["chats_answered"] == answered, "what was done was asked again")
 
 
-def _in_flight(bench: Bench) -> int:
+def in_flight_of(bench: Bench) -> int:
     """Return how many chats the killed run noted as in flight, and take the note away."""
     note = bench.out.with_name(f"{bench.out.name}.inflight")
     found = int(note.read_bytes() or 0) if note.exists() else 0
@@ -195,7 +195,7 @@ def closed_terminal(lab: Lab) -> None:
         bench.run("-f").expect(0)
         verify(bench, lines, lab.counts)
         lab.counts.note(signals=1)
-    _nothing_paid_twice(lab, service, 0)
+    nothing_paid_twice(lab, service, 0)
 
 
 def stopped(lab: Lab) -> None:
@@ -213,7 +213,7 @@ def stopped(lab: Lab) -> None:
         bench.end(process).expect(0)
         verify(bench, lines, lab.counts)
         lab.counts.note(stops=1)
-    _nothing_paid_twice(lab, service, 0)
+    nothing_paid_twice(lab, service, 0)
 
 
 def overlapping(lab: Lab) -> None:
@@ -230,10 +230,11 @@ def overlapping(lab: Lab) -> None:
         demand(codes in ([0, 0], [0, 2]), "exit codes of two runs:", codes)
         lab.counts.note(runs=2, refused=codes.count(2))
         verify(bench, lines, lab.counts)
-    _nothing_paid_twice(lab, service, 0)
+    nothing_paid_twice(lab, service, 0)
 
 
-def _nothing_paid_twice(lab: Lab, service: Service, most: int) -> None:
+def nothing_paid_twice(lab: Lab, service: Service, most: int) -> None:
+    """Demand that no more asks were paid twice than were in flight at kills."""
     seen = service.stats()
     twice = seen["answered_twice"]["count"]
     demand(twice <= most, f"{twice} asks paid twice, at most {most} were in flight", seen)

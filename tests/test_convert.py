@@ -142,6 +142,16 @@ def test_columns_can_be_named(convert: Callable[..., Said]) -> None:
     refused(convert(name, "--content", "nope"), "--content 'nope'", "content, ask me, g")
 
 
+def test_column_is_said_first_only_where_it_is_named(convert: Callable[..., Said]) -> None:
+    name = table("conversation,content,system\nc,a,be brief\nc,b,\nd,x,\n")
+    first, second = lines(convert(name, "--system", "system").out)
+    assert (first["system"], "system" in second) == ("be brief", False)
+    (first, second) = lines(convert(name).out)
+    assert (first["extra"], "system" in first) == ({"system": "be brief"}, False)
+    other = table("conversation,content,system\nc,a,one\nc,b,two\n", "other.csv")
+    refused(convert(other, "--system", "system"), "other.csv:3: ", "the system is 'two'")
+
+
 @pytest.mark.parametrize(
     ("text", "reason"),
     [

@@ -247,6 +247,14 @@ async def test_run_refuses_what_check_refuses_of_lines(bench: Bench) -> None:
         assert any(words in message for message in refused)
 
 
+async def test_rehearsal_needs_neither_address_nor_key(bench: Bench) -> None:
+    bench.write(bench.line(1, "a", "b"))
+    for command in ("check", "batchsvc"):
+        words = [command, "--mock", "--api", "openai", "-m", "m", "-i", "in.jsonl", "-q", "0"]
+        assert (await bench.call(*words)).code == 0
+    assert [len(record["answers"]) for record in bench.read()] == [2]
+
+
 # What a service refuses is told with the flag
 
 

@@ -6,8 +6,11 @@ from typing import TYPE_CHECKING, Any
 
 from test_view import append, found, indexed, site, written
 
-from gpt4batch.view import detail
+from gpt4batch.lines import rawjson
+from gpt4batch.lines.formats.batch import Batch
+from gpt4batch.view import detail, save
 from gpt4batch.view.files import Folders
+from gpt4batch.view.record import State
 from gpt4batch.view.search import Filter, Question
 
 if TYPE_CHECKING:
@@ -112,3 +115,54 @@ def test_reply_that_is_no_answer_is_shown_beside_the_error(tmp_path: Path) -> No
     output = indexed(written(tmp_path / "out.jsonl", [record]))
     error = detail.conversation(output.index, 0, Folders(tmp_path, tmp_path))["error"]
     assert [item["text"] for item in error["reply"]["messages"]] == ["half an"]
+
+
+# Batch files
+
+
+REQUEST = {"custom_id": "r", "body": {"messages": [{"role": "user", "content": "why"}]}}
+ANSWERED = {"status_code": 200, "request_id": "", "body": reply("length")}
+REFUSED = {"status_code": 400, "request_id": "", "body": {"error": {"message": "too long"}}}
+
+
+def row_of(record: dict[str, Any], response: Any, error: Any = None) -> dict[str, Any]:
+    """Return the row of a batch output by which a line of the input is known again."""
+    key = Batch("m").parse(rawjson.dumps(record)).key.hex()
+    named = {"id": f"gpt4batch-{key}", "custom_id": record["custom_id"]}
+    return {**named, "response": response, "error": error}
+
+
+def test_batch_output_is_shown_with_its_questions_out_of_the_input(tmp_path: Path) -> None:
+    other = REQUEST | {"custom_id": "s"}
+    rows = [row_of(REQUEST, ANSWERED), row_of(other, REFUSED)]
+    source = written(tmp_path / "in.jsonl", [REQUEST, other, REQUEST | {"custom_id": "t"}])
+    output = indexed(written(tmp_path / "out.jsonl", rows), source)
+    folders = Folders(tmp_path, tmp_path)
+    shown = [detail.summary(output.index, row) for row in range(3)]
+    assert [(item["id"], item["ask"]) for item in shown] == [
+        ("r", "why"),
+        ("s", "why"),
+        ("t", "why"),
+    ]
+    assert [State(item["state"]).name for item in shown] == ["DONE", "FAILED", "NOT_RUN"]
+    turn = detail.conversation(output.index, 0, folders)["turns"][0]
+    assert turn["answer"]["messages"][0]["text"] == "an answer"
+    assert turn["answer"]["finish"] == "length"
+    error = detail.conversation(output.index, 1, folders)["error"]
+    assert "too long" in error["reply"]["messages"][0]["text"]
+    csv = b"".join(save.table(output.index, range(3))).decode()
+    assert csv.count("why") == 3
+    assert next(save.jsonl(output.index, [0])).startswith(b'{"id":"gpt4batch-')
+
+
+def test_batch_output_is_shown_without_its_input(tmp_path: Path) -> None:
+    output = indexed(written(tmp_path / "out.jsonl", [row_of(REQUEST, ANSWERED)]))
+    assert detail.summary(output.index, 0)["answer"] == "an answer"
+    chosen = Filter(output.index, Question(text="AN ANSWER"))
+    chosen.advance()
+    assert list(chosen.rows) == [0]
+
+
+def test_row_that_only_looks_like_one_of_a_batch_is_unreadable(tmp_path: Path) -> None:
+    output = indexed(written(tmp_path / "out.jsonl", [{"custom_id": 1}, b'{"custom_id":']))
+    assert [State(value).name for value in output.index.rows.state] == ["FAILED"] * 2

@@ -17,6 +17,7 @@ USUAL = {
     "file": ("files", "file", "文件"),
     "model": ("model", "模型"),
     "gizmo-id": ("gizmo_id",),
+    "system": (),  # by its flag alone: gpt4api would refuse a line with it
     "conversation": ("conversation", "会话", "对话"),
 }
 """What a column can be, which is also the flag that names it, and how it is usually called."""

@@ -88,6 +88,12 @@ class ConvertSettings:
         "Column of the GPTs. Left empty: gizmo_id.",
         "GPTs 所在的列,默认为 gizmo_id.",
     )
+    system: str = _convert(
+        "",
+        "system",
+        "Column of what is said first, for --api openai; none is taken that is not named.",
+        "系统提示所在的列,用于 --api openai; 未指定则不取.",
+    )
     conversation: str = _convert(
         "",
         "conversation",
@@ -140,6 +146,7 @@ class ConvertSettings:
             "file": self.file,
             "model": self.model,
             "gizmo-id": self.gizmo_id,
+            "system": self.system,
             "conversation": self.conversation,
         }
 

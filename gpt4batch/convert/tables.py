@@ -24,6 +24,10 @@ OLE = b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1"
 ADDRESS = re.compile(r"(?:https?|data):", re.IGNORECASE)
 
 
+OF_LINES = {"model": "model", "gizmo-id": "gizmo_id", "system": "system"}
+"""The columns that are keys of a whole line, and the keys."""
+
+
 @dataclass(slots=True)
 class Conversation:
     """The rows of one line, so far."""
@@ -37,7 +41,7 @@ class Conversation:
     def line(self) -> dict[str, Any]:
         """Return the line."""
         line: dict[str, Any] = {"id": self.id, "asks": self.asks}
-        for key, meaning in (("model", "model"), ("gizmo_id", "gizmo-id")):
+        for meaning, key in OF_LINES.items():
             if value := self.first[meaning]:
                 line[key] = value
         if self.first.extra:
@@ -164,7 +168,7 @@ class Reader:
         """Yield what is wrong with a row as a part of its conversation."""
         if not row.cells["content"].strip() and not attached:
             yield "the question is empty"
-        for meaning, word in (("model", "model"), ("gizmo-id", "gizmo_id")):
+        for meaning, word in OF_LINES.items():
             mine, first = row[meaning], talk.first[meaning]
             if mine and mine != first:
                 begins = f"the conversation {talk.id!r} begins with {first or 'none'!r}"

@@ -109,10 +109,12 @@ class Gpt4Api:
     def wrong(self, line: Line, options: Mapping[str, Any]) -> str:
         """Return what cannot be done with a line, or nothing."""
         own = line.options
-        for name, check in self.options.items() if own else ():
+        if not own and not line.manner:
+            return ""
+        for name, check in self.options.items():
             if name in own and (wrong := check(own[name])):
                 return f"{name} {wrong}"
-        for place, ask in enumerate(line.asks) if line.manner else ():
+        for place, ask in enumerate(line.asks):
             if wrong := _of_openai(ask.params):
                 return f"asks[{place}].params {wrong}"
         return ""

@@ -46,8 +46,8 @@ def dialect_for(settings: Settings | WorkerSettings) -> Dialect:
         raise UsageError(
             f"-z {gizmo}: gizmos are those of --api gpt4api; with openai, leave it out"
         )
-    calls = not settings.origin and not getattr(settings, "fleet", False)
-    if settings.url == DEFAULT_URL and calls:
+    elsewhere = any(getattr(settings, name, False) for name in ("origin", "mock", "fleet"))
+    if settings.url == DEFAULT_URL and not elsewhere:
         raise UsageError(
             "--api openai needs -u: the base of the service, such as https://api.deepseek.com/v1"
         )

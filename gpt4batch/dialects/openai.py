@@ -148,8 +148,8 @@ class OpenAI:
         for place, ask in enumerate(line.asks) if line.manner else ():
             if wrong := _object(ask.params):
                 return f"asks[{place}].params {wrong}"
-        named = options.get("model") or own.get("model") or "model" in mapped(own.get("params"))
-        if not named and not all("model" in mapped(ask.params) for ask in line.asks):
+        named = options.get("model") or own.get("model") or mapped(own.get("params")).get("model")
+        if not named and not all(mapped(ask.params).get("model") for ask in line.asks):
             return NOT_A_MODEL
         return ""
 

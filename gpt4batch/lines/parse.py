@@ -155,15 +155,17 @@ def line_of(doc: dict[str, Any], raw: bytes, index: int = 0, number: int = 0) ->
         raise BadLine("asks must be a list of at least one ask" if "asks" in doc else NO_ASKS)
     if len(asks) == 1:  # most lines: this is the path of every line of a million
         items: tuple[Ask, ...] = (_ask(asks[0], 0),)
+        steered = items[0].params
     else:
         items = tuple([_ask(ask, place) for place, ask in enumerate(asks)])
+        steered = any(ask.params for ask in items)
     line_id = doc.get("id")
     if not isinstance(line_id, str):
         line_id = _id(line_id, "id")
     line = Line(raw, items, line_id, index=index, number=number)
     if not doc.keys() <= PLAIN:
         _take_optional(line, doc)
-    if line.options or items[0].params or any(ask.params for ask in items):
+    if steered or line.options:
         line.manner = _manner(line)
     return line
 

@@ -14,6 +14,7 @@ from gpt4batch.lines.reading import (
     mapped,
     text_of,
 )
+from gpt4batch.view.questions import record_of
 from gpt4batch.view.record import number, picture_names
 
 if TYPE_CHECKING:
@@ -43,15 +44,16 @@ def snippet(text: str) -> str:
 def summary(index: Index, row: int) -> dict[str, Any]:
     """Return a line as one row of the list."""
     line = index.read(row)
-    record = parse(line)
+    record = record_of(index, row)
     entry = {
         "row": row,
         "state": index.rows.state[row],
         "cause": index.rows.cause[row],
         "pictures": index.rows.pictures[row],
-        "finish": index.rows.finish[row],
         "key": f"{index.rows.key[row]:x}",
     }
+    if index.rows.finish[row]:
+        entry["finish"] = index.rows.finish[row]
     if record is None:
         return {**entry, "id": "", "ask": snippet(line[:1024].decode(errors="replace"))}
     asks, replies = listed(record.get("asks")), listed(record.get("answers"))
@@ -90,7 +92,7 @@ def conversation(
     """Return a line with everything that the page shows of it."""
     budget = budget or Budget()
     line = index.read(row)
-    record = parse(line)
+    record = record_of(index, row)
     entry = {
         "row": row,
         "generation": index.generation,
@@ -100,10 +102,11 @@ def conversation(
     }
     if record is None:
         return {**entry, "id": "", "turns": [], **unreadable(line, budget)}
+    system = text_of(record.get("system"))
     return {
         **entry,
         "id": text_of(record.get("id")),
-        "system": budget.text(text_of(record.get("system"))),
+        **({"system": budget.text(system)} if system else {}),
         "turns": turns(record, folders, budget),
         "error": error_of(record.get("iErr"), folders, budget),
         "more": more_of(record, budget),
@@ -151,8 +154,8 @@ def answer(reply: Any, folders: Folders, budget: Budget) -> dict[str, Any]:
     return {
         "messages": shown,
         "model": model_of(reply)[:SNIPPET],
-        "finish": told.finish[:SNIPPET],
-        "tokens": told.usage._asdict() if told.usage else None,
+        **({"finish": told.finish[:SNIPPET]} if told.finish else {}),
+        **({"tokens": told.usage._asdict()} if told.usage else {}),
         "downloads": [download(item, folders) for item in listed(fields.get("spec_downloads"))],
     }
 
@@ -180,7 +183,7 @@ def error_of(error: Any, folders: Folders, budget: Budget) -> dict[str, Any] | N
         "stage": text_of(fields.get("stage")),
         "attempts": number(fields.get("attempts")),
         "message": budget.text(text_of(fields.get("message") if fields else error)),
-        "reply": answer(reply, folders, budget) if isinstance(reply, dict) else None,
+        **({"reply": answer(reply, folders, budget)} if isinstance(reply, dict) else {}),
     }
 
 
@@ -251,7 +254,7 @@ def picture_row(index: Index, start: int, block: int = 4096) -> tuple[int, int]:
 
 def row_pictures(index: Index, folders: Folders, row: int) -> list[dict[str, Any]]:
     """Return the pictures of one line."""
-    record = parse(index.read(row)) or {}
+    record = record_of(index, row) or {}
     names = picture_names(listed(record.get("asks")), listed(record.get("answers")))
     found = []
     for (side, turn, name), _ in zip(names, range(index.rows.pictures[row]), strict=False):

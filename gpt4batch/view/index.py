@@ -13,6 +13,7 @@ from gpt4batch.errors import UsageError
 from gpt4batch.lines.record import LOG_MARK
 from gpt4batch.lines.steps import folded
 from gpt4batch.view.figures import Figures
+from gpt4batch.view.questions import lacks_question
 from gpt4batch.view.record import Facts, State, examine, go_of_step, go_of_whole
 from gpt4batch.view.rows import Place, Rows
 
@@ -104,6 +105,12 @@ class Index:
         places = [*self.earlier.get(row, ()), self.rows.place(row)]
         return folded([self._read(place) for place in places])
 
+    def question(self, row: int) -> bytes:
+        """Return the line of the input where the row does not repeat it, else nothing."""
+        with self.lock:
+            place = self.rows.question(row)
+            return self._read(place) if place else b""
+
     def read_span(self, source: int, offset: int, length: int) -> bytes:
         """Return bytes of the input or the output."""
         with self.lock:
@@ -159,6 +166,8 @@ class Index:
         with self.lock:
             self.log_records += is_log
             row = self.row_of(facts.key, place, is_log=is_log)
+            if row >= 0 and self.rows.source[row] == INPUT and lacks_question(line):
+                self.rows.keep_question(row)
             self.show(row, place, facts)
             if is_log:
                 row = row if row >= 0 else len(self.rows) - 1

@@ -94,6 +94,8 @@ class Rows:
         self.finish = bytearray()
         self.pictures = bytearray()
         self.matcher: Matcher | None = None
+        self.asked_from = array("Q")
+        self.asked_length = array("I")
 
     def __len__(self) -> int:
         # The column appended to last: a row that is counted is whole.
@@ -125,6 +127,19 @@ class Rows:
         self.answer[row] = facts.answer
         self.finish[row] = finish
         self.pictures[row] = facts.pictures
+
+    def keep_question(self, row: int) -> None:
+        """Remember where the input has a line, for rows of the output that do not repeat it."""
+        lacking = len(self) - len(self.asked_from)
+        self.asked_from.frombytes(bytes(8 * lacking))
+        self.asked_length.frombytes(bytes(4 * lacking))
+        self.asked_from[row], self.asked_length[row] = self.offset[row], self.length[row]
+
+    def question(self, row: int) -> Place | None:
+        """Return where the input has a line, if that was to be remembered."""
+        if row >= len(self.asked_length) or not self.asked_length[row]:
+            return None
+        return Place(0, self.asked_from[row], self.asked_length[row])
 
     def place(self, row: int) -> Place:
         """Return where the row's bytes lie."""

@@ -12,9 +12,9 @@ from gpt4batch.lines.reading import (
     attached,
     listed,
     mapped,
-    parse,
     text_of,
 )
+from gpt4batch.view.questions import record_of
 from gpt4batch.view.record import State
 
 if TYPE_CHECKING:
@@ -39,8 +39,7 @@ def table(index: Index, rows: Iterable[int]) -> Iterator[bytes]:
     yield "\ufeff".encode() + record_bytes(COLUMNS)
     for row in rows:
         state = State(index.rows.state[row]).name.lower()
-        line = index.read(row)
-        for cells in asks_of(parse(line) or {}):
+        for cells in asks_of(record_of(index, row) or {}):
             yield record_bytes([row + 1, cells[0], state, *cells[1:]])
 
 

@@ -9,7 +9,7 @@ from collections import OrderedDict
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
-from gpt4batch.lines.reading import parse
+from gpt4batch.lines.formats.known import parse
 from gpt4batch.view.record import shown_text
 
 if TYPE_CHECKING:

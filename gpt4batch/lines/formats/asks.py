@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from gpt4batch.lines.parse import BadLine, Line, parse_line
+from gpt4batch.lines.parse import Ask, BadLine, Line, parse_line
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -25,6 +25,8 @@ class Asks:
 
     def __init__(self, wrong: Callable[[Line], str] = _nothing) -> None:
         self._wrong = wrong
+        self._wrong_with_plain = wrong(Line(b"", (Ask(None, ""),)))
+        """The same for every line that says nothing of how to answer, as most do."""
 
     def parse(self, raw: bytes, index: int = 0, number: int = 0) -> Line:
         """Return a line of an input.
@@ -33,7 +35,8 @@ class Asks:
             BadLine: It is not of the right shape.
         """
         line = parse_line(raw, index, number)
-        if wrong := self._wrong(line):
+        plain = not line.options and not line.manner
+        if wrong := self._wrong_with_plain if plain else self._wrong(line):
             raise BadLine(wrong)
         return line
 
