@@ -55,7 +55,7 @@ class Simulated(Worker):
 
     seconds = 1.0
 
-    def conversation(self, desk: Desk, hello: Hello, root: Path) -> Any:
+    def conversation(self, desk: Desk, _hello: Hello, _root: Path) -> Any:
         return Pretended(desk, self.seconds)
 
 

@@ -23,6 +23,7 @@ from gpt4batch.fleet.messages import (
     CUT,
     ENDED,
     FINAL,
+    OVERDUE,
     PART,
     RESTS,
     UNUSED,
@@ -109,7 +110,7 @@ class Desk:
         hold.leaves = self._way.leaves(permit)
         if hold.leaves is None or not (hold.begun or self._worker.take_place()):
             hold.call += 1
-            hold.how = UNUSED
+            hold.how = OVERDUE if hold.leaves is None else UNUSED
         else:
             hold.begun, hold.state, hold.how, hold.after = True, CALLS, "", -1.0
             hold.acked, hold.body = hold.step, b""
@@ -138,7 +139,7 @@ class Desk:
         on_time = False
         while not (on_time or hold.dropped):
             if hold.state == CALLS:
-                hold.how = UNUSED  # it was held up here, and nothing was sent
+                hold.how = OVERDUE  # it was held up here, and nothing was sent
             hold.call += 1
             hold.state, hold.permit = ASKS, anyio.Event()
             self.say(hold)

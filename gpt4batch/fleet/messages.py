@@ -23,9 +23,10 @@ PART, FINAL, BACK = "part", "final", "back"
 """What a result is: half of a line, the end of it, or the line given back unfinished."""
 ASKS, CALLS, RESTS, ENDED = "asks", "calls", "rests", "ended"
 """What a line is at: it waits for a permit, for a reply, for something else, or for its Drop."""
-OK, LIMITED, CROWDED, UNUSED, CUT, LOST = "ok", "limited", "crowded", "unused", "cut", "lost"
-"""How a call went, where that matters. Nobody will learn the end of one that was cut off, or lost
-with its worker."""
+OK, LIMITED, CROWDED, CUT, LOST = "ok", "limited", "crowded", "cut", "lost"
+UNUSED, OVERDUE = "unused", "overdue"
+"""How a call went, where that matters. Some never left, perhaps as their permit came too late.
+Nobody will learn the end of one that was cut off, or lost with its worker."""
 COUNTED = ("chats", "retries", "uploads", "unanswered", "downloads", "download_bytes")
 """What a worker counts of a batch, in all."""
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from gpt4batch.control import Stopped
 from gpt4batch.errors import BudgetError
-from gpt4batch.fleet.messages import CROWDED, CUT, LIMITED, LOST, OK, UNUSED, Permit
+from gpt4batch.fleet.messages import CROWDED, CUT, LIMITED, LOST, OK, OVERDUE, UNUSED, Permit
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -16,13 +17,19 @@ if TYPE_CHECKING:
     from gpt4batch.control import Control
     from gpt4batch.fleet.epoch import Book
     from gpt4batch.fleet.intake import Intake
-    from gpt4batch.fleet.table import Row, Table
+    from gpt4batch.fleet.table import Call, Row, Table
     from gpt4batch.fleet.topics import Post
     from gpt4batch.journal.in_flight import InFlight
     from gpt4batch.service.pacing import Pacer
 
-BUFFER = 0.05
+log = logging.getLogger(__name__)
+
+BUFFER, LONGEST_BUFFER = 0.05, 0.5
 """Seconds for which a permit waits at its worker, less what it was late: so calls leave evenly."""
+GROWTH = 1.25
+"""What the buffer grows by when a permit came too late even so."""
+SHRINKING = 0.005
+"""Seconds by which the buffer shrinks in each second: calls come nearer to each other by that."""
 
 
 class Permits:
@@ -65,6 +72,7 @@ class Permits:
         self._buffer = BUFFER if paced else 0.0
         self._before = set(book.out)
         self._left: dict[int, float] = {}
+        self._granted = 0.0
 
     @property
     def out(self) -> int:
@@ -91,6 +99,7 @@ class Permits:
                     self._pacer.unused(at)
                     continue
                 self._left[row.index] = at
+                self._shrink(at)
                 self._book.call_out(row.index, row.run)
                 if self._table.grant(row, self.steady):
                     self._book.count("asked_again")
@@ -109,6 +118,12 @@ class Permits:
             self._control.halt(BudgetError(text))
         return None
 
+    def _shrink(self, now: float) -> None:
+        """Let permits wait less again, so slowly that the pace does not show it."""
+        if self._buffer:
+            self._buffer = max(BUFFER, self._buffer - SHRINKING * (now - self._granted))
+        self._granted = now
+
     def _say(self, row: Row) -> None:
         member, now = self._table.members[row.worker], time.monotonic()
         permit = Permit(
@@ -124,14 +139,21 @@ class Permits:
         )
         self.posts[row.worker].say(permit)
 
+    def _not_used(self, call: Call, at: float) -> None:
+        """Let another call have the turn of one that did not leave."""
+        if call.how == OVERDUE and self._buffer:
+            self._buffer = min(LONGEST_BUFFER, GROWTH * self._buffer)
+        self._pacer.unused(at)
+        self._book.call_over(call.line)
+        log.debug("not used: %s, now %.3f s", call.how, self._buffer)
+
     def settle(self) -> None:
         """Tell the pace, and the note of what is out, of the calls that came to their end."""
         for call in self._table.over:
             sent = self._left.pop(call.line, time.monotonic())
             self._in_flight.settled()
-            if call.how == UNUSED:
-                self._pacer.unused(sent)
-                self._book.call_over(call.line)
+            if call.how in (UNUSED, OVERDUE):
+                self._not_used(call, sent)
                 continue
             self._pacer.done()
             if call.how == LIMITED:
