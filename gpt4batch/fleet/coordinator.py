@@ -354,6 +354,7 @@ class Fleet:
         for index in self._waits:
             row = self.table.rows[index]
             if not row.ended and not row.out and (self._control.halted or not row.begun):
+                row.asks = False  # nor is its call granted before it is gone
                 self._wake_line(index)
 
     async def _hand_out(self, row: Row) -> None:
