@@ -31,6 +31,8 @@ from typing import TYPE_CHECKING, ClassVar
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from gpt4batch.usage import Usage
+
 NO_STATUS = 501
 """The code of a failure that had no HTTP status, as the original writes it."""
 
@@ -125,13 +127,17 @@ class RejectedError(CallError):
 
 
 class ReplyError(CallError):
-    """A reply with status 200 holds no answer; `reply` is its text, verbatim JSON."""
+    """A reply with status 200 holds no answer.
+
+    `reply` is its text, verbatim JSON, and `usage` what it cost all the same, if it says so.
+    """
 
     stage = "reply"
 
     def __init__(self, message: str, reply: bytes, *, code: int = 200) -> None:
         super().__init__(message, code=code)
         self.reply = reply
+        self.usage: Usage | None = None
 
 
 class AttachmentError(CallError):

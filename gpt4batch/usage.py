@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from gpt4batch.errors import UsageError
 
@@ -75,3 +75,35 @@ class Price(NamedTuple):
         if missing := [name for name in ("in", "out") if name not in found]:
             raise UsageError(f"--price {text!r}: {missing[0]}= is missing; write {PRICE}")
         return cls(found["in"], found.get("cached", found["in"]), found["out"])
+
+
+def usage_of(value: Any) -> Usage | None:
+    """Return what a call took by the `usage` of its reply; None where that tells nothing.
+
+    Source: OpenAI's openapi.yaml, for chat completions and for responses; DeepSeek and Moonshot
+    name what was cached otherwise.
+    """
+    if not isinstance(value, dict):
+        return None
+    names = ("input", "output") if "input_tokens" in value else ("prompt", "completion")
+    asked, answered = (_details(value.get(f"{name}_tokens_details")) for name in names)
+    cached = (
+        asked.get("cached_tokens"),
+        value.get("prompt_cache_hit_tokens"),
+        value.get("cached_tokens"),
+    )
+    return Usage(
+        _count(value.get(f"{names[0]}_tokens")),
+        max(map(_count, cached)),
+        _count(value.get(f"{names[1]}_tokens")),
+        _count(answered.get("reasoning_tokens")),
+    )
+
+
+def _details(value: Any) -> dict[str, Any]:
+    return value if isinstance(value, dict) else {}
+
+
+def _count(value: Any) -> int:
+    known = isinstance(value, int | float) and not isinstance(value, bool)
+    return int(value) if known and 0 <= value < float("inf") else 0

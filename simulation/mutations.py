@@ -96,13 +96,13 @@ def _one_call_too_many() -> None:
 
 
 def _order_reversed() -> None:
-    original = Records.ordered_line
+    original = Records._final_record  # noqa: SLF001 - what is written at the end
 
     @wraps(original)
-    def ordered_line(self: Records, index: int, ledger: Ledger) -> bytes:
+    def final_record(self: Records, index: int, ledger: Ledger) -> bytes:
         return original(self, len(ledger) - 1 - index, ledger)
 
-    _put(Records, "ordered_line", ordered_line)
+    _put(Records, "_final_record", final_record)
 
 
 def _link_replaced() -> None:

@@ -136,3 +136,19 @@ async def test_service_that_tells_no_tokens_costs_no_word(
     assert "token" not in result.err
     assert summary(bench)["tokens"] == {}
     assert "tokens" not in bench.read()[0]["meta"]["asks"][0]
+
+
+async def test_check_says_what_a_run_may_take(bench: Bench, scripted: Scripting) -> None:
+    bench.write(*(bench.line(number, "word " * 400) for number in range(10)))
+    async with scripted(telling()) as server:
+        given = words(bench, server.origin, "--price", "in=1,out=2")
+        before = await bench.call("check", *given[1:], "--json")
+        plan = rawjson.loads(before.out.encode())["plan"]
+        assert plan["tokens_from"] == "assumed"
+        assert 2500 <= plan["tokens_in"] <= 10000
+        assert (await bench.call(*given, "--limit", "5")).code == 0
+        after = await bench.call("check", *given[1:], "-f", "--json")
+        assert "tokens (in + out)" in (await bench.call("check", *given[1:], "-f")).out
+    plan = rawjson.loads(after.out.encode())["plan"]
+    assert (plan["tokens_from"], plan["tokens_in"], plan["tokens_out"]) == ("output", 500, 250)
+    assert plan["cost"] == round((500 + 2 * 250) / 1e6, 6)

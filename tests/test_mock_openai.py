@@ -577,7 +577,9 @@ async def test_reply_ends_otherwise(caller: Caller, fault: str, finish: str, pai
 async def test_unfinished_stream_stops_without_a_reason_or_an_end() -> None:
     async with serving(unfinished_rate=1) as (_, caller):
         streams = [await caller.stream(str(place)) for place in range(12)]
+        assert (await caller.stats())["chats_answered"] == 0
         assert (await caller.chat()).json()["choices"][0]["finish_reason"] is None
+        assert (await caller.stats())["chats_answered"] == 1
     assert {stream[-1] == "[DONE]" for stream in streams} == {True, False}
     finishes = [it["choices"][0]["finish_reason"] for stream in streams for it in stream[:-1]]
     assert set(finishes) == {None}

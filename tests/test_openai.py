@@ -298,6 +298,22 @@ async def test_flag_says_what_is_no_answer(bench: Bench, fail_on: str, done: int
     assert summary.done == done
 
 
+async def test_reply_that_is_no_answer_is_counted_and_budgeted_as_what_it_cost(
+    bench: Bench,
+) -> None:
+    bench.write(*[bench.line(n, "a") for n in range(4)], bench.line(9, "fine"))
+    paid = {"input": 11, "cached": 0, "output": 7, "reasoning": 0}
+    async with completions(a=saying(200, completion(""))) as service:
+        summary = await run(bench, service.origin, goroutine=1, max_tokens=36)
+        assert (summary.exit_code, service.counts) == (3, {"a": 2})
+        assert summary.tokens == {name: 2 * count for name, count in paid.items()}
+        service.ways.clear()
+        summary = await run(bench, service.origin, fix=True)
+    assert summary.done == 5
+    assert summary.tokens == {name: 5 * count for name, count in paid.items()}
+    assert summary.tokens_in_all == {name: 7 * count for name, count in paid.items()}
+
+
 async def test_calls_of_tools_and_refusals_are_answers(bench: Bench) -> None:
     calls = [{"id": "t", "type": "function", "function": {"name": "f", "arguments": "{}"}}]
     ways = {

@@ -66,7 +66,7 @@ OTHER = {
     "attachment": (  # a stage
         *("errors.py", "service/client.py", "batch/progress.py", "fleet/health.py"),
     ),
-    "attachments": ("batch/preflight.py", "convert/results.py", "view/save.py"),
+    "attachments": ("batch/preflight.py", "batch/survey.py", "convert/results.py", "view/save.py"),
     "downloads": (
         *("batch/preflight.py", "cli/farewell.py", "cli/metrics.py", "convert/results.py"),
         *("fleet/coordinator.py", "fleet/health.py", "fleet/messages.py", "lines/steps.py"),

@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from gpt4batch.batch.preflight import Plan, Report
+from gpt4batch.batch.preflight import Report
 from gpt4batch.batch.progress import GROUPS, OTHER, Progress
 from gpt4batch.batch.summary import Summary
+from gpt4batch.batch.survey import Plan
 from gpt4batch.cli.next_command import next_command
 from gpt4batch.errors import AttachmentError, RejectedError
 from gpt4batch.histogram import Histogram

@@ -12,9 +12,10 @@ from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 from gpt4batch.batch.download_folder import download_folder
+from gpt4batch.batch.estimates import Estimate
 from gpt4batch.batch.refusals import (
     forms_for,
     lines_at_once,
@@ -31,19 +32,14 @@ from gpt4batch.batch.refusals import (
     what_to_do,
     writable,
 )
-from gpt4batch.dialects.base import Kind, Upload
+from gpt4batch.batch.survey import Level, Plan, Survey
 from gpt4batch.dialects.known import GPT4API, dialect_for
-from gpt4batch.dialects.openai import is_address
-from gpt4batch.errors import AttachmentError, Gpt4BatchError, UsageError
+from gpt4batch.errors import Gpt4BatchError, UsageError
 from gpt4batch.journal.journal import Journal
 from gpt4batch.journal.source import Source
-from gpt4batch.lines import rawjson
-from gpt4batch.lines.blank import blank_ask
-from gpt4batch.lines.parse import OWN_KEYS
 from gpt4batch.lines.record import State
 from gpt4batch.nsq.publisher import Publisher
 from gpt4batch.service import credentials, wiring
-from gpt4batch.service.attachments import beginning, measure, picture_format, shown
 from gpt4batch.service.certificates import certificates
 from gpt4batch.service.proxies import proxy_of
 from gpt4batch.settings import Settings
@@ -52,21 +48,13 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from gpt4batch.dialects.base import Dialect
-    from gpt4batch.lines.parse import Line
 
 log = logging.getLogger(__name__)
 
 VERSION = 1
-ASSUMED_SECONDS = 30.0
-"""How long an answer is taken to need where no earlier run tells."""
 ASSUMED_BYTES = 4000
 SAMPLE = 2000
 """Lines of an earlier run that are looked at for the length of its calls."""
-
-
-ASK_KEYS = {"id", "content", "images", "image", "files", "file", "params"}
-
-Level = Literal["refused", "fails", "note"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,25 +67,6 @@ class Finding:
     level: Level
     about: str
     message: str
-
-
-@dataclass(slots=True)
-class Plan:
-    """What a run would do; sizes in bytes, times in seconds."""
-
-    lines: int = 0
-    bad_lines: int = 0
-    done: int = 0
-    to_run: int = 0
-    to_fail: int = 0
-    chats: int = 0
-    uploads: int = 0
-    upload_bytes: int = 0
-    call_seconds: float = ASSUMED_SECONDS
-    call_seconds_from: Literal["assumed", "output"] = "assumed"
-    seconds: float = 0.0
-    output_bytes: int = 0
-    free_bytes: int = 0
 
 
 @dataclass(slots=True)
@@ -248,13 +217,13 @@ class _Check:
     def _plan(self, source: Source) -> Plan:
         ledger = self._journal.ledger
         plan = Plan(lines=len(ledger), bad_lines=source.bad_count, done=ledger.count(State.DONE))
-        survey = _Survey(source, plan, self._note, self._dialect)
+        survey = Survey(source, plan, self._note, self._dialect)
         for index in self._to_run(source):
             survey.take(self._journal.line(index))
         survey.tell()
         if not plan.to_run:
             self._note("note", "plan", f"there is nothing to run: {_why_none(plan)}")
-        self._learn(plan)
+        self._learn(plan, survey.estimate)
         return plan
 
     def _to_run(self, source: Source) -> Iterator[int]:
@@ -264,8 +233,8 @@ class _Check:
                 left -= 1
                 yield index
 
-    def _learn(self, plan: Plan) -> None:
-        """Take the length of calls and answers from lines of an earlier run."""
+    def _learn(self, plan: Plan, estimate: Estimate) -> None:
+        """Take the length of calls and answers, and their tokens, from lines of an earlier run."""
         ledger = self._journal.ledger
         done = [index for index, state in enumerate(ledger.states) if state == State.DONE]
         seconds, size = [], 0
@@ -273,12 +242,17 @@ class _Check:
         for index in sample:
             line = self._journal.line(index)
             size += len(line.raw)
+            estimate.learn(line.meta)
             seconds += [_seconds(ask) for ask in line.meta.get("asks") or ()]
         known = [value for value in seconds if value > 0]
         if known:
             plan.call_seconds, plan.call_seconds_from = sum(known) / len(known), "output"
         each = size / len(sample) if sample else ASSUMED_BYTES * plan.chats / max(plan.to_run, 1)
         plan.output_bytes = round(each * plan.lines)
+        expected, price = estimate.total(), self._settings.priced
+        plan.tokens_in, plan.tokens_out = expected.input, expected.output
+        plan.tokens_from = "output" if estimate.is_learned else "assumed"
+        plan.cost = price and round(price.of(expected), 6)
 
     def _sum_up(self, plan: Plan) -> None:
         """Work out how long it takes, and whether disk and token last."""
@@ -314,108 +288,6 @@ class _Check:
         text = f"the stored token expires at {when}, before the run is expected to end"
         how = "set GPT4BATCH_EMAIL and GPT4BATCH_PASSWORD, and the run renews it itself"
         self._note("note", "token", f"{text}; {how}")
-
-
-class _Survey:
-    """Look at the lines to run: their attachments, keys and ids, and what they cost."""
-
-    def __init__(
-        self,
-        source: Source,
-        plan: Plan,
-        note: Callable[[Level, str, str], None],
-        dialect: Dialect,
-    ) -> None:
-        self._dialect = dialect
-        self._known = {*OWN_KEYS, *dialect.options}
-        self._source = source
-        self._plan = plan
-        self._note = note
-        self._sizes: dict[str, int] = {}
-        self._ids: dict[int, int] = {}
-        self._equal: list[tuple[int, int]] = []
-        self._unknown: dict[str, int] = {}
-
-    def take(self, line: Line) -> None:
-        """Count one line."""
-        plan = self._plan
-        plan.to_run += 1
-        self._look_at_keys(line)
-        if line.id is not None:
-            first = self._ids.setdefault(hash(line.id), line.number)
-            if first != line.number:
-                self._equal.append((line.number, first))
-        if reason := blank_ask(line):
-            self._note("fails", "input", f"{self._source.path}:{line.number}: {reason}")
-            plan.to_fail += 1
-            return
-        for ask in line.asks[line.answered :]:
-            sizes = [self._size(line, path, picture=True) for path in ask.images]
-            sizes += [self._size(line, path, picture=False) for path in ask.files]
-            if -1 in sizes:
-                plan.to_fail += 1
-                return
-            plan.chats += 1
-            if self._dialect.upload_scope == "thread":
-                plan.uploads += len(sizes)
-                plan.upload_bytes += sum(sizes)
-
-    def _size(self, line: Line, path: str, *, picture: bool) -> int:
-        """Return the size of an attachment, or -1 for one that cannot be sent."""
-        where = f"{self._source.path}:{line.number}"
-        if picture and self._dialect.upload_scope == "inline" and is_address(path):
-            return 0
-        if path in self._sizes:
-            size = self._sizes[path]
-            if size < 0:
-                self._note("fails", "attachments", f"{where}: {shown(path)} cannot be sent either")
-            return size
-        try:
-            size = measure(self._source.folder, path, self._dialect.largest_file)[0]
-        except AttachmentError as error:
-            self._note("fails", "attachments", f"{where}: {error}")
-            size = -1
-        else:
-            if not self._look_at_content(where, path, size, picture=picture):
-                size = -1
-        self._sizes[path] = size
-        return size
-
-    def _look_at_content(self, where: str, path: str, size: int, *, picture: bool) -> bool:
-        """Return whether a file can be sent as what it is."""
-        if picture and self._dialect.upload_scope == "inline":
-            note = {"head": beginning(self._source.folder / path)}
-            if wrong := self._dialect.unfit(Upload(Kind.PICTURE, note)):
-                self._note("fails", "attachments", f"{where}: {shown(path)} {wrong}")
-                return False
-        if not size:
-            self._note("note", "attachments", f"{where}: {shown(path)} is empty")
-        elif picture and not picture_format(self._source.folder / path):
-            text = f"{where}: {shown(path)} is sent as a picture, but does not begin like one"
-            self._note("note", "attachments", f"{text}; other files belong in files")
-        return True
-
-    def _look_at_keys(self, line: Line) -> None:
-        doc = rawjson.loads(line.raw)
-        for ask in doc["asks"]:
-            for name in ask.keys() - ASK_KEYS:
-                self._unknown.setdefault(f"asks[].{name}", line.number)
-        for name in doc.keys() - self._known:
-            self._unknown.setdefault(name, line.number)
-
-    def tell(self) -> None:
-        """Note what holds for the input as a whole."""
-        path = self._source.path
-        for name, number in sorted(self._unknown.items()):
-            fate = "is not sent" if name.startswith("asks[].") else "comes back unchanged"
-            text = f"{path}:{number}: the key {name} is not known here: it {fate}"
-            self._note("note", "keys", text)
-        if self._equal:
-            number, first = self._equal[0]
-            text = f"{path}:{number}: line {first} has the same id"
-            more = f", and {len(self._equal) - 1} more such" if len(self._equal) > 1 else ""
-            advice = "results are told apart by their asks and order"
-            self._note("note", "ids", f"{text}{more}; {advice}")
 
 
 def _refuse_quietly(source: Source, *, skip: bool) -> None:

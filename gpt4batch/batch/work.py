@@ -9,7 +9,7 @@ from gpt4batch.batch.pool import Pool
 from gpt4batch.batch.progress import Progress
 from gpt4batch.clock import SYSTEM, Clock
 from gpt4batch.control import Stopped
-from gpt4batch.errors import FatalError, InputChanged, ServiceError
+from gpt4batch.errors import FatalError, InputChanged, ReplyError, ServiceError
 from gpt4batch.lines.record import State
 from gpt4batch.nsq.publisher import message
 
@@ -180,6 +180,8 @@ class Work:
         if outcome.error is None:
             progress.line_done()
             return
+        if isinstance(outcome.error, ReplyError) and outcome.error.usage is not None:
+            progress.usage = progress.usage.plus(outcome.error.usage)
         progress.line_failed(line.number if line.id is None else line.id, outcome.error)
         log.info("%s:%d: failed: %s", self.source.path, line.number, outcome.error)
         most = self._settings.max_consecutive_failures

@@ -14,7 +14,8 @@ from gpt4batch.errors import UsageError
 from gpt4batch.settings import LOGGING, Settings, flag
 
 if TYPE_CHECKING:
-    from gpt4batch.batch.preflight import Finding, Plan, Report
+    from gpt4batch.batch.preflight import Finding, Report
+    from gpt4batch.batch.survey import Plan
 
 HELP = (
     "Check a batch before it is paid for, and say what it will cost; writes and calls nothing.",
@@ -116,6 +117,24 @@ def _listed(found: list[Finding]) -> list[str]:
     return rows
 
 
+def _tokens(plan: Plan) -> str:
+    """Return what the calls may take; nothing at a service that does not tell."""
+    if not plan.tokens_in:
+        return ""
+    assumed = plan.tokens_from == "assumed"
+    basis = (
+        say("by the length of the texts: half or twice as many", "按文本长度估计, 可能差一倍")
+        if assumed
+        else say("by earlier answers", "按此前的应答估计")
+    )
+    cost = "" if plan.cost is None else say(f", cost {plan.cost:.4f}", f", 费用 {plan.cost:.4f}")
+    counts = f"{plan.tokens_in:,} + {plan.tokens_out:,}"
+    return say(
+        f"about {counts} tokens (in + out){cost}, {basis}",
+        f"约 {counts} token(输入 + 输出){cost}, {basis}",
+    )
+
+
 def _plan(plan: Plan, settings: Settings) -> list[str]:
     from gpt4batch.cli.units import counted, duration, rough, size
 
@@ -143,7 +162,7 @@ def _plan(plan: Plan, settings: Settings) -> list[str]:
         f"about {rough(plan.seconds)} with {pace}, {basis}",
         f"约{rough(plan.seconds)} ({pace}, {basis})",
     )
-    rows = [row, chats, time if plan.chats else ""]
+    rows = [row, chats, time if plan.chats else "", _tokens(plan)]
     if plan.free_bytes:
         rows.append(
             say(

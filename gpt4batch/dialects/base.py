@@ -57,6 +57,7 @@ class Refusal:
         words: What the service says about it, in its own words.
         after: The seconds to wait that its body or its words ask for; a header is read elsewhere.
         advice: What to do about it.
+        usage: What it cost all the same, where it says so.
     """
 
     reason: Reason
@@ -64,6 +65,7 @@ class Refusal:
     words: str = ""
     after: float | None = None
     advice: str = ""
+    usage: Usage | None = None
 
 
 CHAT, BASE = "chat", "base"

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import mimetypes
 import re
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Literal
 from urllib.parse import urlsplit, urlunsplit
 
@@ -31,7 +32,7 @@ from gpt4batch.lines.parse import BATCH, kind_of
 from gpt4batch.lines.pictures import media_type, picture_format
 from gpt4batch.lines.reading import listed, mapped, text_of
 from gpt4batch.settings import DEFAULT_FAIL_ON, DEFAULT_MODEL, DEFAULT_URL, MIB
-from gpt4batch.usage import Usage
+from gpt4batch.usage import usage_of
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Iterator, Mapping
@@ -223,6 +224,7 @@ class OpenAI:
         """Read a reply with status 200: one needs a choice, without an error."""
         if path and not path.endswith(COMPLETIONS):
             return self._other_answer(reply, said)
+        usage = usage_of(reply.get("usage"))
         choices = [mapped(choice) for choice in listed(reply.get("choices"))]
         error = reply.get("error") or next(
             filter(None, (one.get("error") for one in choices)), None
@@ -233,12 +235,12 @@ class OpenAI:
             text = "the reply says" if error else "the reply has no choices"
             text = f"{text}: {words}" if words else text
             meaning = meaning_of_error(doc, said, status_in(doc), self._service)
-            return Refusal(_without_memory(meaning), 200, text)
+            return Refusal(_without_memory(meaning), 200, text, usage=usage)
         wrong = [self._not_an_answer(choice) for choice in choices]
-        if all(wrong):
-            return wrong[0] or Refusal(Reason.REJECTED, 200)
+        if wrong[0] is not None and all(wrong):
+            return replace(wrong[0], usage=usage)
         finish, model = text_of(choices[0].get("finish_reason")), text_of(reply.get("model"))
-        return Answer(_usage(reply.get("usage")), finish, model)
+        return Answer(usage, finish, model)
 
     def _other_answer(self, reply: Mapping[str, Any], said: str) -> Answer | Refusal:
         """Read a reply to anything but a chat: any object will do that tells of no failure."""
@@ -251,7 +253,7 @@ class OpenAI:
         finish = text_of(mapped(reply.get("incomplete_details")).get("reason"))
         if finish == "content_filter" and finish in self._fail_on:
             return Refusal(Reason.FILTERED, 200, "the service's filter ended the answer")
-        return Answer(_usage(reply.get("usage")), finish, text_of(reply.get("model")))
+        return Answer(usage_of(reply.get("usage")), finish, text_of(reply.get("model")))
 
     def _not_an_answer(self, choice: dict[str, Any]) -> Refusal | None:
         """Return why a choice does not answer."""
@@ -356,30 +358,3 @@ def _without_memory(reason: Reason) -> Reason:
     """Return what a refusal means at a service that keeps nothing that it could forget."""
     forgot = reason in (Reason.HISTORY_LOST, Reason.UPLOAD_LOST)
     return Reason.REJECTED if forgot else reason
-
-
-def _usage(value: Any) -> Usage | None:
-    """Return what a call cost, where the reply says so.
-
-    DeepSeek and Moonshot name what was cached otherwise, and responses everything.
-    """
-    if not isinstance(value, dict):
-        return None
-    names = ("input", "output") if "input_tokens" in value else ("prompt", "completion")
-    asked, answered = (mapped(value.get(f"{name}_tokens_details")) for name in names)
-    cached = (
-        asked.get("cached_tokens"),
-        value.get("prompt_cache_hit_tokens"),
-        value.get("cached_tokens"),
-    )
-    return Usage(
-        _count(value.get(f"{names[0]}_tokens")),
-        max(map(_count, cached)),
-        _count(value.get(f"{names[1]}_tokens")),
-        _count(answered.get("reasoning_tokens")),
-    )
-
-
-def _count(value: Any) -> int:
-    known = isinstance(value, int | float) and not isinstance(value, bool)
-    return int(value) if known and 0 <= value < float("inf") else 0

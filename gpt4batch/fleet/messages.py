@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar, get_origin, get_type
 
 from gpt4batch.errors import CallError, ReplyError
 from gpt4batch.lines import rawjson
-from gpt4batch.lines.record import calls_before
+from gpt4batch.lines.record import calls_before, usage_in
 from gpt4batch.service.conversation import Outcome
 
 if TYPE_CHECKING:
@@ -309,7 +309,7 @@ def outcome_of(line: Line, record: bytes) -> Outcome:
         outcome.timings, outcome.uploads = list(meta.get("asks", ())), list(meta.get("uploads", ()))
         outcome.superseded = [rawjson.Fragment(text) for text in _elements(before)]
         outcome.refused_anew = str(meta.get("refused_anew", ""))
-        outcome.calls = calls_before(meta)
+        outcome.calls, outcome.vain = calls_before(meta), usage_in(meta.get("vain"))
         outcome.started = datetime.fromisoformat(meta["started"])
         if error:
             reply = dict(rawjson.members(known["iErr"])).get("reply")

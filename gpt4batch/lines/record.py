@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from gpt4batch.errors import NOT_READY, CallError, ReplyError
 from gpt4batch.lines import rawjson
 from gpt4batch.lines.parse import BATCH, NOT_RUN, OWN_KEYS, parse_line
-from gpt4batch.usage import Usage
+from gpt4batch.usage import NO_USAGE, Usage
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -187,6 +187,13 @@ def usage_noted(record: bytes) -> Usage:
     start = record.rfind(META)
     found = TOKENS.findall(record, start) if start >= 0 else ()
     return Usage(*(sum(map(int, column)) for column in zip(*found, strict=True)))
+
+
+def usage_in(note: Any) -> Usage:
+    """Return the tokens that a note of `meta` tells of; none where it is no such note."""
+    tokens = note.get("tokens") if isinstance(note, dict) else None
+    told = isinstance(tokens, list) and [type(count) for count in tokens] == [int] * len(NO_USAGE)
+    return Usage(*tokens) if told and tokens else NO_USAGE
 
 
 def error_record(error: CallError) -> dict[str, Any]:

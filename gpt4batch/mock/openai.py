@@ -44,7 +44,7 @@ MODELS = ("mock-model", "mock-embedding")
 FINISHES = ("length", "content-filter", "refusal", "unfinished")
 """The faults that are replies in which the text ends otherwise."""
 PAID = ("length", "refusal")
-"""Those of them that answer."""
+"""Those of them that answer; so does an unfinished reply that is no stream: it is there whole."""
 IN_REPLIES = (*FINISHES, "cut", "stall", "content-error", "empty")
 """The faults that come after a status of 200."""
 HARD = "Please check your plan and billing details."
@@ -140,8 +140,9 @@ class OpenAi:
         if fault and fault not in IN_REPLIES:
             return await self._refuse(fault, request, key)
         await sending.wait(self._intake.latency(key))
-        if fault and fault not in PAID:
-            return await self._spoil(fault, sending, question, reply, key)
+        answers = not fault or fault in PAID or (fault == "unfinished" and not question.streamed)
+        if not answers:
+            return await self._spoil(fault, sending, reply, key)
         self._stats.answered(key, question.said)
         return await sending.whole(reply)
 
@@ -210,7 +211,6 @@ class OpenAi:
         self,
         fault: str,
         sending: Sending,
-        question: Question,
         reply: dict[str, Any],
         key: bytes,
     ) -> web.StreamResponse:
@@ -222,7 +222,7 @@ class OpenAi:
         if fault == "content-error":
             error = shaped(Refusal(502, ON_PURPOSE), self._settings.error_shape)
             return await sending.error(reply, error)
-        if fault == "unfinished" and question.streamed:
+        if fault == "unfinished":
             return await sending.unfinished(reply, ended=key[0] % 2 == 0)
         if fault == "empty":
             reply = openai_replies.emptied(reply, key[0] % 3)

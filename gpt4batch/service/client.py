@@ -19,6 +19,7 @@ from gpt4batch.errors import (
     Crowded,
     NetworkError,
     RateLimited,
+    ReplyError,
     RetryableError,
     UnclearQuota,
 )
@@ -187,7 +188,11 @@ class Client:
             return await self._call("chat", request, where, new=new)
         async with self._allowance.call(len(body)) as held:
             extensions["held"] = held
-            reply = await self._call("chat", request, where, new=new)
+            try:
+                reply = await self._call("chat", request, where, new=new)
+            except ReplyError as error:  # it was no answer, and may have cost as much as one
+                held.answered, held.usage = error.usage is not None, error.usage
+                raise
             held.answered, held.usage = True, reply.answer.usage
         return reply
 

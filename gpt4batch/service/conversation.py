@@ -11,18 +11,19 @@ from typing import TYPE_CHECKING, Any, Protocol
 from gpt4batch.clock import SYSTEM, Clock
 from gpt4batch.control import Stopped
 from gpt4batch.dialects.base import NOWHERE, PLAIN_ANSWER, Kind, Refusal, Turn, Upload
-from gpt4batch.errors import CallError, DownloadError, FatalError, RejectedError
+from gpt4batch.errors import CallError, DownloadError, FatalError, RejectedError, ReplyError
 from gpt4batch.lines import rawjson
 from gpt4batch.lines.blank import blank_ask
 from gpt4batch.lines.causes import cause_of
 from gpt4batch.lines.links import notes_in, with_downloads
 from gpt4batch.lines.parse import BATCH
-from gpt4batch.lines.record import NOT_DOWNLOADED, calls_before, error_record
+from gpt4batch.lines.record import NOT_DOWNLOADED, calls_before, error_record, usage_in
 from gpt4batch.lines.steps import Standing
 from gpt4batch.service.attachments import measure
 from gpt4batch.service.client import Where
 from gpt4batch.service.counters import CallStats, Tally
 from gpt4batch.service.inline import InlineFiles
+from gpt4batch.usage import NO_USAGE
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
     from gpt4batch.lines.parse import Ask, Line
     from gpt4batch.service.client import Client, Reply
     from gpt4batch.service.downloads import Downloads
+    from gpt4batch.usage import Usage
 
 log = logging.getLogger(__name__)
 
@@ -49,7 +51,8 @@ class Outcome:
 
     `ran` names the worker of a fleet that ran the line, and which of its goes it was. `calls`
     counts the chat calls made for the line, those of earlier runs included. `inherited` says that
-    the uploads are an earlier run's; `refused_anew` is why an ask was refused in a new beginning as
+    the uploads are an earlier run's; `vain` is what replies cost that were no answers, those of
+    earlier runs included; `refused_anew` is why an ask was refused in a new beginning as
     it had been before.
     """
 
@@ -66,6 +69,7 @@ class Outcome:
     published: int = 0
     ran: dict[str, str] = field(default_factory=dict)
     calls: int = 0
+    vain: Usage = NO_USAGE
     clock: Clock = SYSTEM
     started: datetime = field(init=False)
     _forgotten: tuple[list[bytes], list[dict[str, Any]], list[Any], int] | None = None
@@ -117,6 +121,8 @@ class Outcome:
             error = NOT_DOWNLOADED  # every ask is answered, and the line is not done for all that
         meta |= self.ran
         meta["asks"] = list(self.timings)
+        if self.vain.total:
+            meta["vain"] = {"tokens": list(self.vain)}
         if self.uploads:
             meta["uploads"] = list(self.uploads)
         if self.superseded:
@@ -267,6 +273,8 @@ class Conversation:
             reply = await self._client.chat(call, where, new=outcome.first())
         except CallError as error:
             outcome.calls += error.attempts
+            if isinstance(error, ReplyError) and error.usage is not None:
+                outcome.vain = outcome.vain.plus(error.usage)
             raise
         outcome.calls += reply.attempts
         return reply
@@ -380,6 +388,7 @@ def _read_notes(outcome: Outcome) -> None:
     outcome.superseded = _list(meta.get("superseded"))
     outcome.refused_anew = str(meta.get("refused_anew") or "")
     outcome.calls = calls_before(meta)
+    outcome.vain = usage_in(meta.get("vain"))
 
 
 def _drop_forgotten(outcome: Outcome, error: CallError) -> bool:

@@ -128,6 +128,7 @@ class Replies:
         if isinstance(error, QuotaError | UnclearQuota):
             return error
         kept = ReplyError(text, self._scrubbed(raw))
+        kept.usage = refusal.usage
         kept.forgotten = error.forgotten if isinstance(error, CallError) else ""
         return kept
 

@@ -25,6 +25,7 @@ from gpt4batch.lines.parse import (
 )
 from gpt4batch.lines.reading import listed, mapped, text_of
 from gpt4batch.lines.record import BAD_LINE, LOG_MARK
+from gpt4batch.usage import usage_of
 
 CHAT = "/v1/chat/completions"
 """Where a line goes that names no address."""
@@ -166,7 +167,10 @@ class Batch:
             "asks": [{"content": ""}],
         }
         record |= _read_back(doc, known)
+        usage = usage_of(mapped(mapped(doc.get("response")).get("body")).get("usage"))
         record["meta"] = {"key": self._key_of_row(doc).hex()}
+        if usage is not None and record["answers"]:
+            record["meta"] |= {"asks": [{"tokens": usage}]}
         return rawjson.dumps(record)
 
     def notes(self) -> list[str]:
@@ -284,9 +288,10 @@ def _read_back(doc: dict[str, Any], known: dict[str, bytes]) -> dict[str, Any]:
     code = mapped(trouble).get("code")
     if code in NOT_RUN_YET:
         return {"answers": None, "iErr": {"code": NOT_READY, "message": "resource is not ready"}}
+    words = text_of(mapped(mapped(body).get("error")).get("message"))
     error: dict[str, Any] = {
         "code": status if isinstance(status, int) and status else 501,
-        "message": text_of(mapped(trouble).get("message")) or f"failed with status {status}",
+        "message": text_of(mapped(trouble).get("message")) or words or f"status {status}",
         "stage": "reply" if trouble and status == 200 else "chat",
     }
     if isinstance(body, dict):
