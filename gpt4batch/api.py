@@ -35,8 +35,9 @@ from gpt4batch.control import Control
 from gpt4batch.dialects.known import GPT4API, dialect_for
 from gpt4batch.errors import UsageError
 from gpt4batch.fleet import messages
-from gpt4batch.fleet.coordinator import MOST_OUT, Fleet, Plan, exchange
+from gpt4batch.fleet.coordinator import MOST_OUT, Fleet, Plan
 from gpt4batch.fleet.epoch import Book
+from gpt4batch.fleet.topics import topics
 from gpt4batch.journal import names
 from gpt4batch.journal.in_flight import InFlight
 from gpt4batch.journal.journal import Journal
@@ -58,7 +59,6 @@ if TYPE_CHECKING:
     from gpt4batch.batch.runner import Task
     from gpt4batch.batch.summary import Summary
     from gpt4batch.batch.work import Executor
-    from gpt4batch.dialects.base import Dialect
     from gpt4batch.nsq.publisher import Publisher
     from gpt4batch.service.downloads import Downloads
 
@@ -146,7 +146,7 @@ class _Parts:
         if settings.fleet:  # the workers have tokens and descriptors of their own
             source = self._read()
             self._work = Work(settings, journal, source, self._control, self._clock)
-            self._calls = await gather_fleet(settings, self._dialect, self._work, self._stack)
+            self._calls = await self._gather_fleet()
         else:
             places = lines_at_once(settings)
             token = wiring.first_token(settings, self._dialect)
@@ -213,6 +213,29 @@ class _Parts:
             client, files, manner, work.keep, places=work.pool, clock=self._clock
         )
         return _Calls(executor, places, files)
+
+    async def _gather_fleet(self) -> _Calls:
+        """Have the calls made by workers elsewhere."""
+        settings, work = self._settings, self._work
+        manner = messages.Manner(
+            options=GPT4API.defaults(settings) | self._dialect.defaults(settings),
+            retries=settings.retries,
+            timeout=settings.timeout,
+            downloads=settings.enable_download,
+        )
+        plan = Plan(
+            manner,
+            settings.qps,
+            settings.max_calls,
+            settings.lease,
+            work.source.folder,
+            settings.inline_files * KIB,
+        )
+        book = Book(_beside(work.journal, names.FLEET), fix=settings.fix)
+        fleet = Fleet(book, plan, topics(settings), work, self._pacer, self._in_flight)
+        await self._stack.enter_async_context(fleet)
+        work.safe = fleet.safe
+        return _Calls(fleet, MOST_OUT, fleet=fleet, beside=[fleet.serve])
 
     @property
     def _download_dir(self) -> str:
@@ -301,38 +324,10 @@ def _beside(journal: Journal, name: str) -> Path | None:
     return None if journal.streaming else names.beside(journal.out, name)
 
 
-# -- a fleet -----------------------------------------------------------------------------------
-
-
-async def gather_fleet(
-    settings: Settings, dialect: Dialect, work: Work, stack: AsyncExitStack
-) -> _Calls:
-    """Have the calls made by workers elsewhere."""
-    manner = messages.Manner(
-        options=GPT4API.defaults(settings) | dialect.defaults(settings),
-        retries=settings.retries,
-        timeout=settings.timeout,
-        downloads=settings.enable_download,
-    )
-    plan = Plan(
-        manner,
-        settings.qps,
-        settings.max_calls,
-        settings.lease,
-        work.source.folder,
-        settings.inline_files * KIB,
-    )
-    book = Book(_beside(work.journal, names.FLEET), fix=settings.fix)
-    fleet = Fleet(book, plan, exchange(settings), work, work.control, work.progress)
-    await stack.enter_async_context(fleet)
-    work.safe = fleet.safe
-    return _Calls(fleet, MOST_OUT, fleet=fleet, beside=[fleet.serve])
-
-
 def _workers(fleet: Fleet) -> tuple[Worker, ...]:
-    """Return what each worker of a fleet is at, by its last report."""
-    reports = [(name, member.report) for name, member in sorted(fleet.members.items())]
+    """Return what each worker of a fleet is at, by its last news."""
+    left_out = fleet.table.health.left_out
     return tuple(
-        Worker(name, report.places - report.free, report.places, report.errors)
-        for name, report in reports
+        Worker(name, member.out, member.news.places, member.news.errors, left_out.get(name))
+        for name, member in sorted(fleet.table.members.items())
     )

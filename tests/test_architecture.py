@@ -17,7 +17,7 @@ SEE_SETTINGS = {
     "__init__", "api", "settings", "batch/download_folder", "batch/preflight", "batch/refusals",
     "batch/runner", "batch/work", "dialects/base", "dialects/gpt4api",
     "dialects/known", "dialects/openai",
-    "fleet/coordinator", "fleet/exchange", "fleet/worker",
+    "fleet/topics", "fleet/worker",
     "service/keys", "service/wiring",
 }  # fmt: skip
 

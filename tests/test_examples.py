@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import configparser
 import csv
+import fcntl
 import os
 import re
 import shutil
@@ -14,7 +15,6 @@ from typing import Any
 
 import pytest
 import yaml
-from filelock import FileLock
 
 import gpt4batch
 from gpt4batch.lines import rawjson
@@ -213,7 +213,8 @@ def test_cron_entry_finishes_the_batch_over_several_nights(tmp_path: Path) -> No
 def test_cron_entry_that_overlaps_leaves_the_run_alone(tmp_path: Path) -> None:
     batch = tmp_path / "batch"
     write_batch(batch / "prompts.jsonl")
-    with FileLock(batch / "out.jsonl.lock"):
+    with (batch / "out.jsonl.lock").open("w") as held:
+        fcntl.flock(held, fcntl.LOCK_EX)
         said = nightly(tmp_path, code=2)
     assert "exit code 2" in said
     assert "another run is writing" in (batch / "batch.log").read_text()

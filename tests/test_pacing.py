@@ -6,10 +6,12 @@ from typing import TYPE_CHECKING, Any
 import anyio
 import pytest
 from aiohttp import web
+from hypothesis import given
+from hypothesis import strategies as st
 
 from gpt4batch.control import Control, Stopped
 from gpt4batch.lines import rawjson
-from gpt4batch.service.pacing import LONGEST_LAG, Pacer
+from gpt4batch.service.pacing import LONGEST_LAG, Pacer, Schedule
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -124,6 +126,37 @@ async def test_what_a_long_pause_missed_is_not_made_up_for() -> None:
     time.sleep(0.5)  # the whole process is suspended
     moments = [await pacer.wait() for _ in range(21)]
     assert moments[-1] - moments[0] >= 0.19
+
+
+@given(st.lists(st.tuples(st.booleans(), st.floats(0.001, 0.3)), min_size=60, max_size=200))
+def test_turn_of_a_call_that_did_not_leave_goes_to_another(calls: list[tuple[bool, float]]) -> None:
+    schedule, now, left = Schedule(20), 100.0, []
+    unused: list[tuple[float, float]] = []
+    for leaves, after in calls:
+        now = max(now, schedule.turn(20))
+        schedule.leave(now, 20)
+        if leaves:
+            left.append(now)
+        else:
+            unused.append((now + after, now))
+        for told in [told for told in unused if told[0] <= now]:
+            unused.remove(told)
+            schedule.unused(told[1], 20)
+    for moment in left:
+        assert sum(moment <= other < moment + 1 for other in left) <= 20 * 1.02 + 1
+
+
+def test_call_that_did_not_leave_costs_no_time() -> None:
+    schedule, now, left = Schedule(20), 100.0, 0
+    begun = now
+    while left < 200:
+        now = max(now, schedule.turn(20))
+        schedule.leave(now, 20)
+        if round(now * 7) % 10 == 0:
+            schedule.unused(now, 20)
+        else:
+            left += 1
+    assert now - begun <= 200 / 20 * 1.05  # one call in ten did not leave
 
 
 async def test_wait_ends_when_the_run_is_halted() -> None:

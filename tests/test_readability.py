@@ -22,17 +22,12 @@ ONCE = 0.23
 
 LONG_MODULES = {
     "settings": "a table: each flag with its default and its help in two languages",
-    "fleet/coordinator": "lines, workers and messages are to be taken apart",
-    "fleet/worker": "batches, calls and results are to be taken apart",
 }
 LONG_CLASSES = {
     "settings.Settings": "a table",
     "mock/settings.MockSettings": "a table",
-    "fleet/coordinator.Fleet": "see its module",
 }
 MANY_ATTRIBUTES = {
-    "fleet/coordinator.Fleet": "see its module",
-    "fleet/worker.Desk": "see its module",
     "mock/stats.Stats": "counters: what the embedded service tells at /stats",
     "service/client.Client": "one collaborator each, and the counters of its calls",
     "service/pace.Rule": "several ideas share one state",

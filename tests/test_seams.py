@@ -63,11 +63,14 @@ AROUND = "\"'/: ."
 QUOTED = re.compile(r'"([\w-]+)"')
 
 OTHER = {
-    "attachment": ("errors.py", "service/client.py", "batch/progress.py"),  # a stage
+    "attachment": (  # a stage
+        *("errors.py", "service/client.py", "batch/progress.py", "fleet/health.py"),
+    ),
     "attachments": ("batch/preflight.py", "batch/survey.py", "convert/results.py", "view/save.py"),
     "downloads": (
         *("batch/preflight.py", "cli/farewell.py", "cli/metrics.py", "convert/results.py"),
-        *("fleet/messages.py", "lines/steps.py", "view/detail.py", "view/save.py"),
+        *("fleet/coordinator.py", "fleet/health.py", "fleet/messages.py", "lines/steps.py"),
+        *("view/detail.py", "view/save.py"),
     ),
     "part": ("fleet/messages.py", "service/file_names.py", "view/report.py"),  # of files
     "gizmo_id": ("convert/columns.py", "convert/settings.py", "convert/tables.py"),

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from gpt4batch import disk
 from gpt4batch.batch import descriptors
 from gpt4batch.errors import SHOWN, OutputError, UsageError, first_of
-from gpt4batch.fleet.coordinator import exchange
+from gpt4batch.fleet.topics import topics
 from gpt4batch.journal import names
 from gpt4batch.journal.journal import Journal
 from gpt4batch.journal.log import is_stream
@@ -89,8 +89,8 @@ def tasks_for(settings: Settings, _: Journal) -> Publisher:
     Raises:
         UsageError: The library is missing, or the topic or an address is not valid.
     """
-    place = exchange(settings)
-    return Publisher(place.addresses, place.tasks, Backlog(), access=place.access)
+    place = topics(settings)
+    return Publisher(place.addresses, place.hellos, Backlog(), access=place.access)
 
 
 def publisher_for(settings: Settings, journal: Journal) -> Publisher:

@@ -22,12 +22,13 @@ class Probe:
 
 @dataclass(frozen=True, slots=True)
 class Worker:
-    """A worker of a fleet: how many of its places are busy, and its errors by kind."""
+    """A worker of a fleet: calls that are out, its places, its errors, and why it gets no lines."""
 
     name: str
     busy: int
     places: int
     errors: Mapping[str, int] = field(default_factory=dict)
+    left_out: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -55,7 +55,7 @@ class Summary:
     nsq_left: int = 0
     nsq_lost: int = 0
     nsq_spool: str = ""
-    fleet: dict[str, int] = field(default_factory=dict)
+    fleet: dict[str, Any] = field(default_factory=dict)
     next: str = ""
 
 

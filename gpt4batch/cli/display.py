@@ -202,8 +202,10 @@ def _workers(workers: tuple[Worker, ...]) -> str:
     rows = []
     for worker in workers:
         row = f"{worker.name} {worker.busy}/{worker.places}"
-        if errors := ", ".join(f"{kind} {count}" for kind, count in worker.errors.items()):
+        if errors := ", ".join(f"{kind}: {count}" for kind, count in worker.errors.items()):
             row += f" ({errors})"
+        if reason := worker.left_out:
+            row += say(f", left out: {reason}", f",已停用: {reason}")
         rows.append(row)
     count = f"{len(rows)} " + say("workers", "个worker")
     return printable(count + (": " + "; ".join(rows) if rows else ""))

@@ -162,23 +162,19 @@ def _nsq(summary: Summary) -> str:
     return text
 
 
-def _fleet(fleet: dict[str, int]) -> list[str]:
-    """Return what a fleet may have paid for twice, and why."""
+def _fleet(fleet: dict[str, Any]) -> list[str]:
+    """Return what a fleet may have paid for twice, and which workers were of no use."""
     rows = []
-    if again := fleet.get("begun_again"):
+    if again := fleet.get("asked_again"):
+        twice = fleet.get("paid_twice", 0)
         rows.append(
             say(
-                f"{again:,} lines were begun again after their worker fell silent: "
-                "a call that was on its way then is paid twice",
-                f"{again:,} 行因worker失联而重新运行:当时进行中的调用会被重复计费",
+                f"{counted(again, 'ask was', 'asks were')} asked again: the call before was cut off"
+                f" with its worker and may be paid for ({twice:,} of them were answered twice)",
+                f"{again:,} 次提问被重发: 之前的调用随worker中断, 可能已计费"
+                f"(其中{twice:,}次得到两个应答)",
             )
         )
-    if twice := fleet.get("paid_twice"):
-        rows.append(
-            say(
-                f"{twice:,} lines came back from two workers: the first answer counts, "
-                "both are paid",
-                f"{twice:,} 行由两个worker返回:以先到者为准,两次均计费",
-            )
-        )
+    for name, reason in fleet.get("left_out", {}).items():
+        rows.append(say(f"worker {name} was left out: {reason}", f"worker {name} 已停用: {reason}"))
     return rows

@@ -1,4 +1,4 @@
-"""What the coordinators of a batch must not forget: its name, its epoch, which lines were begun.
+"""What the coordinators of a batch must not forget: its name, its epoch, which calls are out.
 
 The file lies beside the output. Its first line is rewritten by each coordinator; the lines after it
 are appended as things happen, each in one write, and are worth little enough to go without fsync.
@@ -16,8 +16,10 @@ from gpt4batch.errors import OutputError, UsageError
 from gpt4batch.lines import rawjson
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
     from pathlib import Path
+
+MOST_ENTRIES = 100_000
+"""Entries after which the file is written anew: it does not grow with the batch."""
 
 
 class Book:
@@ -35,15 +37,17 @@ class Book:
     def __init__(self, path: Path | None, *, fix: bool) -> None:
         self.batch = token_hex(6)
         self.epoch = 0
-        self.begun: set[int] = set()
-        """Lines that an earlier coordinator saw in the hands of a worker."""
+        self.out: dict[int, str] = {}
+        """The go of each line that has a call out: what may be paid for."""
         self.counts: Counter[str] = Counter()
         """What was counted by all coordinators, by name."""
         self._path = path
         self._fd = -1
+        self._entries = 0
         try:
             if path is not None and fix and path.exists():
                 self._read(path.read_bytes())
+            self.epoch += 1
         except OSError as error:
             raise OutputError(f"cannot read {path}: {error.strerror}") from error
 
@@ -53,7 +57,6 @@ class Book:
         Raises:
             OutputError: The file cannot be written.
         """
-        self.epoch += 1
         try:
             if self._path is not None:
                 self._rewrite(self._path)
@@ -65,11 +68,11 @@ class Book:
         try:
             first, *rest = [rawjson.loads(line) for line in whole.split(b"\n")]
             self.batch, self.epoch = str(first["batch"]), int(first["epoch"])
-            self.begun.update(int(index) for index in first["begun"])
-            self.counts.update(first["counts"])
-            for entry in rest:
-                self.begun.update(entry.get("begun", ()))
+            for entry in (first, *rest):
+                self.out.update((int(index), str(run)) for index, run in entry.get("out", ()))
                 self.counts.update(entry.get("counts", {}))
+                for index in entry.get("over", ()):
+                    self.out.pop(index, None)
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise UsageError(
                 f"{self._path} is not what a fleet's run left there; move it away to begin anew"
@@ -77,16 +80,24 @@ class Book:
 
     def _rewrite(self, path: Path) -> None:
         doc: dict[str, Any] = {"batch": self.batch, "epoch": self.epoch}
-        doc |= {"begun": sorted(self.begun), "counts": dict(self.counts)}
+        doc |= {"out": list(self.out.items()), "counts": dict(self.counts)}
         beside = path.with_name(path.name + ".new")
         with disk.replacing(path, beside) as file:
             file.write(rawjson.dumps(doc) + b"\n")
+        if self._fd >= 0:
+            os.close(self._fd)
         self._fd = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC)
+        self._entries = 0
 
-    def begin(self, lines: Iterable[int]) -> None:
-        """Note lines that a worker has begun."""
-        if found := list(lines):
-            self._append({"begun": found})
+    def call_out(self, line: int, run: str) -> None:
+        """Note that a call of a line leaves, before it does."""
+        self.out[line] = run
+        self._append({"out": [[line, run]]})
+
+    def call_over(self, line: int) -> None:
+        """Note that the end of a line's call is known."""
+        if self.out.pop(line, None) is not None:
+            self._append({"over": [line]})
 
     def count(self, name: str, number: int = 1) -> None:
         """Add to what is counted."""
@@ -95,8 +106,12 @@ class Book:
             self._append({"counts": {name: number}})
 
     def _append(self, entry: dict[str, Any]) -> None:
-        if self._fd >= 0:
-            os.write(self._fd, rawjson.dumps(entry) + b"\n")
+        if self._fd < 0:
+            return
+        os.write(self._fd, rawjson.dumps(entry) + b"\n")
+        self._entries += 1
+        if self._entries >= MOST_ENTRIES and self._path is not None:
+            self._rewrite(self._path)
 
     def close(self, *, done: bool) -> None:
         """Close the file, and remove it if the batch is done."""

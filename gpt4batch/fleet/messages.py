@@ -1,32 +1,34 @@
 """The messages of a fleet: what coordinator and workers say to each other over NSQ.
 
-A message is a line of JSON; what must stay verbatim, a record or an answer, follows in lines of its
-own. Everything else on a topic of ours is refused by `read`, never guessed at.
+A message is a line of JSON; the record of a line, which must stay verbatim, follows in a line of
+its own. Everything else on a topic of ours is refused by `read`, never guessed at.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field, fields
 from datetime import datetime
-from types import NoneType
-from typing import TYPE_CHECKING, Any, TypeVar, get_origin, get_type_hints
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar, get_origin, get_type_hints
 
-from gpt4batch import errors
+from gpt4batch.errors import CallError, ReplyError
 from gpt4batch.lines import rawjson
-from gpt4batch.lines.record import usage_in
+from gpt4batch.lines.record import calls_before, usage_in
 from gpt4batch.service.conversation import Outcome
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from gpt4batch.errors import CallError
     from gpt4batch.lines.parse import Line
 
-VERSION = 1
-COLLECT, RUN, OVER = "collect", "run", "over"
-"""The phases of a batch: a new coordinator looks round, hands lines out, wants no more calls."""
+VERSION = 2
 PART, FINAL, BACK = "part", "final", "back"
 """What a result is: half of a line, the end of it, or the line given back unfinished."""
+ASKS, CALLS, RESTS, ENDED = "asks", "calls", "rests", "ended"
+"""What a line is at: it waits for a permit, for a reply, for something else, or for its Drop."""
+OK, LIMITED, CROWDED, CUT, LOST = "ok", "limited", "crowded", "cut", "lost"
+UNUSED, OVERDUE = "unused", "overdue"
+"""How a call went, where that matters. Some never left, perhaps as their permit came too late.
+Nobody will learn the end of one that was cut off, or lost with its worker."""
+COUNTED = ("chats", "retries", "uploads", "unanswered", "downloads", "download_bytes")
+"""What a worker counts of a batch, in all."""
 
 T = TypeVar("T")
 
@@ -46,85 +48,35 @@ class Manner:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Beacon:
-    """What the coordinator says to all workers, again and again.
+class Hello:
+    """What a coordinator says to all workers, again and again: that there is a batch.
 
     Args:
         batch: The batch.
         epoch: Counts the coordinators that the batch has had.
-        seq: The newest task that was handed out before.
-        phase: What the coordinator is at.
+        life: Names this coordinator.
         manner: How to ask.
-        lines: Of each line that is out: its newest task, and the worker that has it.
-        rate: Calls a second of all workers; 0 is no limit.
-        workers: The workers that slots are given to.
-        slots: Runs of slots: the first one's number, then whose each is; -1 is nobody's.
-        permits: Chats that a worker may make in all; None is no limit.
-        echo: When a worker sent its last report, by its clock, and when it came, by this one.
-        now: The clock of the coordinator.
+        over: It is the last word: no more calls are wanted.
     """
 
     batch: str
     epoch: int
-    seq: int
-    phase: str
+    life: str
     manner: dict[str, Any]
-    lines: dict[str, list[Any]]
-    rate: float
-    workers: list[str]
-    slots: list[list[int]]
-    permits: dict[str, int] | None
-    echo: dict[str, list[float]]
-    now: float
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Report:
-    """What a worker says to the coordinator, again and again.
-
-    Args:
-        batch: The batch.
-        worker: Who speaks.
-        places: Lines that it can run at a time.
-        free: Places that are free.
-        lines: The lines it runs, or has the results of: key and run of each.
-        waiting: Calls that wait for a slot.
-        chats: Chats sent in all.
-        succeeded: Calls that were answered in all.
-        limited: 429s in all.
-        errors: Failed attempts in all, by kind.
-        longest: Seconds that its oldest call in flight has been waiting.
-        trouble: Why it takes no more lines: the kind of error, and its text.
-        leaving: It is the last report.
-        now: The clock of the worker.
-    """
-
-    batch: str
-    worker: str
-    places: int
-    free: int
-    lines: dict[str, list[str]]
-    waiting: int
-    chats: int
-    succeeded: int
-    limited: int
-    errors: dict[str, int]
-    longest: float = 0.0
-    trouble: list[str]
-    leaving: bool
-    now: float
+    over: bool
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Task:
-    """A line to run.
+    """A line for one worker, to hold and to ask for its calls.
 
     Args:
         batch: The batch.
-        epoch: Of the coordinator that handed it out.
-        seq: Counts the tasks of the epoch.
+        worker: Who shall have it.
+        seq: Counts the tasks for this worker.
         line: The line's place in the input, from 0.
         key: What it is recognised by, in hexadecimal.
+        run: Names this go at the line.
         number: The line's number in the file.
         fresh: What the record says of an earlier run does not count.
         files: Attachments that travel with the line.
@@ -132,106 +84,205 @@ class Task:
     """
 
     batch: str
-    epoch: int
+    worker: str
     seq: int
     line: int
     key: str
+    run: str
     number: int
     fresh: bool
     files: list[list[Any]]
-    record: bytes = field(default=b"")
+    record: bytes = b""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Permit:
+    """One call may leave, at once.
+
+    Args:
+        batch: The batch.
+        worker: Whose call.
+        line: Of which line.
+        run: Of which go at it.
+        call: Which call of the go.
+        buffer: Seconds after the soonest moment that a permit may come at which the call leaves.
+        said: When the worker said its newest news, by its own clock.
+        since: Seconds that have passed between the coming of those news and this.
+        now: The clock of the coordinator.
+    """
+
+    batch: str
+    worker: str
+    line: int
+    run: str
+    call: int
+    buffer: float
+    said: float
+    since: float
+    now: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Drop:
+    """A worker is to forget a line: its end is in the log, or another has it."""
+
+    batch: str
+    worker: str
+    line: int
+    run: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class News:
+    """What a worker says to a coordinator: all it has each half second, changes at once.
+
+    Args:
+        batch: The batch.
+        worker: Who speaks.
+        topic: Where it listens.
+        places: Lines that it can run at a time.
+        elsewhere: Places that lines of other batches take.
+        got: The newest task that it has had.
+        whole: These are all the lines that it has.
+        leaving: It takes no more lines.
+        trouble: Why, where that is not its own wish.
+        lines: What each line is at, as `Word`.
+        tally: What was done here for the batch in all, by `COUNTED`; of chats those that ended.
+        errors: Failed attempts in all, by their code.
+        limits: What the newest headers of the service say of its limits.
+        longest: Seconds that its oldest call has been waiting.
+        said: The clock of the worker.
+    """
+
+    batch: str
+    worker: str
+    topic: str
+    places: int
+    elsewhere: int
+    got: int
+    whole: bool
+    leaving: bool
+    trouble: str
+    lines: dict[str, list[Any]]
+    tally: dict[str, int]
+    errors: dict[str, int]
+    limits: list[list[list[float]]]
+    longest: float
+    said: float
+
+
+class Word(NamedTuple):
+    """What a worker says of a line.
+
+    Args:
+        run: Names the go at it.
+        key: What the line is recognised by.
+        step: The results of this go so far.
+        acked: How many of them the coordinator is known to have.
+        call: The calls that were asked for so far.
+        state: What the line is at.
+        how: How the call before went.
+        after: The Retry-After of that call, in seconds; -1 where there was none.
+        begun: It has a place.
+    """
+
+    run: str
+    key: str
+    step: int
+    acked: int
+    call: int
+    state: str
+    how: str
+    after: float
+    begun: bool
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Result:
-    """What came of a task, or of a part of it.
+    """What came of a line, or of a part of it.
 
     Args:
         batch: The batch.
+        worker: Who ran it.
         line: The line's place in the input.
         key: What it is recognised by.
-        worker: Who ran it.
-        run: Names this one go at the line.
+        run: Names the go at the line.
+        step: Counts the results of the go.
+        call: The newest call that the go asked for.
         kind: `part`, `final` or `back`.
-        chats: Chats that this go has sent so far.
-        retries: Its failed attempts that were tried again.
-        counts: What else the worker did for the batch since its last result, by `COUNTED`.
-        outcome: How far the line came, for `packed` and `unpacked`.
-        texts: Its answers and what was superseded, verbatim.
+        how: How that call went.
+        added: Answers that are new in this result.
+        tally: What was done by the worker for the batch in all.
+        record: The line's record, as the log has it.
     """
 
     batch: str
+    worker: str
     line: int
     key: str
-    worker: str
     run: str
+    step: int
+    call: int
     kind: str
-    chats: int
-    retries: int
-    counts: dict[str, Any] = field(default_factory=dict)
-    outcome: dict[str, Any]
-    texts: list[bytes] = field(default_factory=list)
+    how: str
+    added: int
+    tally: dict[str, int]
+    record: bytes = field(default=b"")
 
 
-VERBATIM = {"record", "texts"}
-ADDED = {"counts", "longest"}
-"""What workers and spools of earlier releases do not tell."""
-COUNTED = ("uploads", "unanswered", "downloads", "download_bytes")
-"""What a worker counts besides chats, named as in `CallStats`."""
+Message = Hello | Task | Permit | Drop | News | Result
 
 
-def written(message: Beacon | Report | Task | Result) -> bytes:
+def written(message: Message) -> bytes:
     """Return a message as it is published."""
-    head = {
-        item.name: getattr(message, item.name)
-        for item in fields(message)
-        if item.name not in VERBATIM
-    }
-    lines = [rawjson.dumps({"v": VERSION, "is": type(message).__name__, **head})]
-    if isinstance(message, Task):
-        lines.append(message.record)
-    elif isinstance(message, Result):
-        lines += message.texts
-    return b"\n".join(lines)
+    names = [item.name for item in fields(message) if item.name != "record"]
+    head = {name: getattr(message, name) for name in names}
+    text = rawjson.dumps({"v": VERSION, "is": type(message).__name__.lower(), **head})
+    record: bytes | None = getattr(message, "record", None)
+    return text if record is None else text + b"\n" + record
 
 
-def read(kind: type[T], body: bytes) -> T:
-    """Read a message that has to be of one kind.
+def read(body: bytes, *kinds: type[T]) -> T:
+    """Read a message that has to be of one of some kinds.
 
     Raises:
         ForeignError: It is something else.
     """
-    head, *texts = body.split(b"\n")
+    head, _, record = body.partition(b"\n")
     try:
         doc = rawjson.loads(head)
     except rawjson.JSONError as error:
         raise ForeignError(str(error)) from None
-    if not isinstance(doc, dict) or (doc.get("v"), doc.get("is")) != (VERSION, kind.__name__):
-        raise ForeignError(f"no {kind.__name__} of version {VERSION}")
-    told = {name: shape for name, shape in SHAPES[kind].items() if name in doc or name not in ADDED}
-    values = {name: _value(doc, name, shape) for name, shape in told.items()}
-    if kind is Task:
-        values["record"] = texts[0] if texts else b""
-    elif kind is Result:
-        values["texts"] = texts
-    return kind(**values)
+    named = {kind.__name__.lower(): kind for kind in kinds}
+    told = doc if isinstance(doc, dict) and doc.get("v") == VERSION else {}
+    if (kind := named.get(str(told.get("is")))) is None:
+        raise ForeignError(f"it is no {' or '.join(named)} of version {VERSION}")
+    values = {name: _value(doc, name, shape) for name, shape in SHAPES[kind].items()}
+    return kind(**values, **({"record": record} if kind in (Task, Result) else {}))
+
+
+def word(entry: list[Any]) -> Word:
+    """Read what a worker says of a line.
+
+    Raises:
+        ForeignError: It is something else.
+    """
+    if len(entry) != len(WORD) or not all(map(isinstance, entry, WORD)):
+        raise ForeignError("what it says of a line is not as it should be")
+    return Word(*entry)
 
 
 def _shapes_of(kind: type) -> dict[str, tuple[type, ...]]:
     """Return the types that each value in a message's first line may have."""
-    shapes: dict[str, tuple[type, ...]] = {}
-    for name, hint in get_type_hints(kind).items():
-        if name in VERBATIM:
-            continue
-        parts = getattr(hint, "__args__", ())
-        kinds = [get_origin(part) or part for part in (parts if NoneType in parts else (hint,))]
-        shapes[name] = (*kinds, int) if float in kinds else tuple(kinds)
-    return shapes
+    hints = {name: get_origin(hint) or hint for name, hint in get_type_hints(kind).items()}
+    hints.pop("record", None)
+    return {name: (float, int) if hint is float else (hint,) for name, hint in hints.items()}
 
 
 SHAPES: dict[type[Any], dict[str, tuple[type, ...]]] = {
-    kind: _shapes_of(kind) for kind in (Beacon, Report, Task, Result)
+    kind: _shapes_of(kind) for kind in (Hello, Task, Permit, Drop, News, Result)
 }
+WORD = tuple(_shapes_of(Word).values())
 
 
 def _value(doc: dict[str, Any], name: str, shape: tuple[type, ...]) -> Any:
@@ -241,76 +292,41 @@ def _value(doc: dict[str, Any], name: str, shape: tuple[type, ...]) -> Any:
     return value
 
 
-# -- outcomes ------------------------------------------------------------------------------------
+# -- records -------------------------------------------------------------------------------------
 
 
-def packed(outcome: Outcome) -> tuple[dict[str, Any], list[bytes]]:
-    """Return an outcome as JSON can carry it, and apart what must stay verbatim."""
-    superseded = [rawjson.dumps(item) for item in outcome.superseded]
-    doc: dict[str, Any] = {
-        "answers": len(outcome.answers),
-        "superseded": len(superseded),
-        "uploads": outcome.uploads,
-        "timings": outcome.timings,
-        "calls": outcome.calls,
-        "vain": {"tokens": list(outcome.vain)},
-        "refused_anew": outcome.refused_anew,
-        "started": outcome.started.isoformat(),
-        "anew": outcome.line.answered < 0,
-    }
-    texts = [*outcome.answers, *superseded]
-    if outcome.error is not None:
-        doc["error"] = _packed_error(outcome.error)
-        texts.append(getattr(outcome.error, "reply", b""))
-    return doc, texts
-
-
-def _packed_error(error: CallError) -> dict[str, Any]:
-    return {
-        "kind": type(error).__name__,
-        "message": str(error),
-        "code": error.code,
-        "stage": error.stage,
-        "attempts": error.attempts,
-        "tokens": list(getattr(error, "usage", None) or ()),
-    }
-
-
-def unpacked(line: Line, doc: dict[str, Any], texts: Sequence[bytes]) -> Outcome:
-    """Return the outcome of a line.
+def outcome_of(line: Line, record: bytes) -> Outcome:
+    """Return the outcome of a line that its record tells.
 
     Raises:
-        ForeignError: It is none.
+        ForeignError: It is no record of the line.
     """
     try:
-        answers, superseded = int(doc["answers"]), int(doc["superseded"])
-        if len(texts) != answers + superseded + ("error" in doc) or answers > len(line.asks):
-            raise ForeignError("texts are missing")
-        outcome = Outcome(line, list(texts[:answers]), published=line.answered)
-        outcome.superseded = [rawjson.Fragment(text) for text in texts[answers:][:superseded]]
-        outcome.uploads, outcome.timings = list(doc["uploads"]), list(doc["timings"])
-        outcome.calls = int(doc["calls"])
-        outcome.vain = usage_in(doc.get("vain"))
-        outcome.refused_anew = str(doc.get("refused_anew", ""))
-        outcome.started = datetime.fromisoformat(doc["started"])
-        if doc["anew"]:
-            line.answered, outcome.published = -1, 0
-        if "error" in doc:
-            outcome.error = _error(doc["error"], texts[-1])
-    except (KeyError, TypeError, ValueError) as error:
-        raise ForeignError(f"no outcome: {error!r}") from None
+        known = dict(rawjson.members(record))
+        meta, error = (rawjson.loads(known.get(name, b"null")) for name in ("meta", "iErr"))
+        before = dict(rawjson.members(known["meta"])).get("superseded", b"[]")
+        outcome = Outcome(line, _elements(known.get("answers")), published=line.answered)
+        outcome.timings, outcome.uploads = list(meta.get("asks", ())), list(meta.get("uploads", ()))
+        outcome.superseded = [rawjson.Fragment(text) for text in _elements(before)]
+        outcome.refused_anew = str(meta.get("refused_anew", ""))
+        outcome.calls, outcome.vain = calls_before(meta), usage_in(meta.get("vain"))
+        outcome.started = datetime.fromisoformat(meta["started"])
+        if error:
+            reply = dict(rawjson.members(known["iErr"])).get("reply")
+            outcome.error = _error_of(error, reply)
+    except (rawjson.JSONError, KeyError, TypeError, ValueError, AttributeError) as error:
+        raise ForeignError(f"no record: {error!r}") from None
+    if len(outcome.answers) > len(line.asks):
+        raise ForeignError("more answers than asks")
     return outcome
 
 
-def _error(doc: dict[str, Any], reply: bytes) -> CallError:
-    kind = getattr(errors, doc["kind"], errors.CallError)
-    if kind is errors.ReplyError:
-        no_answer = errors.ReplyError(doc["message"], reply, code=doc["code"])
-        no_answer.stage, no_answer.usage = doc["stage"], usage_in(doc)
-        error: CallError = no_answer
-    elif isinstance(kind, type) and issubclass(kind, errors.CallError):
-        error = kind(doc["message"], code=doc["code"], stage=doc["stage"])
-    else:
-        raise ForeignError(f"{doc['kind']} is no error of a line")
-    error.attempts = doc["attempts"]
+def _elements(text: bytes | None) -> list[bytes]:
+    return rawjson.elements(text) if text and text != b"null" else []
+
+
+def _error_of(doc: dict[str, Any], reply: bytes | None) -> CallError:
+    text, code, stage = str(doc["message"]), int(doc["code"]), str(doc.get("stage", "chat"))
+    error = CallError(text, code=code) if reply is None else ReplyError(text, reply, code=code)
+    error.stage, error.attempts = stage, int(doc.get("attempts", 0))
     return error

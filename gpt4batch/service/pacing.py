@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import deque
+from contextlib import suppress
 from typing import TYPE_CHECKING, Protocol
 
 import anyio
@@ -89,6 +90,12 @@ class Schedule:
         due = self._due if now - self._due < LONGEST_LAG else now
         self._due = due + 1 / pace
         self._guard = max(self._guard, now) + 1 / (CATCHING_UP * pace)
+
+    def unused(self, at: float, pace: float) -> None:
+        """Note that a call that was to leave at a moment did not: another one has its turn."""
+        with suppress(ValueError):  # it is longer ago than a window
+            self._sent.remove(at)
+            self._due -= 1 / pace
 
 
 class Pacer:
@@ -183,6 +190,13 @@ class Pacer:
 
     def done(self) -> None:
         """Note that a call that left has ended, whatever came of it."""
+        self._rule.done()
+
+    def unused(self, at: float) -> None:
+        """Note that the call that was let go at a moment did not leave."""
+        pace = self._rule.rate(self._clock.monotonic())
+        if math.isfinite(pace):
+            self._schedule.unused(at, pace)
         self._rule.done()
 
     def limits(self, limits: Limits) -> None:

@@ -1,0 +1,233 @@
+"""What comes in of a batch: results go into the log, each once, and are counted."""
+
+from __future__ import annotations
+
+import logging
+from collections import Counter
+from typing import TYPE_CHECKING
+
+from gpt4batch.fleet.health import OPINIONS, is_lines_own
+from gpt4batch.fleet.messages import BACK, COUNTED, FINAL, ForeignError, outcome_of
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from gpt4batch.fleet.coordinator import Lines
+    from gpt4batch.fleet.epoch import Book
+    from gpt4batch.fleet.messages import Result
+    from gpt4batch.fleet.table import Row, Table
+    from gpt4batch.lines.parse import Line
+    from gpt4batch.nsq.link import Delivery
+    from gpt4batch.service.conversation import Outcome
+
+log = logging.getLogger(__name__)
+
+
+class Intake:
+    """Take results in.
+
+    Args:
+        table: Who has which line.
+        book: Notes what is counted.
+        lines: The lines and their log.
+        ended: Called with a line whose end is known.
+    """
+
+    def __init__(
+        self,
+        table: Table,
+        book: Book,
+        lines: Lines,
+        ended: Callable[[int], None],
+    ) -> None:
+        self.outcomes: dict[int, Outcome] = {}
+        """What came of lines whose end is known, and is not in the log yet."""
+        self.counts: Counter[str] = Counter()
+        self._table = table
+        self._book = book
+        self._lines = lines
+        self._progress = lines.progress
+        self._ended = ended
+        self._unsafe: dict[int, Delivery] = {}
+        self._failures: dict[int, Outcome] = {}
+        self._published: dict[int, int] = {}
+        self._tallies: dict[str, dict[str, int]] = {}
+        self._lost: Counter[str] = Counter()
+        self._twice: set[tuple[str, int]] = set()
+
+    # -- counts ------------------------------------------------------------------------------
+
+    def tally(self, worker: str, told: dict[str, int]) -> None:
+        """Take in what a worker has done in all; of calls before our time only later ones count."""
+        first = {} if self._book.epoch == 1 else dict(told)
+        known = self._tallies.setdefault(worker, first)
+        for name in COUNTED:
+            value, before = told.get(name, 0), known.get(name, 0)
+            if value > before:
+                self.counts[name] += value - before
+                known[name] = value
+        self._lost.pop(worker, None)
+        self._tell()
+
+    def lost(self, worker: str) -> None:
+        """Count a chat that a worker was to make, and of which it says nothing any more."""
+        self._lost[worker] += 1
+        self._tell()
+
+    @property
+    def chats(self) -> int:
+        """Return the chats that were made, as far as is known."""
+        return self.counts["chats"] + self._lost.total()
+
+    def _tell(self) -> None:
+        self._progress.chats = self.chats
+        self._progress.retries = self.counts["retries"]
+
+    # -- results -----------------------------------------------------------------------------
+
+    def row(self, index: int, line: Line) -> Row:
+        """Return what is known of a line in hand, what an earlier coordinator noted included."""
+        if (row := self._table.rows.get(index)) is None:
+            row = self._table.expect(index, max(0, line.answered))
+            if run := self._book.out.get(index):
+                row.unsure.add(run)
+        return row
+
+    async def take(self, result: Result, delivery: Delivery) -> None:
+        """Take a result in; nsqd forgets it when the log has it.
+
+        Raises:
+            ForeignError: It is of another batch, or of another line than it says.
+        """
+        index = result.line
+        if not 0 <= index < len(self._lines):
+            raise ForeignError(f"there is no line {index + 1}")
+        self.tally(result.worker, result.tally)
+        line, row = self._lines.line(index), self._table.rows.get(index)
+        if line.key.hex() != result.key:
+            raise ForeignError(f"line {index + 1} is another one now")
+        outcome = None if result.kind == BACK else outcome_of(line, result.record)
+        if self._lines.settled(index) or (row is not None and row.ended):
+            self._take_late(result, line, outcome, delivery)
+            return
+        unknown = row is None
+        row = self.row(index, line)
+        fresh = self._table.take(row, result.run, result.step, result.call, result.how)
+        if self._book.out.get(index) == result.run and not (row.out or result.run in row.unsure):
+            self._book.call_over(index)
+        if outcome is None:
+            if fresh:
+                self._table.move(row, told=False)
+        elif fresh or unknown or self._is_further(row, result, outcome):
+            await self._enter(row, result, line, outcome, delivery)
+            return
+        else:
+            self._note_twice(result, line, outcome)
+        delivery.finish()
+
+    def _is_further(self, row: Row, result: Result, outcome: Outcome) -> bool:
+        """Tell whether an earlier go at a line came further than what is known of it."""
+        done = result.kind == FINAL and outcome.error is None
+        return done or len(outcome.answers) > row.answered
+
+    async def _enter(
+        self, row: Row, result: Result, line: Line, outcome: Outcome, delivery: Delivery
+    ) -> None:
+        """Bring a result that is news into the log, or keep it for whoever waits for it."""
+        anew = len(outcome.superseded) > len(line.meta.get("superseded") or ())
+        if anew:
+            line.answered = -1
+        before = 0 if anew else self._published.get(row.index, max(0, line.answered))
+        outcome.published = before
+        outcome.ran = {"worker": result.worker, "run": result.run}
+        row.answered = len(outcome.answers)
+        if result.kind == FINAL and not self._is_doubtful(row, result, line, outcome):
+            self._unsafe[row.index] = delivery
+            self._end(row, outcome)
+            return
+        await self._lines.keep(outcome)
+        self._published[row.index] = outcome.published
+        if not row.ended and (result.kind == FINAL or row.run != result.run):
+            self._table.move(row)
+        delivery.finish()
+
+    def _end(self, row: Row, outcome: Outcome) -> None:
+        self._failures.pop(row.index, None)
+        self.outcomes[row.index] = outcome
+        self._table.end(row)
+        self._ended(row.index)
+
+    def _is_doubtful(self, row: Row, result: Result, line: Line, outcome: Outcome) -> bool:
+        """Tell whether a line failed perhaps by its worker's fault: another one has to try it."""
+        error, health = outcome.error, self._table.health
+        if error is None:
+            files = any(ask.images or ask.files for ask in line.asks)
+            downloads = b'"spec_downloads"' in result.record
+            health.done(result.worker, files=files, downloads=downloads)
+            return False
+        if is_lines_own(error.stage, error.code):
+            return False
+        health.failed(result.worker, error.stage, str(error))
+        row.tried.add(result.worker)
+        if sum(map(health.well, row.tried)) >= OPINIONS or self._table.alone(row):
+            return False
+        self._failures[row.index] = outcome
+        return True
+
+    def give_up(self) -> None:
+        """Fail the lines that nobody is left to try."""
+        for index, outcome in list(self._failures.items()):
+            row = self._table.rows.get(index)
+            if row is None:
+                del self._failures[index]
+            elif not row.run and self._table.alone(row):
+                self._end(row, outcome)
+
+    def fail(self, row: Row, outcome: Outcome) -> None:
+        """Fail a line that no worker can be given."""
+        self._end(row, outcome)
+
+    def safe(self, index: int) -> None:
+        """Let nsqd and the worker forget a result: the log has it."""
+        self._published.pop(index, None)
+        self._book.call_over(index)
+        if (delivery := self._unsafe.pop(index, None)) is not None:
+            delivery.finish()
+        if (row := self._table.rows.pop(index, None)) is not None and row.run:
+            self._table.drops.append((row.worker, index, row.run))
+
+    # -- late ones ---------------------------------------------------------------------------
+
+    def _take_late(
+        self, result: Result, line: Line, outcome: Outcome | None, delivery: Delivery
+    ) -> None:
+        """Drop a result of a line that has its end: the first one counts."""
+        row = self._table.rows.get(result.line)
+        if row is not None and row.run == result.run and result.line in self._unsafe:
+            if result.kind == FINAL:
+                self._unsafe[result.line] = delivery  # nsqd asks again; the answer is on its way
+                return
+        elif outcome is not None:
+            self._note_twice(result, line, outcome)
+        if row is None:
+            self._table.drops.append((result.worker, result.line, result.run))
+        delivery.finish()
+
+    def _note_twice(self, result: Result, line: Line, outcome: Outcome) -> None:
+        """Count an answer that another one was faster than."""
+        known, place = line.answers(), len(outcome.answers) - 1
+        if (ended := self.outcomes.get(result.line)) is not None:
+            known = ended.answers
+        if not result.added or (result.run, result.step) in self._twice or place >= len(known):
+            return
+        if not _is_same(known[place], outcome.answers[place]):
+            self._twice.add((result.run, result.step))
+            self._book.count("paid_twice")
+            where = result.line + 1
+            log.info("line %d was answered twice: %s came later", where, result.worker)
+
+
+def _is_same(one: bytes, other: bytes) -> bool:
+    """Tell whether two texts are one answer, whatever was noted of its downloads."""
+    short, long = sorted((one, other), key=len)
+    return long.startswith(short[:-1])

@@ -1,0 +1,379 @@
+"""Which line is where, and which call may leave: the whole scheduler of a fleet; pure, no clock.
+
+A line is nobody's, or with one worker under the name of a *go*. It waits there until the worker
+asks for a call and the call is granted; until then it can move at no cost. A call that was granted
+and of whose end nobody will learn stays noted with its line: granted anew, it is *asked again*.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, NamedTuple
+
+from gpt4batch.fleet.health import Health
+from gpt4batch.fleet.messages import ASKS, CALLS, CUT, LOST, UNUSED
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+    from gpt4batch.fleet.messages import News, Word
+
+FRESH = 1.5
+"""Seconds after its last news in which a worker is granted calls."""
+QUIET = 4.0
+"""Seconds of silence after which a worker's lines move that have no call out."""
+VOID = 5.0
+"""Seconds after which a task or a permit that shows no effect was lost on its way."""
+GATHERING = 3.0
+"""Seconds after the first worker came in which others may follow that do better."""
+AHEAD = 2.0
+"""Seconds of the pace for which lines wait at the workers."""
+
+
+@dataclass(slots=True)
+class Row:
+    """A line in hand.
+
+    Args:
+        index: Its place in the input.
+        answered: Answers that the log has of it.
+        run: The go that has it; empty where it is nobody's.
+        worker: Whose go that is.
+        seq: The task that handed it out; 0 where another coordinator did.
+        since: When it was handed out.
+        step: The results of the go, as its worker says.
+        taken: The results of the go that the log has.
+        call: The newest call that the go asked for.
+        asks: That call waits for its permit.
+        out: The call that was granted and has not ended; 0 where there is none.
+        granted: When that was.
+        begun: It has a place at its worker.
+        unsure: Goes that left a call behind of which nobody knows the end.
+        tried: Workers that failed the line.
+        ended: Its end is known.
+    """
+
+    index: int
+    answered: int = 0
+    run: str = ""
+    worker: str = ""
+    seq: int = 0
+    since: float = 0.0
+    step: int = 0
+    taken: int = 0
+    call: int = 0
+    asks: bool = False
+    out: int = 0
+    granted: float = 0.0
+    begun: bool = False
+    unsure: set[str] = field(default_factory=set)
+    tried: set[str] = field(default_factory=set)
+    ended: bool = False
+
+
+@dataclass(slots=True)
+class Member:
+    """A worker, and what it has of this batch.
+
+    Args:
+        id: Its name.
+        news: The last that it said.
+        seen: When that came, by the clock of the table.
+        came: The same, by the clock of the machine.
+        seq: The tasks that it was sent.
+        rows: The lines it has, by their place in the input.
+        waiting: Lines among them without a place.
+        again: Lines that ask for a further call.
+        first: Lines that ask for their first call.
+    """
+
+    id: str
+    news: News
+    seen: float = 0.0
+    came: float = 0.0
+    seq: int = 0
+    rows: dict[int, Row] = field(default_factory=dict)
+    waiting: int = 0
+    again: deque[Row] = field(default_factory=deque)
+    first: deque[Row] = field(default_factory=deque)
+
+    @property
+    def free(self) -> int:
+        """Return the places that no line has."""
+        return self.news.places - self.news.elsewhere - (len(self.rows) - self.waiting)
+
+    @property
+    def out(self) -> int:
+        """Return how many of its calls are out."""
+        return sum(row.out > 0 for row in self.rows.values())
+
+
+class Call(NamedTuple):
+    """A call that came to its end: of which line and worker, how, and its Retry-After."""
+
+    line: int
+    worker: str
+    how: str
+    after: float
+
+
+class Table:
+    """The lines in hand and the workers that are here.
+
+    Args:
+        name: Begins the name of every go.
+        rate: Calls a second; 0 is no limit.
+        lease: Seconds for which a call that is out keeps its line at a silent worker.
+    """
+
+    def __init__(self, name: str, rate: float, lease: float) -> None:
+        self.rows: dict[int, Row] = {}
+        self.members: dict[str, Member] = {}
+        self.health = Health()
+        self.drops: list[tuple[str, int, str]] = []
+        """Worker, line and go of each line that a worker is to forget."""
+        self.over: list[Call] = []
+        """The calls that came to their end."""
+        self._name = name
+        self._lease = lease
+        self._most = AHEAD * rate + 8 if rate else float("inf")
+        self._todo: deque[Row] = deque()
+        self._turn: deque[str] = deque()
+        self._count = 0
+        self._now = 0.0
+        self._gathered = float("inf")
+
+    # -- lines -------------------------------------------------------------------------------
+
+    def offer(self, index: int, answered: int) -> Row:
+        """Take in a line, if it is not here already."""
+        row = self.expect(index, answered)
+        if not row.run and not row.ended:
+            self._todo.append(row)
+        return row
+
+    def expect(self, index: int, answered: int) -> Row:
+        """Take in a line that a worker has from an earlier coordinator."""
+        return self.rows.setdefault(index, Row(index, answered))
+
+    def withdraw(self, index: int) -> None:
+        """Forget a line, and let its worker forget it."""
+        row = self.rows.pop(index)
+        row.ended = True
+        self._part(row)
+
+    def move(self, row: Row, *, told: bool = True) -> None:
+        """Take a line from its worker, to hand it out anew; `told` lets that one know."""
+        self._part(row, told=told)
+        if not row.ended:
+            self._todo.appendleft(row)
+
+    def end(self, row: Row) -> None:
+        """Note that the end of a line is known: its worker has the place for another."""
+        row.ended = True
+        if (member := self.members.get(row.worker)) and member.rows.pop(row.index, None):
+            member.waiting -= not row.begun
+
+    def _part(self, row: Row, *, told: bool = True) -> None:
+        """Part a line from its go; a call that is out may be paid for."""
+        if not row.run:
+            return
+        if row.out:
+            row.unsure.add(row.run)
+            self._close(row, LOST)
+        if told:
+            self.drops.append((row.worker, row.index, row.run))
+        if (member := self.members.get(row.worker)) and member.rows.pop(row.index, None):
+            member.waiting -= not row.begun
+        row.run, row.worker, row.seq = "", "", 0
+        row.step = row.taken = row.call = 0
+        row.asks = row.begun = False
+
+    def _give(self, row: Row, member: Member, run: str, now: float) -> None:
+        row.run, row.worker, row.since = run, member.id, now
+        member.rows[row.index] = row
+        member.waiting += not row.begun
+
+    def assign(self, now: float) -> list[Row]:
+        """Hand out lines to workers that have room for them, and return those."""
+        given: list[Row] = []
+        waiting = sum(member.waiting for member in self.members.values())
+        able = [m for m in self.members.values() if self._is_able(m, now)]
+        passed: list[Row] = []
+        while able and self._todo and waiting < self._most:
+            row = self._todo.popleft()
+            if row.ended or row.run:
+                continue
+            member = next((one for one in able if one.id not in row.tried), None)
+            if member is None:
+                passed.append(row)
+                continue
+            self._count += 1
+            member.seq += 1
+            row.seq = member.seq
+            self._give(row, member, f"{self._name}.{self._count}", now)
+            given.append(row)
+            waiting += 1
+            able.remove(member)
+            if self._is_able(member, now):
+                able.append(member)
+        self._todo.extendleft(reversed(passed))
+        return given
+
+    def _is_able(self, member: Member, now: float) -> bool:
+        if member.news.leaving or now - member.seen > FRESH:
+            return False
+        if not self.health.fit(member.id, self.members, now):
+            return False
+        room = 2 + member.news.places // 4 + max(0, member.free)
+        return member.waiting < (room if self.health.well(member.id) else 1)
+
+    # -- news --------------------------------------------------------------------------------
+
+    def hear(self, news: News, words: dict[int, Word], now: float, came: float = 0.0) -> bool:
+        """Take in what a worker says; tell whether it is a new one."""
+        member = self.members.get(news.worker)
+        if new := member is None:
+            member = self.members[news.worker] = Member(news.worker, news)
+            self._turn.append(news.worker)
+            self._gathered = min(self._gathered, now + GATHERING)
+        elif news.said <= member.news.said:
+            return False
+        assert member is not None
+        member.news, member.seen, member.came = news, now, came
+        for index, said in words.items():
+            self._hear_of(member, index, said, now)
+        if news.whole:
+            for row in [row for row in member.rows.values() if row.index not in words]:
+                if row.seq <= news.got or now - row.since > VOID:
+                    self.move(row, told=False)
+        return new
+
+    def _hear_of(self, member: Member, index: int, said: Word, now: float) -> None:
+        row = self.rows.get(index)
+        if row is None or row.ended or row.run not in ("", said.run):
+            known = row is not None and row.ended and row.run == said.run  # its Drop will come
+            if not known:
+                self.drops.append((member.id, index, said.run))
+            return
+        if not row.run and not self._adopt(row, member, said, now):
+            return
+        if row.out and (said.call > row.out or said.state not in (ASKS, CALLS)):
+            self._close(row, said.how, said.after)
+        elif row.out and said.state == ASKS and now - row.granted > VOID:
+            self._close(row, UNUSED)
+        if said.begun and not row.begun:
+            member.waiting -= 1
+            row.begun = True
+        asked = row.call if row.asks else 0
+        row.call, row.step = said.call, said.step
+        row.asks = said.state == ASKS and not row.out
+        if row.asks and asked != said.call:
+            (member.again if row.begun else member.first).append(row)
+
+    def _adopt(self, row: Row, member: Member, said: Word, now: float) -> bool:
+        """Leave a line with the worker that has it from an earlier coordinator."""
+        if said.run.startswith(f"{self._name}."):
+            self.drops.append((member.id, row.index, said.run))
+            return False
+        row.begun, row.taken = said.begun, max(row.taken, said.acked)
+        self._give(row, member, said.run, now)
+        if said.run in row.unsure:
+            row.unsure.discard(said.run)
+            row.out, row.granted = said.call, now
+        return True
+
+    def silent(self, now: float) -> Iterator[str]:
+        """Take the lines of workers that are silent; yield the workers that are gone for good."""
+        self._now = now
+        for member in list(self.members.values()):
+            away = now - member.seen
+            if away <= QUIET and not member.news.leaving:
+                continue
+            gone = away > self._lease or (member.news.leaving and not member.rows)
+            for row in list(member.rows.values()):
+                if gone or not row.out:
+                    self.move(row)
+            if gone:
+                del self.members[member.id]
+                self._turn.remove(member.id)
+                yield member.id
+
+    def bench(self, now: float) -> None:
+        """Take the lines without a call out from workers that only fail."""
+        for member in self.members.values():
+            if self.health.well(member.id) or self.health.fit(member.id, self.members, now):
+                continue
+            for row in [row for row in member.rows.values() if not row.out and not row.begun]:
+                self.move(row)
+
+    # -- calls -------------------------------------------------------------------------------
+
+    def next_ask(self, able: Iterable[str], now: float) -> Row | None:
+        """Return the line whose call is to leave next, of a worker that hears us."""
+        hearing = set(able)
+        for _ in range(len(self._turn)):
+            self._turn.rotate(-1)
+            member = self.members[self._turn[-1]]
+            if member.id not in hearing or now - member.seen > FRESH:
+                continue
+            for queue in (member.again, member.first):
+                if queue is member.first and member.free <= 0:
+                    continue
+                row = self._head(queue, member)
+                if row is not None:
+                    return row
+        return None
+
+    def _head(self, queue: deque[Row], member: Member) -> Row | None:
+        """Return the first line in a queue that still asks and whose results are in the log."""
+        for _ in range(len(queue)):
+            row = queue.popleft()
+            if row.worker != member.id or not row.asks or row.ended:
+                continue
+            if row.taken >= row.step:
+                queue.appendleft(row)
+                return row
+            queue.append(row)
+        return None
+
+    def grant(self, row: Row, now: float) -> bool:
+        """Let the call of a line leave; tell whether it is asked again."""
+        row.asks, row.out, row.granted = False, row.call, now
+        if not row.begun:
+            row.begun = True
+            self.members[row.worker].waiting -= 1
+        again = bool(row.unsure)
+        row.unsure.clear()
+        return again
+
+    def _close(self, row: Row, how: str, after: float = -1.0) -> None:
+        row.out = 0
+        self.over.append(Call(row.index, row.worker, how, after))
+
+    # -- results -----------------------------------------------------------------------------
+
+    def take(self, row: Row, run: str, step: int, call: int, how: str) -> bool:
+        """Note a result; tell whether it is news of the go that has the line."""
+        if row.run == run:
+            if row.out and call >= row.out:
+                if how == CUT:
+                    row.unsure.add(run)
+                self._close(row, how)
+            fresh = step > row.taken
+            row.taken = max(row.taken, step)
+            return fresh
+        if how != CUT:
+            row.unsure.discard(run)
+        return False
+
+    def alone(self, row: Row) -> bool:
+        """Tell whether there is no worker left that could do what others failed to do."""
+        return self._now >= self._gathered and not any(
+            member.id not in row.tried
+            and not member.news.leaving
+            and self._now - member.seen <= QUIET
+            and self.health.well(member.id)
+            for member in self.members.values()
+        )
