@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit, urlunsplit
 
 from gpt4batch.errors import UsageError
-from gpt4batch.usage import Price
+from gpt4batch.price import Price
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -1,14 +1,8 @@
-"""Tokens and what they cost: counted as services tell them, priced as the user says."""
+"""Tokens, as services tell them in their replies."""
 
 from __future__ import annotations
 
 from typing import Any, NamedTuple
-
-from gpt4batch.errors import UsageError
-
-MILLION = 1_000_000
-KINDS = ("in", "cached", "out")
-PRICE = "--price in=0.15,cached=0.075,out=0.60 (per million tokens)"
 
 
 class Usage(NamedTuple):
@@ -37,44 +31,6 @@ class Usage(NamedTuple):
 
 
 NO_USAGE = Usage()
-
-
-class Price(NamedTuple):
-    """What a million tokens cost, in whatever currency the user means."""
-
-    input: float
-    cached: float
-    output: float
-
-    def of(self, usage: Usage) -> float:
-        """Return what tokens cost."""
-        fresh = max(0, usage.input - usage.cached)
-        cost = fresh * self.input + usage.cached * self.cached + usage.output * self.output
-        return cost / MILLION
-
-    @classmethod
-    def read(cls, text: str) -> Price | None:
-        """Return the price that a text such as `in=0.15,cached=0.075,out=0.60` names, if any.
-
-        Raises:
-            UsageError: It is not a price.
-        """
-        if not text.strip():
-            return None
-        found: dict[str, float] = {}
-        for part in text.split(","):
-            name, _, number = (piece.strip() for piece in part.partition("="))
-            try:
-                found[name] = float(number)
-            except ValueError:
-                raise UsageError(
-                    f"--price {text!r}: {part!r} is not a price; write {PRICE}"
-                ) from None
-            if name not in KINDS or not 0 <= found[name] < float("inf"):
-                raise UsageError(f"--price {text!r}: {part!r} is not a price; write {PRICE}")
-        if missing := [name for name in ("in", "out") if name not in found]:
-            raise UsageError(f"--price {text!r}: {missing[0]}= is missing; write {PRICE}")
-        return cls(found["in"], found.get("cached", found["in"]), found["out"])
 
 
 def usage_of(value: Any) -> Usage | None:

@@ -8,8 +8,9 @@ import random
 import pytest
 
 from gpt4batch.errors import UsageError
+from gpt4batch.price import Price
 from gpt4batch.service.allowance import Learned, Taken, TokenPace
-from gpt4batch.usage import Price, Usage
+from gpt4batch.usage import Usage
 
 MINUTES = 8
 

@@ -27,7 +27,7 @@ from gpt4batch.histogram import Histogram
 from gpt4batch.lines import rawjson
 from gpt4batch.lines.reading import parse
 from gpt4batch.lines.record import LOG_MARK
-from gpt4batch.usage import Price
+from gpt4batch.price import Price
 from gpt4batch.view import report
 from gpt4batch.view.detail import conversation
 from gpt4batch.view.figures import MOST_BUCKETS, Timeline, shown

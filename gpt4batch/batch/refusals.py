@@ -25,7 +25,7 @@ from gpt4batch.lines.formats.known import form_of
 from gpt4batch.nsq.link import Access
 from gpt4batch.nsq.publisher import Publisher
 from gpt4batch.nsq.spool import Backlog
-from gpt4batch.usage import PRICE
+from gpt4batch.price import PRICE
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping

@@ -12,8 +12,8 @@ import typer
 
 from gpt4batch.cli.flags import say
 from gpt4batch.errors import UsageError
+from gpt4batch.price import Price
 from gpt4batch.settings import check, flag
-from gpt4batch.usage import Price
 
 if TYPE_CHECKING:
     from gpt4batch.view.server import Show

@@ -16,7 +16,8 @@ import anyio
 
 from gpt4batch.clock import SYSTEM, Clock
 from gpt4batch.errors import BudgetError
-from gpt4batch.usage import NO_USAGE, Price, Usage
+from gpt4batch.price import Price
+from gpt4batch.usage import NO_USAGE, Usage
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator

@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from gpt4batch.histogram import Histogram
-from gpt4batch.usage import Price, Usage
+from gpt4batch.price import Price
+from gpt4batch.usage import Usage
 from gpt4batch.view.record import Call, Cause, Facts, State
 
 MOST_BUCKETS = 2048

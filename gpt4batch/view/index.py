@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from gpt4batch.usage import Price
+    from gpt4batch.price import Price
 
 BLOCK = 2 << 20
 LONGEST_LINE = 1 << 30
