@@ -72,6 +72,8 @@ SLOWEST = 0.1
 """Calls a second below which refusals do not bring the pace."""
 SHORT_WAIT = 2.0
 """Seconds of a Retry-After up to which the service seems to count by the second."""
+SHORTEST_WAIT = 0.5
+"""Seconds of a Retry-After below which it says nothing of the time that the service counts by."""
 LEAST_SHARE = 0.2
 """What a single refusal is taken for, that asks to wait or ends a row of them."""
 FULL = 0.02
@@ -170,6 +172,8 @@ class Rule:
         self._cycle.refuse(sent)
         if place is None or sent < self._since:
             return
+        if after and after < SHORTEST_WAIT and sent < self._since + SPAN:
+            return  # it waits for less than what came of the last change needs to be known
 
         if after:
             self._hold.seconds = 0.0
