@@ -170,10 +170,10 @@ class Rule:
         if after:
             self.held = now + after
         self._cycle.refuse(sent)
-        if place is None or sent < self._since:
+        # A wait of less than it takes to know what came of the last change says nothing new.
+        hasty = after and after < SHORTEST_WAIT and sent < self._since + SPAN
+        if place is None or sent < self._since or hasty:
             return
-        if after and after < SHORTEST_WAIT and sent < self._since + SPAN:
-            return  # it waits for less than what came of the last change needs to be known
 
         if after:
             self._hold.seconds = 0.0
