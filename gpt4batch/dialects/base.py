@@ -5,8 +5,9 @@ A dialect only says; it never sends, sleeps or logs.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from enum import Enum
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol
 
 from gpt4batch.usage import Usage
@@ -152,8 +153,10 @@ class Upload(NamedTuple):
     note: Mapping[str, Any]
 
 
-@dataclass(frozen=True, slots=True)
-class Turn:
+NO_PARAMS: Mapping[str, bytes] = MappingProxyType({})
+
+
+class Turn(NamedTuple):
     """One ask, ready to be sent.
 
     Args:
@@ -171,12 +174,11 @@ class Turn:
     options: Mapping[str, Any]
     thread: Thread = NOWHERE
     uploads: Sequence[Upload] = ()
-    params: Mapping[str, bytes] = field(default_factory=dict)
+    params: Mapping[str, bytes] = NO_PARAMS
     request: tuple[str, bytes] | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Call:
+class Call(NamedTuple):
     """One call.
 
     Args:

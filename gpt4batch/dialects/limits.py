@@ -66,10 +66,10 @@ NOTHING = Limits()
 
 def limits_of(headers: Mapping[str, str], now: datetime) -> Limits:
     """Return the limits that the headers of a reply name; what cannot be read is left out."""
-    # Names compare without case, also where the mapping does not.
-    named = {name.lower(): value for name, value in headers.items() if "limit-" in name.lower()}
-    if not named:
+    # Names compare without case, also where the mapping does not; most replies name no limit.
+    if not any("limit-" in name.lower() for name in headers):
         return NOTHING
+    named = {name.lower(): value for name, value in headers.items() if "limit-" in name.lower()}
     found = {}
     for kind in KINDS:
         names = [name.replace("{kind}", kind) for name in NAMES]

@@ -267,7 +267,8 @@ class Client:
             if self._control.halted:
                 raise Stopped
             headers = {**self.dialect.headers(token), "user-agent": USER_AGENT}
-            message = request(headers | self._tokens.headers)
+            headers.update(self._tokens.headers)
+            message = request(headers)
             try:
                 reply = await self._attempt(stage, message, number, where)
             except AuthError as error:
