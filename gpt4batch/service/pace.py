@@ -209,7 +209,7 @@ class Rule:
             through = through if trial is None else min(through, 0.95 * self.pace)
         elif after <= SHORT_WAIT:
             through = min(0.85 * self.pace, max(0.25 * self.pace, through))
-        if cycle.gap < STREAK:  # so few calls are no measure
+        if cycle.gap < (ENOUGH if math.isinf(self.pace) else STREAK):  # so few are no measure
             through = max(through, (ENOUGH if math.isinf(self.pace) else self.pace) / 2)
 
         self._span = min(LONGEST_SPAN, max(SPAN, after / 6))
