@@ -47,7 +47,10 @@ async def test_killed_run_goes_on_inside_its_conversations_and_asks_nothing_twic
     def all_wait() -> bool:
         """Return whether all that may be answered is, and all lines of the run wait for more."""
         whole = sum(answered[f"{n}.{ASKS - 1}"] for n in range(LINES))
-        return left == 0 and waiting == min(3, LINES - whole)
+        out = bench.folder / "out.jsonl"
+        kept = out.read_bytes() if out.exists() else b""
+        written = all(f"re: {text}".encode() in kept for text in answered)
+        return left == 0 and written and waiting == min(3, LINES - whole)
 
     async with completions() as service:
         service.ways = {f"{n}.{k}": answer for n in range(LINES) for k in range(ASKS)}

@@ -130,7 +130,7 @@ class Worker:
             log.info("worker %s is ready, with %d places", self.id, self.settings.goroutine)
             async with anyio.create_task_group() as lines:
                 aside.start_soon(self._hear, hellos, aside)
-                aside.start_soon(self._obey, mine, lines)
+                lines.start_soon(self._obey, mine, lines)
                 await self._stopping.wait()
                 await self._end_lines()
                 lines.cancel_scope.cancel()
@@ -246,13 +246,13 @@ class Worker:
                 self._desks[batch] = desk
                 self._opening.discard(batch)
                 await desk.live()
-                del self._desks[batch]
                 await post.close(PATIENCE)
             shutil.rmtree(self.parcels(batch), ignore_errors=True)
         except UsageError as error:  # nsqd is away; the next hello tries again
             log.warning("%s", error)
         finally:
             self._opening.discard(batch)
+            self._desks.pop(batch, None)
 
     def _deliver_leftovers(self, aside: TaskGroup) -> None:
         """Send what earlier workers could not, whatever their name: it is paid for."""

@@ -125,7 +125,12 @@ class Link:
 
     def subscribe(self, topic: str, channel: str, take: Callable[[Delivery], None]) -> None:
         """Ask for the messages of a topic."""
-        self._conn.on("message", lambda message, **_: take(Delivery(self, message)))
+
+        def deliver(message: Any, **_: Any) -> None:
+            if not self.lost:  # what is still read after the end goes back to nsqd
+                take(Delivery(self, message))
+
+        self._conn.on("message", deliver)
         self.send(self._nsq.subscribe(topic, channel))
 
     def make_ready(self, room: int) -> None:
