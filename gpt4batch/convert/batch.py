@@ -1,4 +1,4 @@
-"""A batch of tables and pictures: all its lines, each one as a run reads it, or a refusal."""
+"""A batch of tables, pictures or another batch: all its lines as a run reads them, or a refusal."""
 
 from __future__ import annotations
 
@@ -6,15 +6,21 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from gpt4batch.convert import pictures, tables
+import anyio
+
+from gpt4batch.convert import pictures, requests, tables
 from gpt4batch.convert.problems import Problems
 from gpt4batch.convert.settings import STREAM
 from gpt4batch.errors import InputError, UsageError
 from gpt4batch.lines import rawjson
-from gpt4batch.lines.parse import BadLine, parse_line
+from gpt4batch.lines.formats.known import Rows
+from gpt4batch.lines.parse import BOM, BadLine, Id
 
 if TYPE_CHECKING:
     from gpt4batch.convert.settings import ConvertSettings
+
+
+ROWS = Rows()
 
 
 class Batch(NamedTuple):
@@ -32,19 +38,18 @@ class _Writer:
         self.lines: list[bytes] = []
         self.questions = 0
         self._problems = problems
-        self._places: dict[str, str] = {}
+        self._places: dict[Id, str] = {}
 
-    def add(self, place: str, line: dict[str, Any]) -> None:
+    def add(self, place: str, raw: bytes, line_id: Id) -> None:
         """Take in the line that was made of a place."""
-        raw = rawjson.dumps(line)
         try:
-            self.questions += len(parse_line(raw).asks)
+            self.questions += len(ROWS.parse(raw).asks)
         except BadLine as error:
             self._problems.found.append(f"{place}: {error}")
-        first = self._places.setdefault(line["id"], place)
+        first = self._places.setdefault(line_id, place)
         if first != place:
             self._problems.found.append(
-                f"{place}: the id {line['id']!r} is that of {first}, too: give each its own; rows "
+                f"{place}: the id {line_id!r} is that of {first}, too: give each its own; rows "
                 "of one conversation stand together, or are named by a column (--conversation)"
             )
         self.lines.append(raw)
@@ -63,10 +68,14 @@ def batch_of(settings: ConvertSettings, question: str) -> Batch:
     for path in settings.files:
         if path != STREAM and (Path(path).is_dir() or _is_picture(path)):
             for place, line in pictures.lines_of([path], folder, asks, problems):
-                writer.add(pictures.readable(place), line)
+                writer.add(pictures.readable(place), rawjson.dumps(line), line["id"])
+        elif (raw := _content(path)).lstrip(BOM).startswith(b"{"):
+            batch = requests.Reader(path, problems, lossy=settings.lossy)
+            for row, text, line_id in anyio.run(batch.lines, raw):
+                writer.add(f"{path}:{row}", text, line_id)
         else:
-            for row, line in _table(path, folder, settings, problems):
-                writer.add(f"{path}:{row}", line)
+            for row, line in _table(path, raw, folder, settings, problems):
+                writer.add(f"{path}:{row}", rawjson.dumps(line), line["id"])
     problems.refuse()
     return Batch(writer.lines, writer.questions, problems.notes)
 
@@ -78,14 +87,17 @@ def _is_picture(path: str) -> bool:
         raise UsageError(f"{path}: cannot be read: {error.strerror}") from None
 
 
-def _table(
-    path: str, folder: Path, settings: ConvertSettings, problems: Problems
-) -> list[tuple[int, dict[str, Any]]]:
+def _content(path: str) -> bytes:
     try:
-        raw = sys.stdin.buffer.read() if path == STREAM else Path(path).read_bytes()
+        return sys.stdin.buffer.read() if path == STREAM else Path(path).read_bytes()
     except (OSError, ValueError) as error:
         reason = error.strerror if isinstance(error, OSError) else error
         raise UsageError(f"{path}: cannot be read: {reason}") from None
+
+
+def _table(
+    path: str, raw: bytes, folder: Path, settings: ConvertSettings, problems: Problems
+) -> list[tuple[int, dict[str, Any]]]:
     try:
         table = tables.opened(
             path,

@@ -36,13 +36,15 @@ def _results(*given: Any, **more: Any) -> Any:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ConvertSettings:
-    """The tables and pictures to make a batch of, and what their columns are."""
+    """What to make a batch of: tables and what their columns are, pictures, or another batch."""
 
     files: tuple[str, ...] = flag(
         (),
         "files",
-        "Tables (CSV, TSV, XLSX; - is a CSV on standard input), pictures, and folders of pictures.",
-        "表格(CSV、TSV、XLSX; - 为标准输入的CSV)、图片,或图片文件夹.",
+        "Tables (CSV, TSV, XLSX; - is standard input), pictures, folders of pictures; or lines of "
+        "asks or an OpenAI batch file (JSONL), each of which becomes the other.",
+        "表格(CSV、TSV、XLSX; - 为标准输入)、图片、图片文件夹;或提问行与OpenAI批次文件(JSONL),"
+        "两者互相转换.",
         argument=True,
     )
     out: str = _convert(
@@ -124,6 +126,12 @@ class ConvertSettings:
         "ask",
         "What to ask about each picture; given more than once, a conversation.",
         "对每张图片的提问;多次给出则为一段对话.",
+    )
+    lossy: bool = _convert(
+        False,
+        "lossy",
+        "Leave out what a batch file, or a line of asks, has no place for, and say what that was.",
+        "舍弃目标格式无法表达的内容,并说明舍弃了什么.",
     )
     force: bool = _convert(False, "force", "Replace a batch that is there.", "覆盖已有的批次文件.")
 

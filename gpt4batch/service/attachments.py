@@ -7,6 +7,7 @@ import stat
 import unicodedata
 from typing import TYPE_CHECKING
 
+from gpt4batch.dialects.base import Kind
 from gpt4batch.errors import AttachmentError
 from gpt4batch.lines import pictures
 from gpt4batch.settings import MIB
@@ -14,8 +15,16 @@ from gpt4batch.settings import MIB
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from gpt4batch.lines.parse import Ask
+
 LONGEST = 200
 """Characters of a path that a message shows: some inputs hold whole pictures as `data:` there."""
+
+
+def files_of(ask: Ask) -> list[tuple[Kind, str]]:
+    """Return the paths of an ask's attachments, pictures first."""
+    pictures = [(Kind.PICTURE, path) for path in ask.images]
+    return pictures + [(Kind.FILE, path) for path in ask.files]
 
 
 def shown(path: str) -> str:

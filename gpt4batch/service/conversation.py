@@ -19,7 +19,7 @@ from gpt4batch.lines.links import notes_in, with_downloads
 from gpt4batch.lines.parse import BATCH
 from gpt4batch.lines.record import NOT_DOWNLOADED, calls_before, error_record, usage_in
 from gpt4batch.lines.steps import Standing
-from gpt4batch.service.attachments import measure
+from gpt4batch.service.attachments import files_of, measure
 from gpt4batch.service.client import Where
 from gpt4batch.service.counters import CallStats, Tally
 from gpt4batch.service.inline import InlineFiles
@@ -260,7 +260,7 @@ class Conversation:
         line = outcome.line
         asks, thread = line.asks[: place + 1], self._thread(outcome)
         if self._dialect.upload_scope == "inline":
-            files = [file for ask in asks for file in _files(ask)]
+            files = [file for ask in asks for file in files_of(ask)]
             uploads = [await self._inline.read(kind, path) for kind, path in files]
         else:
             uploads = await self._attach(outcome, asks[-1], thread)
@@ -299,7 +299,7 @@ class Conversation:
 
     async def _attach(self, outcome: Outcome, ask: Ask, thread: Thread) -> list[Upload]:
         """Upload what an ask needs and is not up yet; return all of it."""
-        paths, folder, most = _files(ask), self._manner.folder, self._dialect.largest_file
+        paths, folder, most = files_of(ask), self._manner.folder, self._dialect.largest_file
         versions = [measure(folder, path, most) for _, path in paths]
         uploads: list[Upload] = []
         for number, ((kind, path), version) in enumerate(zip(paths, versions, strict=True)):
@@ -360,12 +360,6 @@ class Conversation:
             outcome.lost = DownloadError(f"{error} ({where})", code=error.code)
             outcome.lost.attempts = error.attempts
             return {"origin": url, "local": "", "error": str(error)}
-
-
-def _files(ask: Ask) -> list[tuple[Kind, str]]:
-    """Return the paths of an ask's attachments, pictures first."""
-    pictures = [(Kind.PICTURE, path) for path in ask.images]
-    return pictures + [(Kind.FILE, path) for path in ask.files]
 
 
 def _list(value: Any) -> list[Any]:
