@@ -5,13 +5,14 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, NamedTuple
 
 from gpt4batch.errors import UsageError
+from gpt4batch.words import tr
 
 if TYPE_CHECKING:
     from gpt4batch.usage import Usage
 
 MILLION = 1_000_000
 KINDS = ("in", "cached", "out")
-PRICE = "--price in=0.15,cached=0.075,out=0.60 (per million tokens)"
+PRICE = tr("--price in=0.15,cached=0.075,out=0.60 (per million tokens)")
 
 
 class Price(NamedTuple):
@@ -43,10 +44,29 @@ class Price(NamedTuple):
                 found[name] = float(number)
             except ValueError:
                 raise UsageError(
-                    f"--price {text!r}: {part!r} is not a price; write {PRICE}"
+                    tr(
+                        "--price {text!r}: {part!r} is not a price; write {price}",
+                        text=text,
+                        part=part,
+                        price=PRICE,
+                    )
                 ) from None
             if name not in KINDS or not 0 <= found[name] < float("inf"):
-                raise UsageError(f"--price {text!r}: {part!r} is not a price; write {PRICE}")
+                raise UsageError(
+                    tr(
+                        "--price {text!r}: {part!r} is not a price; write {price}",
+                        text=text,
+                        part=part,
+                        price=PRICE,
+                    )
+                )
         if missing := [name for name in ("in", "out") if name not in found]:
-            raise UsageError(f"--price {text!r}: {missing[0]}= is missing; write {PRICE}")
+            raise UsageError(
+                tr(
+                    "--price {text!r}: {name}= is missing; write {price}",
+                    text=text,
+                    name=missing[0],
+                    price=PRICE,
+                )
+            )
         return cls(found["in"], found.get("cached", found["in"]), found["out"])

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import orjson
 
 from gpt4batch.lines.steering import STEERING
+from gpt4batch.words import tr
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -66,14 +67,14 @@ def loads(raw: bytes) -> Any:
         return json.loads(raw.decode(), parse_int=_integer, parse_constant=_refuse)
     except UnicodeDecodeError as error:
         wide = WIDE.match(raw)
-        reason = reason if wide else f"not UTF-8 (byte {error.start + 1})"
+        reason = reason if wide else tr("not UTF-8 (byte {number})", number=error.start + 1)
         raise _kind(raw)(reason) from None
     except _ConstantError as error:
-        raise _kind(raw)(f"not JSON ({error})") from None
+        raise _kind(raw)(tr("not JSON ({error})", error=error)) from None
     except ValueError:
         raise JSONError(reason) from None
     except RecursionError:
-        raise UntakenError("nested too deeply") from None
+        raise UntakenError(tr("nested too deeply")) from None
 
 
 def objects_in(raw: bytes) -> int:
@@ -128,7 +129,7 @@ def exact(raw: bytes) -> Any:
     try:
         return json.loads(raw.decode(), parse_int=_exact_integer, parse_float=_exact_float)
     except RecursionError:
-        raise UntakenError("nested too deeply") from None
+        raise UntakenError(tr("nested too deeply")) from None
 
 
 def decoded(raw: bytes, *, number: Callable[[str], Any]) -> Any:
@@ -159,11 +160,11 @@ def _refuse(name: str) -> NoReturn:
 
 def _reason(raw: bytes, error: orjson.JSONDecodeError) -> str:
     if not raw.strip():
-        return "empty"
+        return tr("empty")
     if WIDE.match(raw):
-        return "in UTF-16 or UTF-32: save it as UTF-8"
+        return tr("in UTF-16 or UTF-32: save it as UTF-8")
     text = error.msg.partition(": line ")[0]
-    return f"not JSON ({text}, character {error.pos + 1})"
+    return tr("not JSON ({text}, character {place})", text=tr(text), place=error.pos + 1)
 
 
 def dumps(value: Any) -> bytes:
