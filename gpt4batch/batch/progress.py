@@ -9,13 +9,14 @@ from gpt4batch.clock import SYSTEM, Clock
 from gpt4batch.histogram import Histogram
 from gpt4batch.lines.causes import cause_of
 from gpt4batch.usage import NO_USAGE, Usage
+from gpt4batch.words import tr
 
 if TYPE_CHECKING:
     from gpt4batch.errors import CallError
 
 GROUPS = 50
 EXAMPLES = 5
-OTHER = "other causes"
+OTHER = tr("other causes")
 
 
 @dataclass(slots=True)
