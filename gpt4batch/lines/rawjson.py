@@ -22,9 +22,11 @@ Fragment = orjson.Fragment
 """A value that is JSON text already and goes into the output as it is."""
 
 TOKEN = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"|[\[\]{},:]')
-BETWEEN = re.compile(r"[ \t\n\r,:]*+").match
+BETWEEN: Callable[[str, int], re.Match[str]] = re.compile(r"[ \t\n\r,:]*+").match  # type: ignore[assignment]
 """What may stand before a value, in JSON that is known to be valid."""
-SCAN = json.JSONDecoder(parse_int=len, parse_float=len, parse_constant=len).scan_once
+SCAN: Callable[[str, int], tuple[Any, int]] = json.scanner.make_scanner(  # type: ignore[attr-defined]
+    json.JSONDecoder(parse_int=len, parse_float=len, parse_constant=len)
+)
 """Finds the end of a value, twice as fast as by its tokens; of numbers it takes the length."""
 SMALLEST, LARGEST = -(1 << 63), (1 << 64) - 1
 MOST_DIGITS = 4300
@@ -248,8 +250,8 @@ def _cut(raw: bytes, before: str = "") -> list[tuple[Any, bytes]]:
     Numbers are not decoded.
     """
     text = raw.decode(errors="surrogatepass")
-    found = []
-    place = BETWEEN(text, BETWEEN(text).end() + 1).end()
+    found: list[tuple[Any, bytes]] = []
+    place = BETWEEN(text, BETWEEN(text, 0).end() + 1).end()
     while text[place] not in "]}":
         value, end = SCAN(text, place)
         if before and value == before and len(found) % 2 == 0:
