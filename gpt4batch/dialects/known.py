@@ -52,7 +52,7 @@ def dialect_for(settings: Settings | WorkerSettings) -> Dialect:
             "--api openai needs -u: the base of the service, such as https://api.deepseek.com/v1"
         )
     service = service_of(settings.url)
-    return OpenAI(service, settings.failing, stream=settings.stream)
+    return OpenAI(service, settings.failing, stream=settings.stream, url=settings.url)
 
 
 def _by_address(url: str) -> str:
