@@ -100,13 +100,12 @@ class Survey:
             if self._dialect.upload_scope == "thread":
                 plan.uploads += len(sizes)
                 plan.upload_bytes += sum(sizes)
-        if self._dialect.upload_scope == "inline":
-            self._look_at_body(line, inside)
+        self._look_at_body(line, inside)
 
     def _look_at_body(self, line: Line, inside: int) -> None:
-        """Note attachments that make the largest request of a line too large; each has them all."""
+        """Note attachments that make the last request of a line too large, which has them all."""
         size, most = inside * 4 // 3, self._dialect.largest_file
-        if size > most:
+        if self._dialect.upload_scope == "inline" and size > most:
             where = f"{self._source.path}:{line.number}"
             text = f"its attachments take {size / MIB:.0f} MiB inside one request"
             self._note("note", "attachments", f"{where}: {text}; OpenAI takes {most / MIB:.0f} MiB")
