@@ -14,13 +14,22 @@ from pathlib import Path
 
 import orjson
 
-from benchmarks import rows_cost, rows_files, rows_fleet, rows_pace, rows_scale, rows_simulation
+from benchmarks import (
+    rows_batch,
+    rows_cost,
+    rows_files,
+    rows_fleet,
+    rows_pace,
+    rows_scale,
+    rows_simulation,
+)
 from benchmarks.bench import ROWS, Bench, Figure, why_not
 from benchmarks.contenders import HERE, Product
 from benchmarks.measure import CommandError
 from benchmarks.targets import TARGETS
 
 __all__ = [
+    "rows_batch",
     "rows_cost",
     "rows_files",
     "rows_fleet",

@@ -29,6 +29,17 @@ def line(n: int, asks: int = 1, padding: str = "") -> dict[str, object]:
     }
 
 
+def request(n: int) -> dict[str, object]:
+    """Return the n-th line of a batch file."""
+    messages = [{"role": "user", "content": PROMPT.format(n=n)}]
+    return {
+        "custom_id": f"q-{n:07d}",
+        "method": "POST",
+        "url": "/v1/chat/completions",
+        "body": {"model": "gpt-4", "messages": messages},
+    }
+
+
 def done(n: int) -> bytes:
     """Return the n-th line as a finished run leaves it, about 1 KB."""
     item = line(n)
@@ -49,6 +60,11 @@ def questions(path: Path, count: int, *, asks: int = 1, padding: int = 0) -> Pat
     """Write an input of `count` lines, each ask `padding` bytes longer than usual."""
     filler = "jar " * (padding // 4)
     return write(path, (orjson.dumps(line(n, asks, filler)) for n in range(count)))
+
+
+def requests(path: Path, count: int) -> Path:
+    """Write the same questions as an OpenAI batch file."""
+    return write(path, (orjson.dumps(request(n)) for n in range(count)))
 
 
 def prompts(path: Path, count: int) -> Path:

@@ -84,3 +84,8 @@ UPLOADED = orjson.dumps(
 def with_downloads(links: list[str]) -> bytes:
     """Return the reply with links to files."""
     return orjson.dumps({**REPLY, "downloads": links})
+
+
+def with_usage(usage: dict[str, int]) -> bytes:
+    """Return the completion with what it took."""
+    return orjson.dumps({**orjson.loads(COMPLETION), "usage": usage})

@@ -75,6 +75,10 @@ class Service:
         """Return when the calls came, in seconds."""
         return [moment / 1e9 for moment in array("q", self.get("/arrivals"))]
 
+    def tokens(self) -> list[int]:
+        """Return what the answered calls took, in order."""
+        return list(array("q", self.get("/tokens")))
+
     def codes(self) -> list[int]:
         return list(array("h", self.get("/codes")))
 

@@ -3,7 +3,8 @@
 - POST …/all-tools, …/gizmos, /v1/chat/completions: a reply of about 1 KB
 - POST …/uploaded: the bytes are counted and dropped
 - GET /files/<name>: zeros, with Content-Length and Range
-- GET /arrivals: monotonic nanoseconds of each call as int64; GET /codes: its status as int16
+- GET /arrivals: monotonic nanoseconds of each call as int64; GET /codes: its status as int16;
+  GET /tokens: what each answered call took as int64
 - GET /counts: totals as JSON; POST /reset: forget all
 
 It prints its port.
@@ -58,6 +59,29 @@ class Limit:
         return False
 
 
+class TokenLimit:
+    """So many tokens in any minute; a call is refused when its own would not fit any more."""
+
+    def __init__(self, most: int, seed: int) -> None:
+        self.most = most
+        self.accepted: deque[tuple[float, int]] = deque()
+        self.within = 0
+        self.taken = array("q")
+        self.chance = random.Random(seed)
+
+    def usage(self, now: float, size: int) -> dict[str, int] | None:
+        """Return what a call of that many bytes takes, or None where it is refused."""
+        while self.accepted and self.accepted[0][0] <= now - 60:
+            self.within -= self.accepted.popleft()[1]
+        asked, said = size // 4, self.chance.randint(40, 360)
+        if self.within + asked + said > self.most:
+            return None
+        self.accepted.append((now, asked + said))
+        self.within += asked + said
+        self.taken.append(asked + said)
+        return {"prompt_tokens": asked, "completion_tokens": said, "total_tokens": asked + said}
+
+
 class State:
     """What the service was told to do and what it saw."""
 
@@ -74,6 +98,7 @@ class State:
         self.last_answer = 0
         options = self.options
         self.limit = Limit(options.limits) if options.limits else None
+        self.tokens = TokenLimit(options.tpm, options.seed) if options.tpm else None
         self.chance = random.Random(options.seed)
 
     def latency(self) -> float:
@@ -96,6 +121,7 @@ class Service(asyncio.Protocol):
         self.state = state
         self.buffer = b""
         self.left = 0
+        self.size = 0
         self.head: bytes | None = None
         self.sending: asyncio.Task[None] | None = None
         self.ready = asyncio.Event()
@@ -138,7 +164,7 @@ class Service(asyncio.Protocol):
         """Take a request's head; a call arrives with it, not with the end of its body."""
         self.head = head
         length = re.search(rb"(?i)\r\ncontent-length: *(\d+)", head)
-        self.left = int(length[1]) if length else 0
+        self.left = self.size = int(length[1]) if length else 0
         if b" /reset" not in head and head.startswith(b"POST"):
             self.state.arrivals.append(time.monotonic_ns())
         if re.search(rb"(?i)\r\nexpect: *100-continue", head):
@@ -162,6 +188,8 @@ class Service(asyncio.Protocol):
         elif self.state.limit and self.state.limit.refuses(time.monotonic()):
             self.state.codes.append(429)
             self.send(429, b'{"detail":"slow down"}', b"Retry-After: 1\r\n")
+        elif self.state.tokens:
+            self.spend(self.state.tokens)
         else:
             self.state.codes.append(200)
             delay = self.state.latency()
@@ -169,6 +197,16 @@ class Service(asyncio.Protocol):
                 asyncio.get_running_loop().call_later(delay, self.reply, path)
             else:
                 self.reply(path)
+
+    def spend(self, limit: TokenLimit) -> None:
+        """Answer a call late, with what it took; refuse what the minute has no tokens for."""
+        usage = limit.usage(time.monotonic(), self.size)
+        self.state.codes.append(429 if usage is None else 200)
+        if usage is None:
+            self.send(429, b'{"error":{"message":"tokens per minute","code":"rate_limit"}}')
+            return
+        body = replies.with_usage(usage)
+        asyncio.get_running_loop().call_later(self.state.latency(), self.send, 200, body)
 
     def reply(self, path: bytes) -> None:
         if self.transport.is_closing():
@@ -190,6 +228,8 @@ class Service(asyncio.Protocol):
             self.send(200, self.state.arrivals.tobytes())
         elif path == b"/codes":
             self.send(200, self.state.codes.tobytes())
+        elif path == b"/tokens":
+            self.send(200, self.state.tokens.taken.tobytes() if self.state.tokens else b"")
         elif path == b"/counts":
             self.send(200, self.state.counts())
         elif path.startswith(b"/files/"):
@@ -234,6 +274,7 @@ def parsed() -> argparse.Namespace:
     parser.add_argument("--spread", type=float, default=0.0)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--limits", default="")
+    parser.add_argument("--tpm", type=int, default=0)
     parser.add_argument("--weather", type=float, default=0.0)
     parser.add_argument("--file-size", type=int, default=0)
     return parser.parse_args()

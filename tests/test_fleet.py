@@ -262,6 +262,26 @@ async def test_workers_own_address_decides_what_is_spoken(fleets: Any) -> None:
     assert fleet.summary()["tokens"]["input"] > 0
 
 
+async def test_worker_of_openai_asks_no_line_without_a_model(fleets: Any) -> None:
+    fleet = await fleets()
+    fleet.write(2)
+    fleet.worker("b", f"-u={fleet.service.origin}/v1")
+    assert await fleet.end(fleet.coordinator()) == 1
+    assert "no model is named" in fleet.lines()[0]["iErr"]["message"]
+    assert fleet.service.stats.chats_answered == 0
+    assert await fleet.end(fleet.coordinator("-m", "m-1", "-f")) == 0
+    assert fleet.service.stats.chats_answered == 2
+
+
+async def test_worker_sends_the_requests_of_a_batch_file_to_its_own_address(fleets: Any) -> None:
+    fleet = await fleets()
+    body = {"model": "m-1", "messages": [{"role": "user", "content": "hi"}]}
+    (fleet.folder / "in.jsonl").write_bytes(orjson.dumps({"custom_id": "a", "body": body}) + b"\n")
+    fleet.worker("b", f"-u={fleet.service.origin}/v1")
+    assert await fleet.end(fleet.coordinator("-u", "http://127.0.0.1:9", "--api", "openai")) == 0
+    assert fleet.lines()[0]["response"]["status_code"] == 200
+
+
 async def test_worker_of_gpt4api_runs_lines_of_a_coordinator_that_speaks_openai(
     fleets: Any,
 ) -> None:

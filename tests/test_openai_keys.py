@@ -235,6 +235,21 @@ async def test_check_tells_pictures_that_are_not_taken_and_reads_no_store(bench:
     assert (report.plan.chats, report.plan.uploads, report.plan.to_fail) == (2, 0, 2)
 
 
+async def test_check_notes_flags_that_do_nothing_and_requests_that_are_large(bench: Bench) -> None:
+    for name in ("a.png", "b.png"):
+        (bench.folder / name).write_bytes(PNG)
+        os.truncate(bench.folder / name, 20 << 20)
+    asks = [{"content": "x", "images": [name]} for name in ("a.png", "b.png")]
+    bench.write({"id": 1, "asks": asks})
+    url, upload = "http://127.0.0.1:9/v1", "http://127.0.0.1:9/up"
+    settings = bench.settings("", url=url, upload_url=upload, model="m", token="")
+    report = await check(settings)
+    notes = "\n".join(item.message for item in report.findings if item.level == "note")
+    assert notes.count("\n") == 1
+    assert "-l is not used" in notes
+    assert "in.jsonl:1: its attachments take 53 MiB inside one request" in notes
+
+
 async def test_run_refuses_what_check_refuses_of_lines(bench: Bench) -> None:
     bench.write(bench.line(1, "a", gizmo_id="g"), bench.line(2, "b", params=[]))
     settings = bench.settings("", url="http://127.0.0.1:9/v1", model="m", token="")

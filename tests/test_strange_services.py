@@ -7,6 +7,7 @@ import shutil
 import socket
 import sys
 from contextlib import asynccontextmanager
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,15 +18,18 @@ import pytest
 from gpt4batch.lines import rawjson
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Awaitable, Callable
     from contextlib import AbstractAsyncContextManager
 
     from conftest import Bench, Result
+
+    Until = Callable[[Callable[[], Any]], Awaitable[None]]
 
 ROOT = Path(__file__).resolve().parent.parent
 REQUIRED = os.environ.get("GPT4BATCH_REQUIRE_STRANGERS") == "1"
 LLMOCK = Path(sys.executable).with_name("llmock")
 AIMOCK = ROOT / ".venv/aimock/node_modules/.bin/llmock"
+VLLM = Path(__file__).parent / "data/batch/vllm_example.jsonl"
 KEY = "a-key-of-theirs"
 FIXTURE = {"fixtures": [{"match": {"userMessage": "number"}, "response": {"content": "Theirs."}}]}
 SPOILT = "malformed_chunk_ignored"
@@ -121,6 +125,48 @@ async def test_llmock_finds_no_fault_with_streams_that_are_cut(bench: Bench) -> 
     assert set(codes) <= JITTER | {SPOILT}
     # A stream with a spoilt event ends well for llmock: that it was asked for again is a new call.
     assert judged["calls"] == lines + codes.count(SPOILT) > lines
+
+
+@pytest.mark.skipif(not LLMOCK.exists() and not REQUIRED, reason="the group `strangers` is missing")
+async def test_vllms_example_is_killed_and_done_at_llmock_and_read_by_its_clients(
+    bench: Bench, until: Until
+) -> None:
+    openai = pytest.importorskip("openai.types.chat")
+    kills, goroutines, copies = 10, 8, 60
+    example = [rawjson.loads(line) for line in VLLM.read_bytes().splitlines()]
+    bench.write(
+        *[
+            line | {"custom_id": f"{line['custom_id']}-{n}"}
+            for n in range(copies)
+            for line in example
+        ]
+    )
+    words = ["batchsvc", "-i", "in.jsonl", "-f", "-q", "100", "-g", str(goroutines)]
+    out = bench.folder / "out.jsonl"
+    async with llmock() as origin:
+        words += ["-u", f"{origin}/v1"]
+        for kill in range(kills):
+            async with bench.start(*words, env={"OPENAI_API_KEY": KEY}) as running:
+                wanted = 10 * (kill + 1)
+                await until(partial(has_records, out, wanted))
+                running.process.kill()
+                await running.process.wait()
+        ran = await bench.call(*words, env={"OPENAI_API_KEY": KEY})
+        judged = await verdict(origin)
+    assert ran.code == 0, ran.err
+    rows = bench.read()
+    assert [row["custom_id"] for row in rows] == [
+        line["custom_id"] for line in bench.read("in.jsonl")
+    ]
+    for row in rows:
+        body = row["response"]["body"]
+        assert openai.ChatCompletion.model_validate(body, strict=True).to_dict() == body
+    assert len(rows) <= judged["calls"] <= len(rows) + kills * goroutines
+    assert judged["passed"], judged["findings"][:5]
+
+
+def has_records(out: Path, count: int) -> bool:
+    return out.exists() and out.read_bytes().count(b"\n") >= count
 
 
 @pytest.mark.skipif(

@@ -170,7 +170,7 @@ class _Check:
     def _addresses(self) -> None:
         """Note addresses that do not look as if they belonged together."""
         addresses = wiring.endpoints(self._settings, self._dialect)
-        for text in self._dialect.doubts(addresses, self._options):
+        for text in self._dialect.doubts(addresses, self._settings):
             self._note("note", "addresses", text)
 
     @property

@@ -13,6 +13,7 @@ from gpt4batch.lines import rawjson
 from gpt4batch.lines.blank import blank_ask
 from gpt4batch.lines.parse import OWN_KEYS
 from gpt4batch.service.attachments import beginning, measure, picture_format, shown
+from gpt4batch.settings import MIB
 from gpt4batch.words import tr
 
 if TYPE_CHECKING:
@@ -97,6 +98,7 @@ class Survey:
             return
         if self._dialect.takes_requests:
             self.estimate.take(line)
+        inside = 0
         for ask in line.asks[line.answered :]:
             sizes = [self._size(line, path, picture=True) for path in ask.images]
             sizes += [self._size(line, path, picture=False) for path in ask.files]
@@ -104,9 +106,25 @@ class Survey:
                 plan.to_fail += 1
                 return
             plan.chats += 1
+            inside += sum(sizes)
             if self._dialect.upload_scope == "thread":
                 plan.uploads += len(sizes)
                 plan.upload_bytes += sum(sizes)
+        self._look_at_body(line, inside)
+
+    def _look_at_body(self, line: Line, inside: int) -> None:
+        """Note attachments that make the last request of a line too large, which has them all."""
+        size, most = inside * 4 // 3, self._dialect.largest_file
+        if self._dialect.upload_scope == "inline" and size > most:
+            where = f"{self._source.path}:{line.number}"
+            text = tr(
+                "{where}: its attachments take {size:.0f} MiB inside one request; OpenAI takes "
+                "{most:.0f} MiB",
+                where=where,
+                size=size / MIB,
+                most=most / MIB,
+            )
+            self._note("note", "attachments", text)
 
     def _size(self, line: Line, path: str, *, picture: bool) -> int:
         """Return the size of an attachment, or -1 for one that cannot be sent."""

@@ -239,7 +239,7 @@ class Dialect(Protocol):
     def defaults(self, settings: Settings) -> dict[str, Any]:
         """Return what the flags of a run say of every ask; a line's own options come before it."""
 
-    def doubts(self, addresses: Mapping[str, str], options: Mapping[str, Any]) -> Iterator[str]:
+    def doubts(self, addresses: Mapping[str, str], settings: Settings) -> Iterator[str]:
         """Yield what looks wrong about addresses that can be called all the same."""
 
     def wrong(self, line: Line, options: Mapping[str, Any]) -> str:

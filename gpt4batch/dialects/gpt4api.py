@@ -79,7 +79,7 @@ class Gpt4Api:
         gizmos = _sibling(chat, "gizmos") if chat == DEFAULT_URL else chat
         return {CHAT: chat, GIZMOS: gizmos, UPLOAD: upload}
 
-    def doubts(self, addresses: Mapping[str, str], options: Mapping[str, Any]) -> Iterator[str]:
+    def doubts(self, addresses: Mapping[str, str], settings: Settings) -> Iterator[str]:
         """Yield what looks wrong about addresses that can be called all the same."""
         chat, upload = addresses[CHAT], addresses[UPLOAD]
         for what, part in (("hosts", _host), ("editions", _edition), ("folders", _folder)):
@@ -103,7 +103,7 @@ class Gpt4Api:
                 "-l ends in /{last}; the service's address for uploads ends in /uploaded", last=last
             )
         gizmos = addresses[GIZMOS]
-        if options.get("gizmo_id") and _last(gizmos) != "gizmos":
+        if settings.gizmo_id and _last(gizmos) != "gizmos":
             yield tr(
                 "-z is set, but its calls go to {gizmos}, which is not .../gizmos", gizmos=gizmos
             )

@@ -59,7 +59,7 @@ def dialect_for(settings: Settings | WorkerSettings) -> Dialect:
             )
         )
     service = service_of(settings.url)
-    return OpenAI(service, settings.failing, stream=settings.stream)
+    return OpenAI(service, settings.failing, stream=settings.stream, url=settings.url)
 
 
 def _by_address(url: str) -> str:

@@ -31,7 +31,7 @@ from gpt4batch.lines import rawjson
 from gpt4batch.lines.parse import BATCH, kind_of
 from gpt4batch.lines.pictures import media_type, picture_format
 from gpt4batch.lines.reading import listed, mapped, text_of
-from gpt4batch.settings import DEFAULT_FAIL_ON, DEFAULT_MODEL, DEFAULT_URL, MIB
+from gpt4batch.settings import DEFAULT_FAIL_ON, DEFAULT_MODEL, DEFAULT_UPLOAD_URL, DEFAULT_URL, MIB
 from gpt4batch.usage import usage_of
 from gpt4batch.words import tr
 
@@ -63,6 +63,11 @@ def _text(value: Any) -> str:
     return "" if is_text else tr("must be text, not {kind}", kind=kind_of(value))
 
 
+def _named(model: Any) -> str:
+    """Return a model that was named; the original's, which is the default, is none here."""
+    return "" if model == DEFAULT_MODEL else model or ""
+
+
 def _object(value: Any) -> str:
     if value is not None and not isinstance(value, dict):
         return tr("must be an object, not {kind}", kind=kind_of(value))
@@ -81,6 +86,7 @@ class OpenAI:
         service: What is known of the service.
         fail_on: What makes a reply no answer: of `empty`, `content_filter` and `length`.
         stream: Ask for a stream.
+        url: The service's address.
     """
 
     name = "openai"
@@ -101,9 +107,11 @@ class OpenAI:
         fail_on: Collection[str] = DEFAULT_FAIL_ON.split(","),
         *,
         stream: bool = False,
+        url: str = DEFAULT_URL,
     ) -> None:
         self._service = service
         self._fail_on = frozenset(fail_on)
+        self._folder = urlsplit(self.addresses(url, "")[BASE]).path
         self._asked: dict[str, Any] = {}
         if stream:
             self._asked = {"stream": True, "stream_options": {"include_usage": True}}
@@ -118,15 +126,14 @@ class OpenAI:
         found = {CHAT: base + COMPLETIONS, BASE: base}
         return {name: urlunsplit(parts._replace(path=path)) for name, path in found.items()}
 
-    def doubts(self, addresses: Mapping[str, str], options: Mapping[str, Any]) -> Iterator[str]:
-        """Yield what looks wrong about addresses that can be called all the same: nothing."""
-        yield from ()
+    def doubts(self, addresses: Mapping[str, str], settings: Settings) -> Iterator[str]:
+        """Yield what looks wrong about addresses that can be called all the same."""
+        if settings.upload_url != DEFAULT_UPLOAD_URL:
+            yield tr("-l is not used: pictures and files are sent inside the requests, to -u")
 
     def defaults(self, settings: Settings) -> dict[str, Any]:
-        """Return what the flags of a run say of every ask; the original's model is no model."""
-        model = "" if settings.model == DEFAULT_MODEL else settings.model
-        folder = urlsplit(self.addresses(settings.url, "")[BASE]).path
-        return {"model": model, "folder": folder}
+        """Return what the flags of a run say of every ask."""
+        return {"model": _named(settings.model)}
 
     def headers(self, token: str) -> dict[str, str]:
         """Return the headers by which a call shows whose it is; none without a key."""
@@ -150,7 +157,11 @@ class OpenAI:
         for place, ask in enumerate(line.asks) if line.manner else ():
             if wrong := _object(ask.params):
                 return tr("asks[{place}].params {wrong}", place=place, wrong=wrong)
-        named = options.get("model") or own.get("model") or mapped(own.get("params")).get("model")
+        named = (
+            _named(options.get("model"))
+            or own.get("model")
+            or mapped(own.get("params")).get("model")
+        )
         if not named and not all(mapped(ask.params).get("model") for ask in line.asks):
             return NOT_A_MODEL
         return ""
@@ -193,7 +204,7 @@ class OpenAI:
 
         Its path has the version of OpenAI's own addresses; other services have other folders.
         """
-        path = VERSION.sub("/", url) if turn.options.get("folder") else url
+        path = VERSION.sub("/", url) if self._folder else url
         added = {} if rawjson.loads(body).get("model") else {"model": turn.options.get("model")}
         if path.endswith("/completions"):
             added |= self._asked

@@ -206,7 +206,7 @@ class Log:
                 view = view[os.write(self.fd, view) :]
             status = os.fstat(self.fd)
             if not self.streaming and not status.st_nlink:
-                raise FileNotFoundError(None, "the file or its folder was removed")
+                raise FileNotFoundError(None, tr("the file or its folder was removed"))
         except OSError:
             if (written := len(text) - len(view)) and not self.streaming:
                 with contextlib.suppress(OSError):  # a torn record would spoil the next one

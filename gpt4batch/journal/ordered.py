@@ -58,13 +58,16 @@ class Records:
             InputChanged: The input was edited in place.
             OutputError: The line's record in the output can no longer be read.
         """
+        number = self._source.number(index)
         try:
-            raw = self._record(index, self._log.ledger)
-            line = parse_line(raw, index, self._source.number(index))
+            if self._log.ledger.place(index) is not None:
+                return parse_line(self._record(index, self._log.ledger), index, number)
+            text = self._source.text(index)
+            self._check_input()
+            line = self._source.form.line(text, index, number)
         except BadLine as error:
             raise self.unreadable(error) from error
-        if self._log.ledger.place(index) is None:
-            line.forget()
+        line.forget()
         return line
 
     def _record(self, index: int, ledger: Ledger) -> bytes:

@@ -180,9 +180,13 @@ class Source:
         """Return why a line is bad, or None for a good one."""
         return self._bad_reasons.get(index)
 
+    def text(self, index: int) -> bytes:
+        """Return the text of a line as it stands."""
+        return self._at(self._starts[index])
+
     def raw(self, index: int) -> bytes:
         """Return the text of a line in our own form; that of a bad line as it stands."""
-        text = self._at(self._starts[index])
+        text = self.text(index)
         return text if index in self._bad_reasons else self.form.own(text)
 
     def _at(self, start: int) -> bytes:

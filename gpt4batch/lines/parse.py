@@ -27,6 +27,10 @@ MANNER = ("system", "params", BATCH)
 NO_ASKS = tr("asks is missing")
 NOT_RUN = {"code": NOT_READY, "message": "resource is not ready"}
 
+DIGITS = bytes.maketrans(b"123456789", b"000000000")
+LARGE = b"0e+"
+"""What a large number looks like whose digits are all 0; some text looks like it, too."""
+
 KEY = re.compile(r"[0-9a-f]{32}")
 
 EXACT = 1 << 63
@@ -60,7 +64,8 @@ class Line:
 
     `answered` is the number of answers that stand in `raw`, `error` the `iErr` it carries, and
     `options` has its other keys: a dialect knows which of them the service is told. `manner` is
-    what those say of how to answer, as far as a line is recognised by it.
+    what those say of how to answer, as far as a line is recognised by it. `cut` is the request of a
+    line of a batch file, where it was cut out of the text already.
     """
 
     raw: bytes
@@ -73,6 +78,7 @@ class Line:
     meta: dict[str, Any] = field(default_factory=dict)
     index: int = 0
     number: int = 0
+    cut: tuple[str, bytes] | None = None
 
     @property
     def done(self) -> bool:
@@ -105,7 +111,7 @@ class Line:
 
         An ask's own come before those of its line. Their text is passed on as it stands.
         """
-        if not self.manner:
+        if not self.manner or BATCH in self.options:
             return {}
         known = dict(rawjson.members(self.raw))
         ask = dict(rawjson.members(rawjson.elements(known["asks"])[place]))
@@ -117,8 +123,8 @@ class Line:
 
     def request(self) -> tuple[str, bytes] | None:
         """Return where the request of a line of a batch file goes, and its body as it stands."""
-        if BATCH not in self.options:
-            return None
+        if self.cut is not None or BATCH not in self.options:
+            return self.cut
         known = dict(rawjson.members(dict(rawjson.members(self.raw))[BATCH]))
         return rawjson.loads(known["url"]), known["body"]
 
@@ -167,7 +173,7 @@ def line_of(doc: dict[str, Any], raw: bytes, index: int = 0, number: int = 0) ->
     if not doc.keys() <= PLAIN:
         _take_optional(line, doc)
     if steered or line.options:
-        line.manner = _manner(line)
+        line.manner = manner_of(line)
     return line
 
 
@@ -197,7 +203,7 @@ def _take_optional(line: Line, doc: dict[str, Any]) -> None:
     line.meta = meta if isinstance(meta, dict) else {}
 
 
-def _manner(line: Line) -> bytes:
+def manner_of(line: Line) -> bytes:
     """Return what a line says of how to answer, the same for every order of the same keys.
 
     Raises:
@@ -207,7 +213,12 @@ def _manner(line: Line) -> bytes:
     own = [ask.params or None for ask in line.asks]
     if any(own):
         told["asks"] = own
-    return rawjson.dumps(_in_order(told)) if told else b""
+    if not told:
+        return b""
+    text = rawjson.in_order(told)
+    if text is None or LARGE in text.translate(DIGITS):
+        return rawjson.dumps(_in_order(told))
+    return text
 
 
 def _in_order(value: Any) -> Any:

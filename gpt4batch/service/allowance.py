@@ -7,6 +7,7 @@ took; after it, the reservation is settled. Nothing here counts tokens itself.
 from __future__ import annotations
 
 import logging
+import math
 from collections import deque
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -30,8 +31,14 @@ log = logging.getLogger(__name__)
 MINUTE = 60.0
 CREDIT = 1.0
 """Seconds of the rate that calls which took less than expected give back at most."""
-MARGIN = 0.97
-"""The share of a minute's tokens that is used: what is in flight is only expected."""
+MARGIN = 0.99
+"""The share of a minute's tokens that is used."""
+SPEED = 1.05
+"""How much faster than evenly calls may leave, where the last minute has room for them."""
+DOUBT = 3.5
+"""Standard deviations by which what is in flight may take more than was expected."""
+LATEST = 0.05
+"""The weight of the newest call in what is known of such errors."""
 UNKNOWN = 1 / 60
 """The share of a minute's tokens that a call is taken for while nothing is known."""
 BYTES_A_TOKEN = 3.0
@@ -59,46 +66,58 @@ class Taken:
 class TokenPace:
     """When calls may leave so that no minute has more than so many tokens; pure.
 
-    They leave evenly, as far as what they take is known; and no sooner than those of the last
-    minute leave room for them.
+    A call leaves when those of the last minute leave room for it. What calls in flight take is only
+    expected: the more are out, and the more such guesses were wrong, the more room is kept for
+    them. Calls leave little faster than evenly, so that a minute is not used up at its beginning.
 
     Args:
         most: Tokens a minute.
     """
 
     def __init__(self, most: float) -> None:
-        self._most = most * MARGIN
+        self._most = most
         self._due = float("-inf")
         self._minute: deque[Taken] = deque()
         self._within = 0.0
+        self._open = 0
+        self._error = 0.0
+        """The mean square of the tokens by which guesses were wrong."""
 
-    def take(self, now: float, tokens: float) -> Taken:
-        """Reserve tokens for a call, and return when it may leave."""
+    def wait(self, now: float, tokens: float) -> float:
+        """Return the seconds until a call may leave, as far as is known now; 0 if it may."""
         while self._minute and self._minute[0].moment <= now - MINUTE:
             self._within -= self._minute.popleft().tokens
-        self._due = max(self._due, now - CREDIT)
-        taken = Taken(max(now, self._due, self._room(tokens)), tokens)
-        self._due += tokens * MINUTE / self._most
-        self._minute.append(taken)
-        self._within += tokens
-        return taken
-
-    def _room(self, tokens: float) -> float:
-        """Return when enough of the last minute's tokens no longer count."""
-        over, at = self._within + tokens - self._most, float("-inf")
+        doubt = DOUBT * math.sqrt(self._error * (self._open + 1))
+        over = self._within + tokens + doubt - self._most * MARGIN
+        at = self._due
         for taken in self._minute:
             if over <= 0:
                 break
             over -= taken.tokens
-            at = taken.moment + MINUTE
-        return at
+            at = max(at, taken.moment + MINUTE)
+        return max(0.0, at - now)
+
+    def take(self, now: float, tokens: float) -> Taken:
+        """Reserve tokens for a call that leaves now."""
+        self._due = max(self._due, now - CREDIT) + self._seconds(tokens)
+        taken = Taken(now, tokens)
+        self._minute.append(taken)
+        self._within += tokens
+        self._open += 1
+        return taken
 
     def settle(self, taken: Taken, tokens: float) -> None:
         """Replace what was reserved for a call by what it took."""
+        wrong = tokens - taken.tokens
         if self._minute and taken.moment >= self._minute[0].moment:
-            self._within += tokens - taken.tokens
-        self._due += (tokens - taken.tokens) * MINUTE / self._most
+            self._within += wrong
+        self._due += self._seconds(wrong)
+        self._open -= 1
+        self._error += LATEST * (wrong * wrong - self._error)
         taken.tokens = tokens
+
+    def _seconds(self, tokens: float) -> float:
+        return tokens * MINUTE / (self._most * SPEED)
 
 
 @dataclass(slots=True)
@@ -138,10 +157,13 @@ class Learned:
         self._bytes += size
         self._largest = max(self._largest, usage.output)
 
-    def expected(self, size: int) -> float:
-        """Return the tokens that a call is expected to take."""
-        few = 1 + 1 / (1 + self.calls)  # what a few calls took says little
-        return few * (self._input(size) + self.usage.output / max(self.calls, 1))
+    def expected(self, size: int, guess: float) -> float:
+        """Return the tokens that a call is expected to take.
+
+        Before the first that is a guess; what a few calls took says little more.
+        """
+        known = self._input(size) + self.usage.output / max(self.calls, 1)
+        return known + max(0.0, guess - known) / (1 + self.calls)
 
     def worst(self, size: int) -> Usage:
         """Return the most tokens that a call is taken to need."""
@@ -186,6 +208,7 @@ class Allowance:
         self._warned = False
         self._out: list[Usage] = []
         self._settled = anyio.Event()
+        self._turn = anyio.Lock()
 
     @asynccontextmanager
     async def call(self, size: int) -> AsyncIterator[Held]:
@@ -206,13 +229,14 @@ class Allowance:
             self._settle(held)
 
     async def _wait(self, pace: TokenPace, held: Held) -> None:
-        known = self._learned.calls
-        tokens = self._learned.expected(held.size) if known else self._per_minute * UNKNOWN
-        now = self._clock.monotonic()
-        held.taken = pace.take(now, tokens)
-        if held.taken.moment > now:
-            with self._control.waiting():
-                await anyio.sleep(held.taken.moment - now)
+        async with self._turn:
+            while (wait := pace.wait(self._clock.monotonic(), self._expected(held))) > 0:
+                with self._control.waiting(), anyio.move_on_after(wait):
+                    await self._settled.wait()
+            held.taken = pace.take(self._clock.monotonic(), self._expected(held))
+
+    def _expected(self, held: Held) -> float:
+        return self._learned.expected(held.size, self._per_minute * UNKNOWN)
 
     async def _afford(self, size: int) -> Usage:
         """Reserve tokens out of the budget, when calls in flight leave enough of it."""

@@ -122,16 +122,15 @@ class Outcome:
             meta["finished"] = self.clock.now()
         elif len(self.answers) == len(self.line.asks):
             error = NOT_DOWNLOADED  # every ask is answered, and the line is not done for all that
+        if BATCH in self.line.options:
+            meta["key"] = self.line.key.hex()  # so that no later reader has to digest the request
         meta |= self.ran
         meta["asks"] = list(self.timings)
         if self.vain.total:
             meta["vain"] = {"tokens": list(self.vain)}
-        if self.uploads:
-            meta["uploads"] = list(self.uploads)
-        if self.superseded:
-            meta["superseded"] = self.superseded
-        if self.refused_anew:
-            meta["refused_anew"] = self.refused_anew
+        for name in ("uploads", "superseded", "refused_anew"):
+            if value := getattr(self, name):
+                meta[name] = value.copy() if isinstance(value, list) else value
         return Standing(self.line, list(self.answers), error, meta)
 
 

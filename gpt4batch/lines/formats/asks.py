@@ -40,6 +40,10 @@ class Asks:
             raise BadLine(wrong)
         return line
 
+    def line(self, raw: bytes, index: int = 0, number: int = 0) -> Line:
+        """Return a line of an input that `parse` took, ready to be asked."""
+        return parse_line(raw, index, number)
+
     def own(self, raw: bytes) -> bytes:
         """Return the text of a line, which is in our own form already."""
         return raw

@@ -20,6 +20,9 @@ class Format(Protocol):
             BadLine: It is not of the right shape.
         """
 
+    def line(self, raw: bytes, index: int = 0, number: int = 0) -> Line:
+        """Return a line of an input that `parse` took, ready to be asked."""
+
     def own(self, raw: bytes) -> bytes:
         """Return the text of a line of an input as our own form has it."""
 

@@ -15,12 +15,14 @@ from gpt4batch.lines import rawjson
 from gpt4batch.lines.parse import (
     BATCH,
     KEY,
+    Ask,
     BadLine,
     Line,
     LongNumber,
     decoded,
     kind_of,
     line_of,
+    manner_of,
     parse_line,
 )
 from gpt4batch.lines.reading import listed, mapped, text_of
@@ -132,30 +134,45 @@ class Batch:
         if not model and not self._model:
             raise BadLine(tr("body.model is missing: name it there, or for all lines by -m"))
 
+    def line(self, raw: bytes, index: int = 0, number: int = 0) -> Line:
+        """Return a line of an input that `parse` took, ready to be asked: read only once."""
+        known = dict(rawjson.members(raw))
+        doc = rawjson.loads(raw)
+        if "custom_id" not in known or isinstance(doc["custom_id"], float):
+            return parse_line(self.own(raw), index, number)
+        url, title, body = doc.get("url") or CHAT, _title(doc), known["body"]
+        options = {BATCH: {"url": url, "body": doc["body"]}}
+        text = _own(known["custom_id"], title, url, body)
+        asks = (Ask(None, title),)
+        line = Line(text, asks, doc["custom_id"], options, index=index, number=number)
+        line.cut = url, body
+        try:
+            line.manner = manner_of(line)
+        except LongNumber:
+            return parse_line(text, index, number)
+        return line
+
     def own(self, raw: bytes) -> bytes:
         """Return the text of a line of an input as our own form has it."""
         known = dict(rawjson.members(raw))
         if "custom_id" not in known:
             return raw
-        title = rawjson.dumps(_title(rawjson.loads(raw)))
-        url = known.get("url", b"null")
-        url = rawjson.dumps(CHAT) if url in (b"null", b'""') else url
-        parts = (known["custom_id"], title, BATCH.encode(), url, known["body"])
-        text = b'{"id":%b,"asks":[{"content":%b}],"%b":{"url":%b,"body":%b}}' % parts
-        return rawjson.one_line(text)
+        doc = rawjson.loads(raw)
+        return _own(known["custom_id"], _title(doc), doc.get("url") or CHAT, known["body"])
 
     # -- rows --------------------------------------------------------------------------------
 
     def row(self, record: bytes) -> bytes:
         """Return a record of our own form as a row of a batch output."""
-        known = dict(rawjson.members(record))
+        known = dict(rawjson.members(record, before=BATCH))
         error = rawjson.loads(known.get("iErr", b"null"))
         if error and error.get("stage") == BAD_LINE and "line" in error:
             return _bad_row(error)
-        answers = rawjson.elements(known["answers"]) if known["answers"] != b"null" else []
-        response, trouble = _outcome(answers, error)
+        answer = known["answers"][1:-1].strip() if known["answers"] != b"null" else b""
+        response, trouble = _outcome(answer, error)
+        key = text_of(mapped(rawjson.loads(known.get("meta", b"null"))).get("key"))
         row = {
-            "id": OURS + parse_line(record).key.hex(),
+            "id": OURS + (key if KEY.fullmatch(key) else parse_line(record).key.hex()),
             "custom_id": rawjson.Fragment(known["id"]),
             "response": response,
             "error": trouble,
@@ -203,6 +220,12 @@ def failed(row: bytes) -> bool:
     """Return whether a row of an output tells of anything but a success."""
     doc = rawjson.loads(row)
     return doc["error"] is not None or doc["response"]["status_code"] != 200
+
+
+def _own(custom_id: bytes, title: str, url: str, body: bytes) -> bytes:
+    parts = (custom_id, rawjson.dumps(title), BATCH.encode(), rawjson.dumps(url), body)
+    text = b'{"id":%b,"asks":[{"content":%b}],"%b":{"url":%b,"body":%b}}' % parts
+    return rawjson.one_line(text)
 
 
 def _check_url(url: Any) -> None:
@@ -254,14 +277,14 @@ def _piece(item: dict[str, Any]) -> str:
     return text_of(item.get("text")) or _text(item.get("content"))
 
 
-def _outcome(answers: list[bytes], error: dict[str, Any] | None) -> tuple[Any, Any]:
+def _outcome(answer: bytes, error: dict[str, Any] | None) -> tuple[Any, Any]:
     """Return `response` and `error` of a row."""
-    if answers and not error:
-        return _response(200, answers[0]), None
+    if answer and not error:
+        return _response(200, answer), None
     error = error or {"code": NOT_READY, "message": "it was not run"}
     code, message = error.get("code"), text_of(error.get("message"))
     reply = rawjson.dumps(error["reply"]) if isinstance(error.get("reply"), dict) else b""
-    if error.get("stage") is None and code == NOT_READY and not answers:
+    if error.get("stage") is None and code == NOT_READY and not answer:
         return None, {"code": CANCELLED, "message": "This request was not made; run again with -f."}
     if error.get("stage") == "reply" and reply:  # a success by its status, and no answer
         return _response(200, reply), {"code": "no_answer", "message": message}
