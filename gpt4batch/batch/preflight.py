@@ -224,7 +224,7 @@ class _Check:
         survey.tell()
         if not plan.to_run:
             self._note(
-                "note", "plan", tr("there is nothing to run: {why_none}", why_none=_why_none(plan))
+                "note", "plan", tr("there is nothing to run: {reason}", reason=_why_none(plan))
             )
         self._learn(plan, survey.estimate)
         return plan

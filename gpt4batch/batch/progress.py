@@ -16,6 +16,9 @@ if TYPE_CHECKING:
 
 GROUPS = 50
 EXAMPLES = 5
+LONGEST = 300
+"""Characters of a cause that are kept."""
+
 OTHER = tr("other causes")
 
 
@@ -83,7 +86,9 @@ class Progress:
             "input",
         ):  # those say nothing of the service
             self.in_a_row += 1
-        message = str(error)[:300]
+        message = str(error)
+        if len(message) > LONGEST:
+            message = message[:LONGEST]
         key = (error.stage, error.code, cause_of(message))
         if key not in self.failures and len(self.failures) >= GROUPS:
             key, message = (error.stage, error.code, OTHER), OTHER

@@ -76,4 +76,4 @@ def save(summary: Summary, path: str) -> None:
     try:
         Path(path).write_bytes(rawjson.pretty(asdict(summary)))
     except OSError as error:
-        log.warning("the summary is lost: cannot write %s: %s", path, error.strerror)
+        log.warning("the summary is lost: cannot write %s: %s", path, because(error))

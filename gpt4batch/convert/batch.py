@@ -100,7 +100,7 @@ def _content(path: str) -> bytes:
     try:
         return sys.stdin.buffer.read() if path == STREAM else Path(path).read_bytes()
     except (OSError, ValueError) as error:
-        reason = error.strerror if isinstance(error, OSError) else error
+        reason = because(error) if isinstance(error, OSError) else error
         raise UsageError(tr("{path}: cannot be read: {reason}", path=path, reason=reason)) from None
 
 

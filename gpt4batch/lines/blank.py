@@ -15,5 +15,7 @@ def blank_ask(line: Line) -> str:
     for place in range(max(line.answered, 0), len(line.asks)):
         ask = line.asks[place]
         if not ask.content.strip() and not ask.images and not ask.files:
-            return tr("ask {value} is blank: it has neither text nor attachments", value=place + 1)
+            return tr(
+                "ask {number} is blank: it has neither text nor attachments", number=place + 1
+            )
     return ""

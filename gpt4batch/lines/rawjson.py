@@ -40,6 +40,27 @@ MOST_BEGINNINGS = 1000
 """Of objects in a text that is not JSON."""
 
 QUOTE = ord('"')
+WHAT_IS_WRONG = (
+    tr("invalid UTF-8 encoding in string"),
+    tr("invalid escape in string"),
+    tr("invalid escaped sequence in string"),
+    tr("invalid high surrogate in string"),
+    tr("invalid literal, expected 'false'"),
+    tr("invalid literal, expected 'null'"),
+    tr("invalid literal, expected 'true'"),
+    tr("invalid low surrogate in string"),
+    tr("trailing comma is not allowed"),
+    tr("unexpected character, expected ',' or ']'"),
+    tr("unexpected character, expected ',' or '}'"),
+    tr("unexpected character, expected ':' after key"),
+    tr("unexpected character, expected a JSON value"),
+    tr("unexpected character, expected a string key"),
+    tr("unexpected content after document"),
+    tr("unexpected control character in string"),
+    tr("unexpected end of data"),
+)
+"""The words in which orjson says what is wrong with a text."""
+
 OPENING, CLOSING, SEPARATING = b"[{", b"]}", b":,"
 
 

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 import anyio
 
 from gpt4batch.errors import UsageError
-from gpt4batch.words import tr
+from gpt4batch.words import because, tr
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -88,9 +88,9 @@ class Link:
             with anyio.fail_after(PATIENCE):
                 await self._open(access, options)
         except TimeoutError:
-            self._lose(tr("no reply within {patience:g} s", patience=PATIENCE))
+            self._lose(tr("no reply within {seconds:g} s", seconds=PATIENCE))
         except OSError as error:
-            self._lose(error.strerror or str(error))
+            self._lose(because(error))
         except BaseException:
             self.close()
             raise
@@ -149,14 +149,14 @@ class Link:
             with anyio.move_on_after(HEARTBEAT):
                 await self._gone.wait()
             if time.time() - self._conn.last_recv_timestamp > SILENCE:
-                self._lose(tr("no sign of life for {silence} s", silence=SILENCE))
+                self._lose(tr("no sign of life for {seconds} s", seconds=SILENCE))
         return self.lost
 
     async def loss(self) -> str:
         """Wait until the link is lost and return why."""
         with anyio.move_on_after(PATIENCE):
             await self._gone.wait()
-        return self.lost or tr("no reply within {patience:g} s", patience=PATIENCE)
+        return self.lost or tr("no reply within {seconds:g} s", seconds=PATIENCE)
 
     def has_room(self) -> bool:
         """Return whether one more message may be sent ahead of the replies."""
@@ -312,7 +312,7 @@ def _reason(error: BaseException | None) -> str:
     """Return what became of a connection, in the system's words where it had any."""
     if error is None:
         return tr("it closed the connection")
-    return getattr(error, "strerror", None) or str(error)
+    return because(error) if isinstance(error, OSError) else str(error)
 
 
 @contextmanager

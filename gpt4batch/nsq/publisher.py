@@ -322,9 +322,7 @@ class Publisher:
                 with anyio.fail_after(REPLY_PATIENCE if link.flying else None):
                     await self._wake.wait()
             except TimeoutError:
-                raise LostError(
-                    tr("no reply for {reply_patience:g} s", reply_patience=REPLY_PATIENCE)
-                ) from None
+                raise LostError(tr("no reply for {seconds:g} s", seconds=REPLY_PATIENCE)) from None
             self._wake.clear()
 
     def _settle(self, link: Link) -> None:

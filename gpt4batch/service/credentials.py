@@ -218,7 +218,7 @@ def read_token(token: str, token_file: str) -> str:
     if token.strip():
         return clean(token.strip(), "in --token")
     if not token_file:
-        return clean(load().token, tr("in {stored_path}", stored_path=stored_path()))
+        return clean(load().token, tr("in {path}", path=stored_path()))
     try:
         raw = Path(token_file).read_bytes()
         _warn_if_shared(Path(token_file))
@@ -234,7 +234,7 @@ def read_token(token: str, token_file: str) -> str:
     text = credentials.token if credentials else raw.decode("utf-8-sig", "replace").strip()
     if not text:
         raise UsageError(tr("--token-file {token_file} is empty", token_file=token_file))
-    return clean(text, tr("in {token_file}", token_file=token_file))
+    return clean(text, tr("in {path}", path=token_file))
 
 
 def tokens_again(token: str, token_file: str) -> Callable[[], list[str]]:

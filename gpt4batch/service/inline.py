@@ -68,8 +68,8 @@ class InlineFiles:
             content = (self._folder / path).read_bytes()
         except OSError as error:
             text = tr(
-                "cannot read the attachment {shown}: {reason}",
-                shown=shown(path),
+                "cannot read the attachment {path}: {reason}",
+                path=shown(path),
                 reason=because(error),
             )
             raise AttachmentError(text) from error

@@ -140,9 +140,7 @@ class Links:
                 return
             await response.aclose()
             address = _target(response, address)
-        raise DownloadError(
-            tr("more than {redirects_followed} redirects", redirects_followed=REDIRECTS_FOLLOWED)
-        )
+        raise DownloadError(tr("more than {most} redirects", most=REDIRECTS_FOLLOWED))
 
 
 def _target(response: httpx.Response, address: httpx.URL) -> httpx.URL:
@@ -151,9 +149,7 @@ def _target(response: httpx.Response, address: httpx.URL) -> httpx.URL:
         (text for name, text in response.headers.raw if name.lower() == b"location"), b""
     )
     if not location.strip():
-        raise DownloadError(
-            tr("{status_code}: a redirect without an address", status_code=response.status_code)
-        )
+        raise DownloadError(tr("{code}: a redirect without an address", code=response.status_code))
     try:
         return address_of(quote(location, safe=ASCII), str(address))
     except DownloadError as error:

@@ -91,9 +91,7 @@ class Replies:
             raise NetworkError(text, stage=stage, code=response.status_code) from None
 
         if not isinstance(doc, dict):
-            text = tr(
-                "the reply is not a JSON object: {beginning}", beginning=self._beginning(body)
-            )
+            text = tr("the reply is not a JSON object: {words}", words=self._beginning(body))
             raise ReplyError(text, self._scrubbed(rawjson.one_line(body)))
         return doc
 
@@ -105,9 +103,9 @@ class Replies:
     def no_upload(self, path: str, refusal: Refusal, reply: bytes) -> ReplyError:
         """Return the error of a reply to an upload that does not say what the file became."""
         text = tr(
-            "the reply to the upload of {path} has {shown}",
+            "the reply to the upload of {path} has {words}",
             path=path,
-            shown=self._shown(refusal.words),
+            words=self._shown(refusal.words),
         )
         return ReplyError(text, self._scrubbed(reply))
 

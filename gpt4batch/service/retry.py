@@ -79,10 +79,10 @@ def delay_after(
     asked = error.after or 0.0
     if asked > LONGEST_AFTER:
         text = tr(
-            "{error}; asked to wait {asked:.0f} s, more than {longest_after:.0f} s",
+            "{error}; asked to wait {asked:.0f} s, more than {most:.0f} s",
             error=error,
             asked=asked,
-            longest_after=LONGEST_AFTER,
+            most=LONGEST_AFTER,
         )
         given_up = type(error)(text, code=error.code, stage=error.stage, after=error.after)
         given_up.attempts = error.attempts

@@ -15,7 +15,7 @@ from gpt4batch.service.retry import retry_after, retrying
 from gpt4batch.service.secrets import Secrets
 from gpt4batch.service.transport import body_of
 from gpt4batch.settings import VERSION
-from gpt4batch.words import tr
+from gpt4batch.words import joined, tr
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -72,7 +72,7 @@ async def fetch_token(
         return await retrying(attempt, retries, pause)
     except CallError as error:
         # What went wrong first is the cause; what follows may be its consequence.
-        text = tr("{cause}", cause=causes[0])
+        text = joined("", causes[:1])
         if str(error) != causes[0]:
             text += tr("; then: {error}", error=error)
         if error.attempts > 1:
