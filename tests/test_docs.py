@@ -69,7 +69,8 @@ def plain(default: str) -> str:
 
 
 def flags_in_help(text: str) -> dict[str, Row]:
-    pattern = re.compile(r"│ --(?P<long>[\w-]+) +(?:-(?P<short>\w) +)?\S+ +(?P<text>.*?) *│")
+    kind = r"(?:(?:<\w+>|INTEGER|NUMBER|\S*\|\S*) +)?"  # a switch has none
+    pattern = re.compile(rf"│ --(?P<long>[\w-]+) +(?:-(?P<short>\w) +)?{kind}(?P<text>.*?) *│")
     found = {}
     for match in pattern.finditer(text):
         words, _, default = match["text"].partition("[default: ")

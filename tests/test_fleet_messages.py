@@ -117,7 +117,15 @@ def test_failure_without_a_reply_comes_back_with_its_code() -> None:
 
 @pytest.mark.parametrize(
     "record",
-    [b"", b"[]", b"{}", b'{"answers":[{}],"meta":{}}', b'{"answers":[{},{}],"meta":{"started":1}}'],
+    [
+        b"",
+        b"[]",
+        b"{}",
+        b"{x}",
+        b"nul",
+        b'{"answers":[{}],"meta":{}}',
+        b'{"answers":[{},{}],"meta":{"started":1}}',
+    ],
 )
 def test_record_that_is_none_is_refused(record: bytes) -> None:
     line = parse_line(b'{"asks":[{"content":"x"}]}')

@@ -274,8 +274,11 @@ def _cut(raw: bytes, before: str = "") -> list[tuple[Any, bytes]]:
     text = raw.decode(errors="surrogatepass")
     found: list[tuple[Any, bytes]] = []
     place = BETWEEN(text, BETWEEN(text, 0).end() + 1).end()
-    while text[place] not in "]}":
-        value, end = SCAN(text, place)
+    while text[place : place + 1] not in "]}":  # nor is nothing
+        try:
+            value, end = SCAN(text, place)
+        except StopIteration:
+            raise JSONError("not JSON") from None
         if before and value == before and len(found) % 2 == 0:
             return found
         found.append((value, text[place:end].encode(errors="surrogatepass")))
