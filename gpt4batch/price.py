@@ -13,6 +13,14 @@ if TYPE_CHECKING:
 MILLION = 1_000_000
 KINDS = ("in", "cached", "out")
 PRICE = tr("--price in=0.15,cached=0.075,out=0.60 (per million tokens)")
+NO_PRICE = tr(
+    "--price {text!r}: {part!r} is not a price; write --price in=0.15,cached=0.075,out=0.60 (per "
+    "million tokens)"
+)
+LACKING = tr(
+    "--price {text!r}: {name}= is missing; write --price in=0.15,cached=0.075,out=0.60 (per "
+    "million tokens)"
+)
 
 
 class Price(NamedTuple):
@@ -43,30 +51,9 @@ class Price(NamedTuple):
             try:
                 found[name] = float(number)
             except ValueError:
-                raise UsageError(
-                    tr(
-                        "--price {text!r}: {part!r} is not a price; write {price}",
-                        text=text,
-                        part=part,
-                        price=PRICE,
-                    )
-                ) from None
+                raise UsageError(NO_PRICE.filled(text=text, part=part)) from None
             if name not in KINDS or not 0 <= found[name] < float("inf"):
-                raise UsageError(
-                    tr(
-                        "--price {text!r}: {part!r} is not a price; write {price}",
-                        text=text,
-                        part=part,
-                        price=PRICE,
-                    )
-                )
+                raise UsageError(NO_PRICE.filled(text=text, part=part))
         if missing := [name for name in ("in", "out") if name not in found]:
-            raise UsageError(
-                tr(
-                    "--price {text!r}: {name}= is missing; write {price}",
-                    text=text,
-                    name=missing[0],
-                    price=PRICE,
-                )
-            )
+            raise UsageError(LACKING.filled(text=text, name=missing[0]))
         return cls(found["in"], found.get("cached", found["in"]), found["out"])

@@ -58,6 +58,11 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+TAKEN_OVER = tr(
+    "another coordinator has taken this batch over (a copy of the folder, or this one was thought "
+    "dead); the answers so far are in the output"
+)
+
 BEAT = 0.5
 """Seconds between two words of a coordinator, and of a worker."""
 COLLECTING = 1.5
@@ -302,12 +307,7 @@ class Fleet:
         delivery.finish()
         rival = (hello.epoch, hello.life) > (self._book.epoch, self._life)
         if hello.batch == self._book.batch and rival and not hello.over:
-            raise FatalError(
-                tr(
-                    "another coordinator has taken this batch over (a copy of the folder, or "
-                    "this one was thought dead); the answers so far are in the output"
-                )
-            )
+            raise FatalError(TAKEN_OVER)
 
     async def _take_news(self, tasks: TaskGroup, news: News, delivery: Delivery) -> None:
         delivery.finish()

@@ -46,6 +46,10 @@ if TYPE_CHECKING:
     from gpt4batch.nsq.publisher import Publisher
     from gpt4batch.service.conversation import Conversation, Outcome
 
+TOO_LONG = tr(
+    "the answers have {count} bytes, more than nsqd takes (--max-msg-size {limit}); worker {name} "
+    "keeps them in its spool"
+)
 SILENT = 20.0
 """Seconds without a word of the coordinator after which lines without a call out go back."""
 IDLE = 60.0
@@ -238,13 +242,7 @@ class Desk:
             outcome.error.stage, outcome.error.attempts = error.stage, error.attempts
         self._hand_in(hold, FINAL, outcome)
         if not await self._results.fits(hold.body):
-            text = tr(
-                "the answers have {count} bytes, more than nsqd takes (--max-msg-size "
-                "{limit}); worker {name} keeps them in its spool",
-                count=len(hold.body),
-                limit=self._results.limit,
-                name=name,
-            )
+            text = TOO_LONG.filled(count=len(hold.body), limit=self._results.limit, name=name)
             short = failed(outcome.line, CallError(text, stage="fleet"))
             short.answers = []
             self._hand_in(hold, FINAL, short)

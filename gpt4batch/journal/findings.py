@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from gpt4batch.lines import rawjson
 from gpt4batch.lines.parse import BOM
 from gpt4batch.lines.record import LOG_MARK
-from gpt4batch.words import joined, tr
+from gpt4batch.words import Message, joined, tr
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -41,6 +41,28 @@ ADVICE = (
         re.compile(rb"\s*\{\s*$"),
         tr("it was pretty-printed: write one record a line, as jq -c . does"),
     ),
+)
+
+
+DAMAGED = tr("{row}; the record is damaged and does not count as a result: see {where}")
+MORE = tr("{path}: {count:,} more damaged records: see {where}")
+HOLES = tr(
+    "{path}: {count:,} lines have holes, as a power cut leaves them; only what is whole around them"
+    " counts"
+)
+STRANGERS = tr(
+    "{path}: {count:,} results belong to no line of {source} (they are of another input, or of "
+    "prompts that were edited since); they are kept in {where}; to use them, give that file as the "
+    "output of the input they belong to: -i INPUT -o FILE -f"
+)
+RETYPED = tr(
+    "{example}: {count:,} results do not match their line only because the id has another type, and"
+    " those lines are asked again; to keep them, stop now and write the ids in the input as they "
+    "are in the output"
+)
+ELSEWHERE = tr(
+    "{other} holds results of {source} that {path} lacks, and their lines are asked again; to use "
+    "them, stop now and run with -i {source} -o {other} -f"
 )
 
 
@@ -125,7 +147,7 @@ class Findings:
             advice=advice,
         )
 
-    def words(self, source: str, kept_in: Path | None) -> list[str]:
+    def words(self, source: str, kept_in: Path | None) -> list[Message]:
         """Return what is worth knowing before the first call.
 
         Args:
@@ -134,66 +156,14 @@ class Findings:
         """
         path = self.path
         where = str(kept_in or path.with_name(f"{path.stem}.<time>{path.suffix}"))
-        said: list[str] = [
-            tr(
-                "{row}; the record is damaged and does not count as a result: see {where}",
-                row=row,
-                where=where,
-            )
-            for row in self._shown
-        ]
-        if (more := self.damaged - len(self._shown)) > 0:
-            said.append(
-                tr(
-                    "{path}: {more:,} more damaged records: see {where}",
-                    path=path,
-                    more=more,
-                    where=where,
-                )
-            )
-        if self.holes:
-            said.append(
-                tr(
-                    "{path}: {holes:,} lines have holes, as a power cut leaves them; only what "
-                    "is whole around them counts",
-                    path=path,
-                    holes=self.holes,
-                )
-            )
-        if self.strangers:
-            said.append(
-                tr(
-                    "{path}: {strangers:,} results belong to no line of {source} (they are of "
-                    "another input, or of prompts that were edited since); they are kept in "
-                    "{where}; to use them, give that file as the output of the input they belong "
-                    "to: -i INPUT -o FILE -f",
-                    path=path,
-                    strangers=self.strangers,
-                    source=source,
-                    where=where,
-                )
-            )
+        more = self.damaged - len(self._shown)
+        counts = ((more, MORE), (self.holes, HOLES), (self.strangers, STRANGERS))
+        values = {"path": path, "source": source, "where": where}
+        said = [DAMAGED.filled(row=row, where=where) for row in self._shown]
+        said += [text.filled(count=count, **values) for count, text in counts if count > 0]
         if self.retyped:
-            said.append(
-                tr(
-                    "{retyped_example}: {retyped:,} results do not match their line only because "
-                    "the id has another type, and those lines are asked again; to keep them, "
-                    "stop now and write the ids in the input as they are in the output",
-                    retyped_example=self.retyped_example,
-                    retyped=self.retyped,
-                )
-            )
-        said += [
-            tr(
-                "{other} holds results of {source} that {path} lacks, and their lines are "
-                "asked again; to use them, stop now and run with -i {source} -o {other} -f",
-                other=other,
-                source=source,
-                path=path,
-            )
-            for other in self.elsewhere
-        ]
-        return said
+            said.append(RETYPED.filled(example=self.retyped_example, count=self.retyped))
+        return [*said, *(ELSEWHERE.filled(other=other, **values) for other in self.elsewhere)]
 
 
 def is_torn(tail: bytes) -> bool:

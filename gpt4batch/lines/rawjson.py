@@ -278,7 +278,7 @@ def _cut(raw: bytes, before: str = "") -> list[tuple[Any, bytes]]:
         try:
             value, end = SCAN(text, place)
         except StopIteration:
-            raise JSONError("not JSON") from None
+            raise JSONError(tr("not JSON")) from None
         if before and value == before and len(found) % 2 == 0:
             return found
         found.append((value, text[place:end].encode(errors="surrogatepass")))

@@ -49,6 +49,9 @@ TOO_BIG = re.compile(r"too big \d+ > (\d+)")
 
 logger = logging.getLogger(__name__)
 
+LOST = tr("nsqd at {place} is lost: {why}; messages wait in {path}")
+BACK = tr("nsqd at {place} is back: {count} more messages to send")
+
 
 def message(ask: str, answer: bytes, directory: str) -> bytes:
     """Return the message for one answer, with the reply as it came."""
@@ -277,27 +280,14 @@ class Publisher:
 
     def _tell_lost(self, link: Link, why: str) -> None:
         if why != self.trouble:
-            self._say(
-                tr(
-                    "nsqd at {place} is lost: {why}; messages wait in {path}",
-                    place=shown(link.place),
-                    why=why,
-                    path=self.path,
-                )
-            )
+            self._say(LOST.filled(place=shown(link.place), why=why, path=self.path))
         self.trouble = why
 
     def _tell_back(self, link: Link) -> None:
         # Not when it connects: an nsqd with a full disk does that, and takes nothing.
         if self.trouble and (link.proven or self._waiting.queue.waiting == 0):
             count = self._waiting.queue.waiting
-            self._say(
-                tr(
-                    "nsqd at {place} is back: {count} more messages to send",
-                    place=shown(link.place),
-                    count=count,
-                )
-            )
+            self._say(BACK.filled(place=shown(link.place), count=count))
             self.trouble = ""
 
     async def _reconnect(self) -> Link:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import httpx
 
@@ -49,6 +49,7 @@ async def fetch_token(
     """
     url = account.url
     body = rawjson.dumps({name: getattr(account, name) for name in ("email", "password", "ttl")})
+    sent: Any = {"headers": HEADERS, "content": body, "extensions": {"timeout": TIMEOUT}}
     secrets = Secrets()
     secrets.add(account.password)
     causes: list[str] = []
@@ -58,11 +59,8 @@ async def fetch_token(
 
     async def attempt(_number: int) -> Credentials:
         try:
-            request = httpx.Request(
-                "POST", url, headers=HEADERS, content=body, extensions={"timeout": TIMEOUT}
-            )
             with calling("token", unreachable):
-                response = await transport.handle_async_request(request)
+                response = await transport.handle_async_request(httpx.Request("POST", url, **sent))
             return _read(url, response, secrets)
         except CallError as error:
             causes.append(str(error))
@@ -72,12 +70,12 @@ async def fetch_token(
         return await retrying(attempt, retries, pause)
     except CallError as error:
         # What went wrong first is the cause; what follows may be its consequence.
-        text = joined("", causes[:1])
+        parts = [causes[0]]
         if str(error) != causes[0]:
-            text += tr("; then: {error}", error=error)
+            parts.append(tr("; then: {error}", error=error))
         if error.attempts > 1:
-            text += tr(" ({attempts} attempts)", attempts=error.attempts)
-        raise AuthError(text) from error
+            parts.append(tr(" ({attempts} attempts)", attempts=error.attempts))
+        raise AuthError(joined("", parts)) from error
 
 
 def _read(url: str, response: httpx.Response, secrets: Secrets) -> Credentials:
