@@ -13,7 +13,7 @@ BENCH_STAMP := $(BENCH)/.ready
 
 .PHONY: setup demo test nsqd chaos-fleet check format bench bench-short chaos chaos-short lock clean
 .PHONY: simulate simulate-faults strangers
-.PHONY: simulate-short reference pictures docs packages single-file vendor test-browser python314
+.PHONY: simulate-short reference words pictures docs packages single-file vendor test-browser python314
 
 setup: $(STAMP)
 
@@ -94,6 +94,10 @@ $(TOOLS): $(STAMP)
 reference: $(STAMP)
 	$(BIN)/python scripts/reference.py
 	$(BIN)/python scripts/module_map.py
+
+# The messages of the code into the catalogues, and these compiled; names what is to be translated.
+words: $(STAMP)
+	$(BIN)/python scripts/words.py
 
 # The pictures in docs/pictures, taken of the tool at work.
 pictures: $(TOOLS)

@@ -49,6 +49,7 @@ from gpt4batch.service.conversation import Conversation, Manner
 from gpt4batch.service.pacing import Pacer
 from gpt4batch.service.probing import Probing
 from gpt4batch.settings import KIB, Settings
+from gpt4batch.words import tr
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
@@ -136,8 +137,10 @@ class _Parts:
         settings, journal = self._settings, self._journal
         if settings.mock and not settings.origin:
             raise UsageError(
-                "mock=True: nothing listens; start gpt4batch.mock.server.MockService and pass its "
-                "origin and token, as examples/python_api.py does"
+                tr(
+                    "mock=True: nothing listens; start gpt4batch.mock.server.MockService and "
+                    "pass its origin and token, as examples/python_api.py does"
+                )
             )
         refuse_shared_files(settings)
         refuse_unpriced(settings)

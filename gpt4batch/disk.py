@@ -16,6 +16,8 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from gpt4batch.words import because
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from typing import IO
@@ -73,7 +75,9 @@ def sync(descriptor: int) -> None:
     except OSError as error:
         if error.errno not in NOT_SUPPORTED:
             raise
-        tell_once("the file system syncs no files (%s): a power cut may cost answers", _why(error))
+        tell_once(
+            "the file system syncs no files (%s): a power cut may cost answers", because(error)
+        )
 
 
 def sync_folder(folder: Path) -> None:
@@ -81,12 +85,12 @@ def sync_folder(folder: Path) -> None:
     try:
         descriptor = os.open(folder, os.O_RDONLY)
     except OSError as error:
-        tell_once("%s cannot be synced: %s", folder, _why(error))
+        tell_once("%s cannot be synced: %s", folder, because(error))
         return
     try:
         os.fsync(descriptor)
     except OSError as error:
-        tell_once("%s cannot be synced: %s", folder, _why(error))
+        tell_once("%s cannot be synced: %s", folder, because(error))
     finally:
         os.close(descriptor)
 
@@ -142,7 +146,7 @@ def _set_mode(path: Path, mode: int | None) -> None:
     try:
         path.chmod(mode)
     except OSError as error:
-        tell_once("the file system sets no modes: %s: %s", path, _why(error))
+        tell_once("the file system sets no modes: %s: %s", path, because(error))
 
 
 def _replace(temporary: Path, path: Path) -> None:
@@ -151,7 +155,7 @@ def _replace(temporary: Path, path: Path) -> None:
     except OSError as error:
         if error.errno not in NOT_REPLACED or not is_writable_in_place(path):
             raise
-        tell_once("%s cannot be replaced (%s): it is written in place", path, _why(error))
+        tell_once("%s cannot be replaced (%s): it is written in place", path, because(error))
         temporary.replace(whole_of(path))
         put_back(path)
 
@@ -281,7 +285,3 @@ def lock(descriptor: int, *, shared: bool = False) -> bool | None:
         else:
             return True
     return None
-
-
-def _why(error: OSError) -> str:
-    return error.strerror or str(error)

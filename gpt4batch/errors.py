@@ -28,6 +28,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, ClassVar
 
+from gpt4batch.words import Message, joined, tr
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
@@ -56,7 +58,7 @@ class InputError(UsageError):
     """A line of the input cannot be used."""
 
     def __init__(self, path: str, line: int, reason: str) -> None:
-        super().__init__(f"{path}:{line}: {reason}")
+        super().__init__(tr("{path}:{line}: {reason}", path=path, line=line, reason=reason))
         self.path = path
         self.line = line
         self.reason = reason
@@ -191,9 +193,9 @@ SHOWN = 10
 """So many of a list of problems are shown: what follows is seldom another kind of mistake."""
 
 
-def first_of(problems: Sequence[object]) -> str:
+def first_of(problems: Sequence[object]) -> Message:
     """Return the first ten of a list of problems, a line each, and how many more there are."""
-    rows = [f"  {problem}" for problem in problems[:SHOWN]]
+    rows = [joined("", ("  ", problem)) for problem in problems[:SHOWN]]
     if len(problems) > SHOWN:
-        rows.append(f"  and {len(problems) - SHOWN:,} more")
-    return "\n".join(rows)
+        rows.append(tr("  and {count:,} more", count=len(problems) - SHOWN))
+    return joined("\n", rows)

@@ -5,13 +5,22 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, NamedTuple
 
 from gpt4batch.errors import UsageError
+from gpt4batch.words import tr
 
 if TYPE_CHECKING:
     from gpt4batch.usage import Usage
 
 MILLION = 1_000_000
 KINDS = ("in", "cached", "out")
-PRICE = "--price in=0.15,cached=0.075,out=0.60 (per million tokens)"
+PRICE = tr("--price in=0.15,cached=0.075,out=0.60 (per million tokens)")
+NO_PRICE = tr(
+    "--price {text!r}: {part!r} is not a price; write --price in=0.15,cached=0.075,out=0.60 (per "
+    "million tokens)"
+)
+LACKING = tr(
+    "--price {text!r}: {name}= is missing; write --price in=0.15,cached=0.075,out=0.60 (per "
+    "million tokens)"
+)
 
 
 class Price(NamedTuple):
@@ -42,11 +51,9 @@ class Price(NamedTuple):
             try:
                 found[name] = float(number)
             except ValueError:
-                raise UsageError(
-                    f"--price {text!r}: {part!r} is not a price; write {PRICE}"
-                ) from None
+                raise UsageError(NO_PRICE.filled(text=text, part=part)) from None
             if name not in KINDS or not 0 <= found[name] < float("inf"):
-                raise UsageError(f"--price {text!r}: {part!r} is not a price; write {PRICE}")
+                raise UsageError(NO_PRICE.filled(text=text, part=part))
         if missing := [name for name in ("in", "out") if name not in found]:
-            raise UsageError(f"--price {text!r}: {missing[0]}= is missing; write {PRICE}")
+            raise UsageError(LACKING.filled(text=text, name=missing[0]))
         return cls(found["in"], found.get("cached", found["in"]), found["out"])

@@ -1,6 +1,6 @@
 """What a command was asked to do: one frozen record, each field with its flag and its help.
 
-A field's default, flag and help in both languages stand together here and nowhere else: the command
+A field's default, flag and help stand together here and nowhere else, in English: the command
 line, the environment (`GPT4BATCH_<LONG_NAME>`), `--help` and the reference are made from them.
 Times are in seconds, sizes in bytes and rates in calls per second unless a field says otherwise.
 """
@@ -14,6 +14,7 @@ from urllib.parse import urlsplit, urlunsplit
 
 from gpt4batch.errors import UsageError
 from gpt4batch.price import Price
+from gpt4batch.words import tr
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -44,8 +45,7 @@ class Flag:
 
     long: str
     short: str
-    en: str
-    zh: str
+    help: str
     kind: type
     choices: tuple[str, ...] = ()
     panel: str = ""
@@ -57,8 +57,7 @@ class Flag:
 def flag(  # noqa: PLR0913 - one argument a property
     default: Any,
     names: str,
-    en: str,
-    zh: str,
+    text: str,
     *,
     choices: tuple[str, ...] = (),
     panel: str = "",
@@ -71,7 +70,7 @@ def flag(  # noqa: PLR0913 - one argument a property
     Numbers whose default is a whole one are still taken as fractions where the default is a float.
     """
     long, _, short = names.partition("/")
-    spec = Flag(long, short, en, zh, type(default), choices, panel, argument, secret, env)
+    spec = Flag(long, short, text, type(default), choices, panel, argument, secret, env)
     return field(default=default, metadata={"flag": spec})
 
 
@@ -94,105 +93,90 @@ class Settings:
         "",
         "download-dir/d",
         "Folder for downloads. Left empty: the input file's folder; with --mock OUT.rehearsal.",
-        "下载文件夹名称.如果未设置会存在输入文件所在的文件夹(--mock时为OUT.rehearsal).",
         panel=ORIGINAL,
     )
     download_prefix: str = flag(
         "GPT4API",
         "download-prefix/p",
         "Prefix of downloaded files' names.",
-        "设置文件下载前缀,防止下载文件名冲突覆盖.",
         panel=ORIGINAL,
     )
     enable_download: bool = flag(
         True,
         "enable-download/e",
         "Download the files that answers link to.",
-        "是否开启文件下载.",
         panel=ORIGINAL,
     )
     enable_nsq: bool = flag(
         False,
         "enable_nsq/n",
         "Publish each answer to NSQ as well.",
-        "是否开启NSQ消息队列.",
         panel=ORIGINAL,
     )
     fix: bool = flag(
         False,
         "fix/f",
         "Resume: run only what has not succeeded.",
-        "是否开启续跑模式:成功的不会再跑,只跑未成功的.",
         panel=ORIGINAL,
     )
     gizmo_id: str = flag(
         "",
         "gizmo-id/z",
-        "GPT (gizmo) to ask; with -u left alone the calls go to /gizmos.",
-        "设置GPTs gizmo id的名称.未设置-u时调用/gizmos.",
+        "GPT (gizmo) to ask; without -u the calls go to /gizmos.",
         panel=ORIGINAL,
     )
     goroutine: int = flag(
         60,
         "goroutine/g",
         "Lines that run at the same time.",
-        "设置最大并发行数(原工具的协程数量).",
         panel=ORIGINAL,
     )
     history_and_training_disabled: bool = flag(
         True,
         "history_and_training_disabled/s",
         "Keep the conversations out of the account's history.",
-        "是否关闭历史对话记录,默认是关闭的.",
         panel=ORIGINAL,
     )
     input: str = flag(
         "example.jsonl",
         "in/i",
         "Input file; - is standard input.",
-        "输入文件路径,数据格式按照规定格式定义; - 为标准输入.",
         panel=ORIGINAL,
     )
     model: str = flag(
         DEFAULT_MODEL,
         "model/m",
         "Model to ask.",
-        "设置调用GPTs的模型.",
         panel=ORIGINAL,
     )
     out: str = flag(
         "out.jsonl",
         "out/o",
         "Output file; - is standard output.",
-        "输出文件路径,GPTs数据跑完存储数据的文件路径; - 为标准输出.",
         panel=ORIGINAL,
     )
     qps: float = flag(
         1.0,
         "qps/q",
         "Calls a second, over all lines; 0 is no limit.",
-        "设置QPS:每秒调用次数,0为不限.",
         panel=ORIGINAL,
     )
     rdb: bool = flag(
         True,
         "rdb/r",
         "Write a snapshot of the results every -v minutes.",
-        "是否开启RDB文件缓存持久化策略.",
         panel=ORIGINAL,
     )
     rdb_interval: float = flag(
         60.0,
         "rdb_interval/v",
         "Minutes between snapshots.",
-        "RDB缓存时间间隔,单位分钟.",
         panel=ORIGINAL,
     )
     upload_url: str = flag(
         DEFAULT_UPLOAD_URL,
         "upload_url/l",
-        "Address for uploads. Left alone: /uploaded beside -u.",
-        "设置文件上传服务地址.普通版:standard 并发版:concurrent; 未设置时取-u同级的/uploaded.",
+        "Address for uploads. Default: like -u, with /uploaded at the end.",
         panel=ORIGINAL,
     )
     url: str = flag(
@@ -200,8 +184,6 @@ class Settings:
         "url/u",
         "Address for chats: .../all-tools or .../gizmos; with --api openai the service's base"
         " (.../v1), or the address of chat completions.",
-        "设置批量调用服务地址.普通版:standard 并发版:concurrent; --api openai时为服务的基础地址"
-        "(.../v1)或chat completions的完整地址.",
         panel=ORIGINAL,
     )
 
@@ -209,7 +191,6 @@ class Settings:
         "",
         "api",
         "What the service speaks. Left empty it follows from -u.",
-        "服务使用的接口,未设置时由-u判断.",
         choices=("gpt4api", "openai"),
         panel=RUN,
     )
@@ -217,133 +198,114 @@ class Settings:
         False,
         "stream",
         "With --api openai: ask for streams; each becomes one ordinary answer.",
-        "--api openai: 以流式请求,每个流合并为一个普通应答.",
         panel=RUN,
     )
     idle_timeout: float = flag(
         120.0,
         "idle-timeout",
         "With --stream: seconds in which nothing but keep-alives may come.",
-        "--stream: 无任何数据(保活注释不计)的最长秒数.",
         panel=RUN,
     )
     fail_on: str = flag(
         DEFAULT_FAIL_ON,
         "fail-on",
         "With --api openai: what makes an answer fail its line, of empty, content_filter, length.",
-        "--api openai: 何种应答视为失败: empty, content_filter, length,以逗号分隔.",
         panel=RUN,
     )
     limit: int = flag(
         0,
         "limit",
         "Run at most this many lines; 0 is all.",
-        "最多运行的行数,0为全部.",
         panel=RUN,
     )
     max_calls: int = flag(
         0,
         "max-calls",
         "Budget: stop after this many chat calls, retries counted; 0 is no limit.",
-        "预算:对话调用达到此次数(含重试)即停止,0为不限.",
         panel=RUN,
     )
     tpm: int = flag(
         0,
         "tpm",
         "Tokens a minute, over all lines; 0 is no limit. Needs a service that tells usage.",
-        "每分钟令牌(token)数上限,0为不限;需服务返回usage.",
         panel=RUN,
     )
     max_tokens: int = flag(
         0,
         "max-tokens",
         "Budget of this run: stop when its calls have taken so many tokens; 0 is no limit.",
-        "本次运行的预算:用量达到此token数即停止,0为不限.",
         panel=RUN,
     )
     max_cost: float = flag(
         0.0,
         "max-cost",
         "Budget of this run in money, by --price; 0 is no limit.",
-        "本次运行的费用预算(按--price计算),0为不限.",
         panel=RUN,
     )
     price: str = flag(
         "",
         "price",
         "What a million tokens cost: in=0.15,cached=0.075,out=0.60",
-        "每百万token的价格: in=0.15,cached=0.075,out=0.60",
         panel=RUN,
     )
     ramp: float = flag(
         0.0,
         "ramp",
         "Seconds in which the pace rises from a tenth of -q to all of it; 0 begins at once.",
-        "从-q的十分之一线性升至-q所用的秒数,0为立即全速.",
         panel=RUN,
     )
     retries: int = flag(
         5,
         "retries",
-        "Retries of a call that failed for a passing reason.",
-        "临时失败的调用重试次数.",
+        "Retries of a call after a temporary failure.",
         panel=RUN,
     )
     timeout: float = flag(
         480.0,
         "timeout",
         "Seconds that the answer to one call may take.",
-        "等待单次调用应答的秒数.",
         panel=RUN,
     )
     max_consecutive_failures: int = flag(
         20,
         "max-consecutive-failures",
         "Stop when this many lines in a row fail; 0 is never.",
-        "连续失败达到此行数即停止,0为从不.",
         panel=RUN,
     )
     patience: float = flag(
         900.0,
         "patience",
         "Seconds to find out whether an account is empty or a limit passes, before the run stops.",
-        "额度不明时,逐个试探多少秒后仍无成功即停止.",
         panel=RUN,
     )
     skip_bad_lines: bool = flag(
         False,
         "skip-bad-lines",
         "Run the good lines of an input that has bad ones.",
-        "跳过格式错误的行,原样保留到输出.",
         panel=RUN,
     )
     skip_bad_results: bool = flag(
         False,
         "skip-bad-results",
         "With -f: take what can be read of a damaged output and keep the rest aside.",
-        "与-f合用:读取损坏的输出中可读的部分,其余另存.",
         panel=RUN,
     )
     grace: float = flag(
         20.0,
         "grace",
         "Seconds that lines in flight get to finish after Ctrl-C.",
-        "中断后等待进行中的行完成的秒数.",
         panel=RUN,
     )
     error_file: str = flag(
         "",
         "error-file",
         "For an OpenAI batch file: put the rows of requests that failed here, not in the output.",
-        "OpenAI批处理文件: 失败请求的行写入此文件,而非输出文件.",
         panel=RUN,
     )
     fsync: str = flag(
         "interval",
         "fsync",
         "When answers survive a power cut: each at once, within a second, or as it comes.",
-        "写入的答案何时落盘:每次 always, 一秒内 interval, 由系统决定 never.",
         choices=("always", "interval", "never"),
         panel=RUN,
     )
@@ -351,14 +313,12 @@ class Settings:
         "",
         "summary",
         "Write the run's totals to this file as JSON.",
-        "将运行统计以JSON写入此文件.",
         panel=RUN,
     )
     mock: bool = flag(
         False,
         "mock",
         "Rehearse against the embedded service; needs no token and costs nothing.",
-        "使用内置模拟服务演练,无需令牌,不产生费用.",
         panel=RUN,
     )
 
@@ -367,8 +327,6 @@ class Settings:
         "token",
         "Access token or API key, instead of the stored one; better by GPT4BATCH_TOKEN, or with"
         " --api openai by OPENAI_API_KEY.",
-        "访问令牌或API密钥,代替已保存的;建议用环境变量GPT4BATCH_TOKEN,"
-        "--api openai时也可用OPENAI_API_KEY.",
         panel=NETWORK,
         secret=True,
     )
@@ -376,7 +334,6 @@ class Settings:
         "",
         "token-file",
         "File that holds the access token.",
-        "保存访问令牌的文件.",
         panel=NETWORK,
     )
     header: tuple[str, ...] = flag(
@@ -384,7 +341,6 @@ class Settings:
         "header",
         "A header that every call has, 'Name: value'; may be given several times, and by"
         " GPT4BATCH_HEADER a line each. Values are secrets.",
-        "每次调用附加的请求头'Name: value',可重复;环境变量GPT4BATCH_HEADER每行一个.值视为机密.",
         panel=NETWORK,
         secret=True,
         env="GPT4BATCH_HEADER",
@@ -393,63 +349,54 @@ class Settings:
         "",
         "proxy",
         "Proxy for all calls but those to this machine, besides HTTPS_PROXY and the like.",
-        "除访问本机外所有调用使用的代理,另支持HTTPS_PROXY等环境变量.",
         panel=NETWORK,
     )
     allow_private_downloads: bool = flag(
         False,
         "allow-private-downloads",
         "Download from private and loopback addresses too.",
-        "允许从内网或本机地址下载.",
         panel=NETWORK,
     )
     max_download_size: int = flag(
         0,
         "max-download-size",
         "Largest download in MiB; 0 is no limit.",
-        "单个下载文件的最大MiB,0为不限.",
         panel=NETWORK,
     )
     download_min_speed: int = flag(
         1024,
         "download-min-speed",
         "Give up a download slower than this many bytes a second over a minute; 0 is never.",
-        "一分钟内平均每秒字节数低于此值的下载即放弃,0为从不.",
         panel=NETWORK,
     )
     nsqd_tcp_address: str = flag(
         "127.0.0.1:4150",
         "nsqd-tcp-address",
         "nsqd for -n; several are separated by commas.",
-        "-n使用的nsqd地址,多个以逗号分隔.",
         panel=NETWORK,
     )
     nsq_topic: str = flag(
         "gpt4api",
         "nsq-topic",
         "NSQ topic for -n.",
-        "-n使用的NSQ主题.",
         panel=NETWORK,
     )
     nsq_tls: bool = flag(
         False,
         "nsq-tls",
         "Speak to nsqd over TLS only.",
-        "仅通过TLS连接nsqd.",
         panel=NETWORK,
     )
     nsq_ca: str = flag(
         "",
         "nsq-ca",
-        "Authorities for nsqd's certificate; left empty: SSL_CERT_FILE, else the usual ones.",
-        "验证nsqd证书的CA文件,未设置时取SSL_CERT_FILE或默认CA.",
+        "CA file for nsqd's certificate. Left empty: SSL_CERT_FILE, else the usual ones.",
         panel=NETWORK,
     )
     nsq_auth_secret: str = flag(
         "",
         "nsq-auth-secret",
         "Secret for an nsqd that wants one; better by GPT4BATCH_NSQ_AUTH_SECRET.",
-        "nsqd的认证密钥;建议用环境变量GPT4BATCH_NSQ_AUTH_SECRET.",
         panel=NETWORK,
         secret=True,
     )
@@ -458,28 +405,24 @@ class Settings:
         False,
         "fleet",
         "Let workers (gpt4batch worksvc) run the lines, by way of nsqd.",
-        "由集群中的worker(gpt4batch worksvc)经nsqd运行各行.",
         panel=FLEET,
     )
     lookupd_http_address: str = flag(
         "",
         "lookupd-http-address",
         "nsqlookupd that knows of more nsqds; several are separated by commas.",
-        "用于发现更多nsqd的nsqlookupd地址,多个以逗号分隔.",
         panel=FLEET,
     )
     inline_files: int = flag(
         0,
         "inline-files",
         "Send the attachments of a line along with it, up to this many KiB; 0 is never.",
-        "每行附件总计不超过此KiB时随任务发送,0为从不.",
         panel=FLEET,
     )
     lease: float = flag(
         30.0,
         "lease",
-        "Seconds of silence after which a worker's lines run elsewhere.",
-        "worker失联多少秒后,其行由其他worker运行.",
+        "Seconds of silence after which a worker's lines are given to others.",
         panel=FLEET,
     )
 
@@ -487,21 +430,18 @@ class Settings:
         10.0,
         "progress-interval",
         "Seconds between progress lines where there is no terminal.",
-        "无终端时输出进度的间隔秒数.",
         panel=LOGGING,
     )
     quiet: bool = flag(
         False,
         "quiet",
         "Show no progress and no summary.",
-        "不显示进度和统计.",
         panel=LOGGING,
     )
     log_level: str = flag(
         "info",
         "log-level",
-        "Lowest level that is logged.",
-        "日志级别.",
+        "Lowest level to log.",
         choices=("debug", "info", "warning", "error"),
         panel=LOGGING,
     )
@@ -509,7 +449,6 @@ class Settings:
         "text",
         "log-format",
         "Log as text or as JSON lines.",
-        "日志格式.",
         choices=("text", "json"),
         panel=LOGGING,
     )
@@ -517,7 +456,6 @@ class Settings:
         "",
         "log-file",
         "Log to this file instead of standard error.",
-        "日志文件,默认输出到标准错误.",
         panel=LOGGING,
     )
 
@@ -525,14 +463,12 @@ class Settings:
         0,
         "metrics-port",
         "Serve the run's counters to Prometheus on this port; 0 is off.",
-        "在此端口为Prometheus提供运行指标,0为关闭.",
         panel=LOGGING,
     )
     metrics_address: str = flag(
         "127.0.0.1",
         "metrics-address",
         "Address for --metrics-port; 0.0.0.0 lets other machines read them.",
-        "--metrics-port监听的地址,0.0.0.0允许其他机器读取.",
         panel=LOGGING,
     )
 
@@ -543,18 +479,33 @@ class Settings:
         """Refuse values that no run can work with."""
         check(self)
         if self.goroutine < 1:
-            raise UsageError(f"-g {self.goroutine}: at least one line must run at a time")
+            raise UsageError(
+                tr("-g {goroutine}: at least one line must run at a time", goroutine=self.goroutine)
+            )
         if self.rdb and self.rdb_interval <= 0:
-            raise UsageError(f"-v {self.rdb_interval:g}: minutes between snapshots, more than 0")
+            raise UsageError(
+                tr(
+                    "-v {rdb_interval:g}: minutes between snapshots, more than 0",
+                    rdb_interval=self.rdb_interval,
+                )
+            )
         if self.fleet and self.mock:
             raise UsageError(
-                "--fleet --mock: the workers make the calls; start mocksvc and give them its -u"
+                tr("--fleet --mock: the workers make the calls; start mocksvc and give them its -u")
             )
         if self.timeout <= 0:
-            raise UsageError(f"--timeout {self.timeout:g}: must be more than 0 seconds")
+            raise UsageError(
+                tr("--timeout {timeout:g}: must be more than 0 seconds", timeout=self.timeout)
+            )
         Price.read(self.price)
         if self.metrics_port > LAST_PORT:
-            raise UsageError(f"--metrics-port {self.metrics_port}: ports end at {LAST_PORT}")
+            raise UsageError(
+                tr(
+                    "--metrics-port {metrics_port}: ports end at {last_port}",
+                    metrics_port=self.metrics_port,
+                    last_port=LAST_PORT,
+                )
+            )
         check_dialect(self)
         tidy_addresses(self)
 
@@ -584,12 +535,9 @@ class WorkerSettings:
         0.0,
         "qps/q",
         "Calls a second of this worker at most, whatever the fleet's pace; 0 is no limit.",
-        "本worker每秒调用次数上限(与集群总QPS无关),0为不限.",
         panel=ORIGINAL,
     )
-    download_dir: str = flag(
-        ".", "download-dir/d", "Folder for downloads.", "下载文件夹.", panel=ORIGINAL
-    )
+    download_dir: str = flag(".", "download-dir/d", "Folder for downloads.", panel=ORIGINAL)
     download_prefix: str = same("download_prefix")
     upload_url: str = same("upload_url")
     url: str = same("url")
@@ -602,21 +550,18 @@ class WorkerSettings:
         "",
         "name",
         "Name of this worker. Left empty: the host's.",
-        "本worker的名称,默认为主机名.",
         panel=FLEET,
     )
     files_root: str = flag(
         ".",
         "files-root",
         "Folder that the paths of attachments start from.",
-        "附件相对路径的根目录.",
         panel=FLEET,
     )
     spool_dir: str = flag(
         ".",
         "spool-dir",
         "Folder for results that nsqd has not taken yet.",
-        "尚未送达nsqd的结果的暂存目录.",
         panel=FLEET,
     )
     nsqd_tcp_address: str = same("nsqd_tcp_address")
@@ -647,9 +592,13 @@ class WorkerSettings:
         """Refuse values that no worker can work with."""
         check(self)
         if self.name.strip("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-"):
-            raise UsageError(f"--name {self.name!r}: of the characters A-Z a-z 0-9 . _ - only")
+            raise UsageError(
+                tr("--name {name!r}: of the characters A-Z a-z 0-9 . _ - only", name=self.name)
+            )
         if self.goroutine < 1:
-            raise UsageError(f"-g {self.goroutine}: at least one line must run at a time")
+            raise UsageError(
+                tr("-g {goroutine}: at least one line must run at a time", goroutine=self.goroutine)
+            )
         check_dialect(self)
         tidy_addresses(self)
 
@@ -668,9 +617,16 @@ def check_dialect(settings: Settings | WorkerSettings) -> None:
     """Refuse what no dialect can work with: words of `--fail-on`, headers, no time at all."""
     for word in settings.failing:
         if word not in FAILING:
-            raise UsageError(f"--fail-on {word!r}: choose of {', '.join(FAILING)}")
+            raise UsageError(
+                tr("--fail-on {word!r}: choose of {words}", word=word, words=", ".join(FAILING))
+            )
     if settings.idle_timeout <= 0:
-        raise UsageError(f"--idle-timeout {settings.idle_timeout:g}: must be more than 0 seconds")
+        raise UsageError(
+            tr(
+                "--idle-timeout {idle_timeout:g}: must be more than 0 seconds",
+                idle_timeout=settings.idle_timeout,
+            )
+        )
     for text in settings.header:
         header_of(text)
 
@@ -684,12 +640,15 @@ def header_of(text: str) -> tuple[str, str]:
     name, colon, value = text.partition(":")
     name, value = name.strip(), value.strip()
     if not colon or not value or not HEADER_NAME.fullmatch(name):
-        raise UsageError("--header: each is written 'Name: value', such as 'api-key: …'")
+        raise UsageError(tr("--header: each is written 'Name: value', such as 'api-key: …'"))
     if name.lower() in OUR_HEADERS:
-        raise UsageError(f"--header {name}: this header is set by gpt4batch itself")
+        raise UsageError(tr("--header {name}: this header is set by gpt4batch itself", name=name))
     if not value.isascii() or not value.isprintable():
         raise UsageError(
-            f"--header {name}: its value contains line breaks or characters beyond ASCII"
+            tr(
+                "--header {name}: its value contains line breaks or characters beyond ASCII",
+                name=name,
+            )
         )
     return name, value
 
@@ -699,20 +658,29 @@ def check(settings: Any) -> None:
     for name, default, spec in flags_of(type(settings)):
         value = getattr(settings, name)
         if spec.choices and value not in (*spec.choices, default):
-            raise UsageError(f"--{spec.long} {value!r}: choose one of {', '.join(spec.choices)}")
+            raise UsageError(
+                tr(
+                    "--{long} {value!r}: choose one of {words}",
+                    long=spec.long,
+                    value=value,
+                    words=", ".join(spec.choices),
+                )
+            )
         if spec.kind in (int, float):
             _check_number(f"--{spec.long} {value}", value, LARGEST if spec.kind is float else None)
 
 
 def _check_number(given: str, value: float, most: float | None) -> None:
     if not abs(value) < float("inf"):  # as it is for what is no number at all
-        raise UsageError(f"{given}: must be a finite number")
+        raise UsageError(tr("{given}: must be a finite number", given=given))
     if value < 0:
-        raise UsageError(f"{given}: must not be below 0")
+        raise UsageError(tr("{given}: must not be below 0", given=given))
     if 0 < value < SMALLEST:
-        raise UsageError(f"{given}: must be 0, or at least {SMALLEST:g}")
+        raise UsageError(
+            tr("{given}: must be 0, or at least {smallest:g}", given=given, smallest=SMALLEST)
+        )
     if most and value > most:
-        raise UsageError(f"{given}: must be at most {most:,.0f}")
+        raise UsageError(tr("{given}: must be at most {most:,.0f}", given=given, most=most))
 
 
 def tidy_addresses(settings: Any) -> None:
@@ -732,11 +700,22 @@ def address(url: str, name: str) -> str:
     url = url.strip()
     if not is_address(url):
         shown = without_user(url)
-        raise UsageError(f"{name} {shown!r}: not an http(s) address such as {DEFAULT_URL}")
+        raise UsageError(
+            tr(
+                "{name} {shown!r}: not an http(s) address such as {default_url}",
+                name=name,
+                shown=shown,
+                default_url=DEFAULT_URL,
+            )
+        )
     if "@" in urlsplit(url).netloc:
         raise UsageError(
-            f"{name} {without_user(url)!r}: leave out the user name and password before the @; "
-            "addresses are shown and logged"
+            tr(
+                "{name} {url!r}: leave out the user name and password before the @; "
+                "addresses are shown and logged",
+                name=name,
+                url=without_user(url),
+            )
         )
     return url
 
@@ -769,31 +748,31 @@ def moved(url: str, origin: str) -> str:
 class AuthSettings:
     """Fetching a token."""
 
-    email: str = flag("", "email/e", "Email address of the account.", "账号邮箱.")
+    email: str = flag("", "email/e", "Email address of the account.")
     password: str = flag(
         "",
         "password/p",
-        "Password; better asked for unseen, piped in, or set by GPT4BATCH_PASSWORD.",
-        "密码;建议省略:将隐藏输入,或取自GPT4BATCH_PASSWORD或管道.",
+        "Password. Safer: leave it out and type it when asked, pipe it in, or set "
+        "GPT4BATCH_PASSWORD.",
         secret=True,
     )
-    ttl: int = flag(DEFAULT_TTL, "ttl/t", "Seconds that the token shall live.", "令牌有效期(秒).")
+    ttl: int = flag(DEFAULT_TTL, "ttl/t", "Lifetime of the token in seconds.")
     url: str = flag(
         DEFAULT_TOKEN_URL,
         "url/u",
         "Address that issues tokens.",
-        "认证服务地址.",
         env="GPT4BATCH_TOKEN_URL",  # not that of batchsvc: passwords must not go to chats
     )
     proxy: str = flag(
         "",
         "proxy",
         "Proxy, besides HTTPS_PROXY and the like.",
-        "代理,另支持HTTPS_PROXY等环境变量.",
     )
 
     def __post_init__(self) -> None:
         """Refuse values that no token service can work with."""
         if self.ttl < 1:
-            raise UsageError(f"--ttl {self.ttl}: the token must live at least one second")
+            raise UsageError(
+                tr("--ttl {ttl}: the token must live at least one second", ttl=self.ttl)
+            )
         tidy_addresses(self)

@@ -14,6 +14,7 @@ from typing import Any
 from gpt4batch.cli import COMMANDS
 from gpt4batch.cli.flags import PANELS, environment_name
 from gpt4batch.settings import Flag, flags_of
+from gpt4batch.words import Message, catalogue, tr
 
 ROOT = Path(__file__).resolve().parent.parent
 ENGLISH, CHINESE = 0, 1
@@ -42,6 +43,12 @@ INTRODUCTION = (
 )
 
 
+def in_language(text: str, language: int) -> str:
+    """Return a message in one of the languages."""
+    message = text if isinstance(text, Message) else tr(text)
+    return message.in_language(catalogue("zh" if language == CHINESE else ""))
+
+
 def text_of(default: Any, spec: Flag) -> str:
     """Return a default as it is written on the command line, or nothing where it is empty."""
     if spec.kind is bool:
@@ -60,7 +67,7 @@ def names_of(spec: Flag) -> str:
 
 def meaning_of(spec: Flag, language: int) -> str:
     """Return what a flag does, with the words that it takes."""
-    text = (spec.en, spec.zh)[language]
+    text = in_language(spec.help, language)
     if spec.choices:
         text += " " + CHOICES[language].format(", ".join(f"`{word}`" for word in spec.choices))
     return text.replace("|", "\\|")
@@ -93,13 +100,14 @@ def page(language: int) -> str:
     parts = [f"# {TITLE[language]}\n", INTRODUCTION[language] + "\n"]
     for name, module in COMMANDS.items():
         settings: Any = module.SETTINGS
-        parts += [f"## {name}\n", module.HELP[language] + "\n"]
+        parts += [f"## {name}\n", in_language(module.HELP, language) + "\n"]
         panels = panels_of(settings)
         if not panels:
             parts.append(NO_TABLE[language] + "\n")
         for panel in panels:
             if len(panels) > 1:
-                parts.append(f"### {name}: {PANELS.get(panel, OTHERS)[language]}\n")
+                title = PANELS.get(panel, OTHERS[language])
+                parts.append(f"### {name}: {in_language(title, language)}\n")
             parts.append(table(settings, language, panel, full=True))
     return "\n".join(parts)
 
@@ -119,7 +127,7 @@ def with_sections(text: str, language: str) -> str:
     for name, module in COMMANDS.items():
         if f"<!-- flags: {name} -->" not in text:
             table = f"<!-- flags: {name} -->\n{END}\n"
-            section = f"\n\n### {name}\n\n{module.HELP[language]}\n\n{table}"
+            section = f"\n\n### {name}\n\n{in_language(module.HELP, language)}\n\n{table}"
             place = text.rindex(END) + len(END)
             text = text[:place] + section.rstrip("\n") + text[place:]
     return text

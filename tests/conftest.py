@@ -15,10 +15,10 @@ from hypothesis import HealthCheck
 from hypothesis import settings as hypothesis_settings
 
 import gpt4batch
-from gpt4batch.cli.flags import chinese
 from gpt4batch.lines import rawjson
 from gpt4batch.mock.server import MockService
 from gpt4batch.mock.settings import MockSettings
+from gpt4batch.words import language
 
 if TYPE_CHECKING:
     import ssl
@@ -63,7 +63,7 @@ def isolated(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("LANG", "C.UTF-8")
     monkeypatch.setenv("COLUMNS", "200")
     monkeypatch.chdir(tmp_path)
-    chinese.cache_clear()
+    language.cache_clear()
 
 
 @dataclass(frozen=True, slots=True)

@@ -433,5 +433,5 @@ async def test_report_is_told_in_chinese(bench: Bench) -> None:
     bench.write(bench.line(1, "x"))
     env = {"LC_ALL": "zh_CN.UTF-8"}
     result = await bench.call("check", "--mock", "-i", "in.jsonl", env=env)
-    assert result.out.splitlines()[0] == "1 行: 1 行待运行"
+    assert result.out.splitlines()[0] == "共 1 行：1 行待运行"
     assert result.out.splitlines()[-1] == "可以运行"

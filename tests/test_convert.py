@@ -235,7 +235,7 @@ def test_rows_with_the_id_of_the_row_before_follow_it_up_and_this_is_told(
 ) -> None:
     said = convert(table("id,content\n1,a\n1,b\n2,c\n"))
     assert [len(line["asks"]) for line in lines(said.out)] == [2, 1]
-    assert "1 row(s) with the id of the row before" in said.err
+    assert "1 row with the id of the row before" in said.err
 
 
 def test_equal_ids_apart_from_each_other_are_refused(convert: Callable[..., Said]) -> None:

@@ -142,7 +142,7 @@ def test_picture_tells_the_state_of_the_run(
         assert not any(row.startswith("·") or row.endswith(("·", "-q")) for row in shown.rows)
         assert shown.end() == 1
     assert BAR not in shown.text  # the picture makes room for the words
-    assert "23/24 lines done, 1 failed" in shown.text
+    assert "23 of 24 lines done, 1 failed" in shown.text
     assert "go on with: gpt4batch batchsvc" in shown.text
 
 
@@ -154,7 +154,7 @@ def test_resumed_run_starts_where_it_was(bench: Bench, terminal: Callable[..., A
         text = shown.shows("in flight")
         assert "8/12 done · 4 left" in text
         assert shown.end() == 1  # each embedded service fails once on purpose
-    assert "11/12 lines done (8 of them before this run)" in shown.text
+    assert "11 of 12 lines done (8 of them before this run)" in shown.text
     assert "at least 13 chat calls with the earlier runs" in shown.text
 
 
@@ -234,7 +234,7 @@ async def test_hostile_words_never_reach_the_terminal(
         (
             "zh_CN.UTF-8",
             "已暂停调用",
-            r"[\d.]+\S+后再试, .*后停止\(--patience\): 429 .*: You exceeded",
+            r"[\d.]+ \S+后再试，.*后停止（--patience）：429 .*：You exceeded",
         ),
     ],
 )

@@ -73,7 +73,9 @@ def flags_in_help(text: str) -> dict[str, Row]:
     pattern = re.compile(rf"│ --(?P<long>[\w-]+) +(?:-(?P<short>\w) +)?{kind}(?P<text>.*?) *│")
     found = {}
     for match in pattern.finditer(text):
-        words, _, default = match["text"].partition("[default: ")
+        words, _, default = re.sub("\\[默认值：", "[default: ", match["text"]).partition(
+            "[default: "
+        )
         default = plain(default.rpartition("]")[0])
         found[match["long"]] = Row(match["short"] or "", default, words.strip())
     del found["help"]

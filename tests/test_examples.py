@@ -205,7 +205,7 @@ def test_cron_entry_finishes_the_batch_over_several_nights(tmp_path: Path) -> No
     assert nightly(tmp_path) == ""
     assert done(batch / "out.jsonl")
     log = (batch / "batch.log").read_text()
-    assert "2/3 lines done" in log
+    assert "2 of 3 lines done" in log
     assert "every line is done" in log
     assert rawjson.loads((batch / "summary.json").read_bytes())["done_before"] == 2
 

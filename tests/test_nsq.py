@@ -428,7 +428,7 @@ async def test_signal_ends_the_wait_for_nsqd_and_nothing_else(
                 result = await running.end()
     assert result.code == 0, result.err
     assert "stopping at once" in result.err
-    assert "1/1 lines done" in result.err
+    assert "1 of 1 lines done" in result.err
     assert "1 wait in" in result.err
 
 

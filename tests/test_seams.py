@@ -65,10 +65,23 @@ QUOTED = re.compile(r'"([\w-]+)"')
 OTHER = {
     "attachment": (  # a stage
         *("errors.py", "service/client.py", "batch/progress.py", "fleet/health.py"),
+        "cli/farewell.py",
     ),
-    "attachments": ("batch/preflight.py", "batch/survey.py", "convert/results.py", "view/save.py"),
+    "attachments": (
+        "batch/preflight.py",
+        "batch/survey.py",
+        "cli/check.py",
+        "convert/results.py",
+        "view/save.py",
+    ),
     "downloads": (
-        *("batch/preflight.py", "cli/farewell.py", "cli/metrics.py", "convert/results.py"),
+        *(
+            "batch/preflight.py",
+            "cli/check.py",
+            "cli/farewell.py",
+            "cli/metrics.py",
+            "convert/results.py",
+        ),
         *("fleet/coordinator.py", "fleet/health.py", "fleet/messages.py", "lines/steps.py"),
         *("view/detail.py", "view/save.py"),
     ),

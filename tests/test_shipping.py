@@ -58,7 +58,7 @@ def try_out(*command: object, folder: Path) -> None:
     shutil.copytree(ROOT / "examples/img", folder / "examples/img")
     assert run(*command, "--version", cwd=folder) == f"gpt4batch {VERSION}\n"
     said = run(*command, "batchsvc", "--mock", "-q=20", "-d=files", cwd=folder)
-    assert "3/3 lines done" in said
+    assert "3 of 3 lines done" in said
     lines = [rawjson.loads(line) for line in (folder / "out.jsonl").read_bytes().splitlines()]
     assert [line["id"] for line in lines] == ["q-1", "q-2", "q-3"]
 

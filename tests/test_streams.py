@@ -160,5 +160,5 @@ async def test_signal_after_the_last_line_takes_nothing_from_the_end(
         result = await running.end()
     os.close(pipe)
     assert result.code == 0, result.err
-    assert "1/1 lines done" in result.err
+    assert "1 of 1 lines done" in result.err
     assert rawjson.loads(found[filled:])["stopped"] == ""

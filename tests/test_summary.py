@@ -192,7 +192,7 @@ def test_causes_beyond_the_limit_are_gathered() -> None:
 async def test_end_is_told_in_words(bench: Bench, service: MockService) -> None:
     bench.write(bench.line(1, "a [[mock:400*1]]"), bench.line(2, "b", files=["x"]))
     result = await bench.call(*bench.batchsvc(service.origin))
-    assert "1/2 lines done, 1 failed" in result.err
+    assert "1 of 2 lines done, 1 failed; took" in result.err
     assert "2 chat calls\n" in result.err
     assert "  1 × chat: 400 Bad Request: the mock service fails on purpose (id 1)" in result.err
     assert f"output: {bench.folder}/out.jsonl" in result.err
@@ -203,8 +203,8 @@ async def test_end_is_told_in_chinese(bench: Bench, service: MockService) -> Non
     bench.write(bench.line(1, "a [[mock:400*1]]"))
     env = {"LC_ALL": "zh_CN.UTF-8"}
     result = await bench.call(*bench.batchsvc(service.origin), env=env)
-    assert "0/1 行完成, 1 行失败,用时" in result.err
-    assert "续跑命令: gpt4batch batchsvc" in result.err
+    assert "1 行中完成 0 行，失败 1；用时" in result.err
+    assert "续跑命令：gpt4batch batchsvc" in result.err
 
 
 # The command to run next

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from gpt4batch.errors import BudgetError
+from gpt4batch.words import tr
 
 
 class Budget:
@@ -24,7 +25,10 @@ class Budget:
         """
         if self._most and self.spent >= self._most:
             raise BudgetError(
-                f"--max-calls {self._most}: that many chat calls were made; "
-                "run again with -f to go on"
+                tr(
+                    "--max-calls {most}: that many chat calls were made; run again with -f to go "
+                    "on",
+                    most=self._most,
+                )
             )
         self.spent += 1

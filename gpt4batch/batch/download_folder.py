@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING
 from gpt4batch import disk
 from gpt4batch.journal.log import is_stream
 from gpt4batch.journal.source import STDIN, Source
+from gpt4batch.words import tr
 
 if TYPE_CHECKING:
     from gpt4batch.settings import Settings
 
-MIXED = "downloads go to %s, the input's folder; -d DIR keeps them apart"
+MIXED = tr("downloads go to %s, the input's folder; -d DIR keeps them apart")
 
 
 def download_folder(settings: Settings, source: Source) -> Path:

@@ -43,6 +43,7 @@ from gpt4batch.service import credentials, wiring
 from gpt4batch.service.certificates import certificates
 from gpt4batch.service.proxies import proxy_of
 from gpt4batch.settings import Settings
+from gpt4batch.words import tr
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -191,7 +192,7 @@ class _Check:
 
     def _downloads(self, folder: Path) -> None:
         if self._settings.enable_download and self._dialect.linked:
-            writable(folder / "file", "downloads")
+            writable(folder / "file", tr("downloads"))
 
     def _input(self) -> None:
         settings = self._settings
@@ -222,7 +223,9 @@ class _Check:
             survey.take(self._journal.line(index))
         survey.tell()
         if not plan.to_run:
-            self._note("note", "plan", f"there is nothing to run: {_why_none(plan)}")
+            self._note(
+                "note", "plan", tr("there is nothing to run: {reason}", reason=_why_none(plan))
+            )
         self._learn(plan, survey.estimate)
         return plan
 
@@ -267,9 +270,14 @@ class _Check:
             with suppress(OSError):
                 plan.free_bytes = shutil.disk_usage(where).free
             if plan.free_bytes < 2 * plan.output_bytes:
-                text = f"{where} has {plan.free_bytes:,} bytes free; the output is expected to need"
-                more = f"{2 * plan.output_bytes:,}, as it is written once more at the end"
-                self._note("note", "disk", f"{text} {more}; downloads come on top")
+                text = tr(
+                    "{where} has {free:,} bytes free; the output is expected to need {needed:,}, as"
+                    " it is written once more at the end; downloads come on top",
+                    where=where,
+                    free=plan.free_bytes,
+                    needed=2 * plan.output_bytes,
+                )
+                self._note("note", "disk", text)
         self._compare_token(plan)
 
     def _compare_token(self, plan: Plan) -> None:
@@ -285,24 +293,33 @@ class _Check:
         if expires is None or (expires - datetime.now(UTC)).total_seconds() > plan.seconds:
             return
         when = credentials.shown(expires)
-        text = f"the stored token expires at {when}, before the run is expected to end"
-        how = "set GPT4BATCH_EMAIL and GPT4BATCH_PASSWORD, and the run renews it itself"
-        self._note("note", "token", f"{text}; {how}")
+        text = tr(
+            "the stored token expires at {when}, before the run is expected to end; set "
+            "GPT4BATCH_EMAIL and GPT4BATCH_PASSWORD, and the run renews it itself",
+            when=when,
+        )
+        self._note("note", "token", text)
 
 
 def _refuse_quietly(source: Source, *, skip: bool) -> None:
     """Refuse bad lines as a run does; each of them is a finding of its own already."""
     if source.bad and not skip:
-        raise UsageError(f"{len(source.bad)} bad line(s): {what_to_do(source)}")
+        raise UsageError(
+            tr(
+                "{count} bad line(s): {advice}",
+                count=len(source.bad),
+                advice=what_to_do(source),
+            )
+        )
 
 
 def _why_none(plan: Plan) -> str:
     """Return why there is no line to run."""
     if not plan.lines:
-        return "the input has no lines"
+        return tr("the input has no lines")
     if not plan.bad_lines:
-        return "every line is done"
-    return "every good line is done" if plan.done else "every line is bad"
+        return tr("every line is done")
+    return tr("every good line is done") if plan.done else tr("every line is bad")
 
 
 def _seconds(ask: object) -> float:

@@ -9,13 +9,17 @@ from gpt4batch.clock import SYSTEM, Clock
 from gpt4batch.histogram import Histogram
 from gpt4batch.lines.causes import cause_of
 from gpt4batch.usage import NO_USAGE, Usage
+from gpt4batch.words import tr
 
 if TYPE_CHECKING:
     from gpt4batch.errors import CallError
 
 GROUPS = 50
 EXAMPLES = 5
-OTHER = "other causes"
+LONGEST = 300
+"""Characters of a cause that are kept."""
+
+OTHER = tr("other causes")
 
 
 @dataclass(slots=True)
@@ -82,7 +86,9 @@ class Progress:
             "input",
         ):  # those say nothing of the service
             self.in_a_row += 1
-        message = str(error)[:300]
+        message = str(error)
+        if len(message) > LONGEST:
+            message = message[:LONGEST]
         key = (error.stage, error.code, cause_of(message))
         if key not in self.failures and len(self.failures) >= GROUPS:
             key, message = (error.stage, error.code, OTHER), OTHER

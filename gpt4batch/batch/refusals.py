@@ -26,6 +26,7 @@ from gpt4batch.nsq.link import Access
 from gpt4batch.nsq.publisher import Publisher
 from gpt4batch.nsq.spool import Backlog
 from gpt4batch.price import PRICE
+from gpt4batch.words import because, tr
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -53,8 +54,12 @@ def refuse_bad_lines(source: Source, *, skip: bool) -> None:
             log.warning("skipped: %s", error)
         return
     raise UsageError(
-        f"{len(source.bad)} bad line(s) in the input; nothing was called:\n"
-        f"{first_of(source.bad)}\n{what_to_do(source)}"
+        tr(
+            "{count} bad line(s) in the input; nothing was called:\n{problems}\n{advice}",
+            count=len(source.bad),
+            problems=first_of(source.bad),
+            advice=what_to_do(source),
+        )
     )
 
 
@@ -63,14 +68,16 @@ def what_to_do(source: Source) -> str:
     if len(source) == source.bad_count >= FEWEST and all(
         error.reason.startswith("not ") for error in source.bad[:FEWEST]
     ):
-        return (
-            f"{source.path} is not JSONL: each line must be a JSON object such as "
-            '{"id": "q-1", "asks": [{"content": "…"}]}; to make it from a table: '
-            f"gpt4batch convert {shlex.quote(source.path)}"
+        return tr(
+            '{path} is not JSONL: each line must be a JSON object such as {{"id": "q-1", '
+            '"asks": [{{"content": "…"}}]}}; to make it from a table: gpt4batch convert '
+            "{name}",
+            path=source.path,
+            name=shlex.quote(source.path),
         )
-    all_of = f"; all of them: gpt4batch check --json -i {shlex.quote(source.path)}"
+    all_of = tr("; all of them: gpt4batch check --json -i {path}", path=shlex.quote(source.path))
     more = all_of if len(source.bad) > SHOWN else ""
-    return f"fix them, or run the good ones with --skip-bad-lines{more}"
+    return tr("fix them, or run the good ones with --skip-bad-lines{more}", more=more)
 
 
 def refuse_bad_results(journal: Journal, *, skip: bool) -> None:
@@ -128,11 +135,20 @@ def refuse_error_file(settings: Settings, source: Source, journal: Journal) -> N
     """
     if settings.error_file and source.form.name != Batch.name:
         raise UsageError(
-            f"--error-file {settings.error_file}: {source.path} is no OpenAI batch file; lines that"
-            " fail stand in the output (gpt4batch results OUT --failed lists them)"
+            tr(
+                "--error-file {error_file}: {path} is no OpenAI batch file; lines that fail "
+                "stand in the output (gpt4batch results OUT --failed lists them)",
+                error_file=settings.error_file,
+                path=source.path,
+            )
         )
     if settings.error_file and journal.streaming:
-        raise UsageError(f"--error-file {settings.error_file}: needs an output file, -o FILE")
+        raise UsageError(
+            tr(
+                "--error-file {error_file}: needs an output file, -o FILE",
+                error_file=settings.error_file,
+            )
+        )
 
 
 def refuse_unpriced(settings: Settings) -> None:
@@ -142,7 +158,9 @@ def refuse_unpriced(settings: Settings) -> None:
         UsageError: There is no price.
     """
     if settings.max_cost and settings.priced is None:
-        raise UsageError(f"--max-cost {settings.max_cost:g}: needs {PRICE}")
+        raise UsageError(
+            tr("--max-cost {max_cost:g}: needs {price}", max_cost=settings.max_cost, price=PRICE)
+        )
 
 
 def refuse_shared_files(settings: Settings) -> None:
@@ -158,8 +176,13 @@ def refuse_shared_files(settings: Settings) -> None:
         # The first pair are input and output, which may be the same.
         if one == two and one is not None:
             raise UsageError(
-                f"{first} and {second} are the same file, {os.path.realpath(other)}: "
-                "nothing was called; give each a file of its own"
+                tr(
+                    "{first} and {second} are the same file, {path}: nothing was called; "
+                    "give each a file of its own",
+                    first=first,
+                    second=second,
+                    path=os.path.realpath(other),
+                )
             )
 
 
@@ -174,7 +197,7 @@ def _files(settings: Settings) -> Iterator[tuple[str, Path]]:
     streaming = number is not None or is_stream(out)
     out = Path("gpt4batch") if streaming else Path(os.path.realpath(out))
     for path in (names.beside(out, name) for name in names.ALL):
-        yield f"{path.name} of the run itself", path
+        yield tr("{name} of the run itself", name=path.name), path
 
 
 def _others(settings: Settings) -> Iterator[tuple[str, str]]:
@@ -211,8 +234,11 @@ def lines_at_once(settings: Settings, *, reachable: bool = False) -> int:
     most = descriptors.at_once(wanted, limit=descriptors.reachable() if reachable else None)
     if most < 1:
         raise UsageError(
-            f"a process may open too few files here to run a single line: {descriptors.needed(1)} "
-            "are needed (ulimit -n)"
+            tr(
+                "a process may open too few files here to run a single line: {needed} are "
+                "needed (ulimit -n)",
+                needed=descriptors.needed(1),
+            )
         )
     return most
 
@@ -220,13 +246,16 @@ def lines_at_once(settings: Settings, *, reachable: bool = False) -> int:
 def too_few_descriptors(settings: Settings, most: int) -> str:
     """Return what is told where fewer lines are held at once than `-g` asks for."""
     wanted = settings.goroutine
-    return (
-        f"{most} lines at once instead of -g {wanted}, which needs {descriptors.needed(wanted)} "
-        f"open files: raise the limit (ulimit -n), or choose -g {most}"
+    return tr(
+        "{most} lines at once instead of -g {wanted}, which needs {needed} open "
+        "files: raise the limit (ulimit -n), or choose -g {most}",
+        most=most,
+        wanted=wanted,
+        needed=descriptors.needed(wanted),
     )
 
 
-NO_FILE = {stat.S_IFDIR: "it is a folder", stat.S_IFSOCK: "it is a socket"}
+NO_FILE = {stat.S_IFDIR: tr("it is a folder"), stat.S_IFSOCK: tr("it is a socket")}
 """What can be named as an output and takes no bytes."""
 
 
@@ -242,12 +271,17 @@ def refuse_output(settings: Settings, journal: Journal) -> None:
     if journal.streaming:
         return
     out = journal.out
-    writable(out, "output")
+    writable(out, tr("the output"))
     names_fit(out, moved=not settings.fix)
     folder = nearest(out.parent)
     if problem := _why_not(folder, os.W_OK | os.X_OK):
         raise OutputError(
-            f"cannot write beside {out}, where the output is put in order: {folder}: {problem}"
+            tr(
+                "cannot write beside {out}, where the output is put in order: {folder}: {problem}",
+                out=out,
+                folder=folder,
+                problem=problem,
+            )
         )
 
 
@@ -280,12 +314,16 @@ def writable(path: Path, what: str, *, folder_too: bool = True) -> None:
         problem = NO_FILE.get(stat.S_IFMT(mode)) or _why_not(path, os.W_OK)
     except FileNotFoundError:
         folder = nearest(path.parent) if folder_too else path.parent
-        problem = "is not a folder" if not folder.is_dir() else _why_not(folder, os.W_OK | os.X_OK)
-        problem = problem and f"{folder}: {problem}"
+        problem = (
+            tr("is not a folder") if not folder.is_dir() else _why_not(folder, os.W_OK | os.X_OK)
+        )
+        problem = problem and tr("{folder}: {problem}", folder=folder, problem=problem)
     except OSError as error:
-        problem = error.strerror
+        problem = because(error)
     if problem:
-        raise OutputError(f"cannot write {what} to {path}: {problem}")
+        raise OutputError(
+            tr("cannot write {what} to {path}: {problem}", what=what, path=path, problem=problem)
+        )
 
 
 def _why_not(path: Path, access: int) -> str | None:
@@ -295,8 +333,8 @@ def _why_not(path: Path, access: int) -> str | None:
     try:
         read_only = os.statvfs(path).f_flag & os.ST_RDONLY
     except OSError as error:
-        return error.strerror
-    return "the file system is read-only" if read_only else "permission denied"
+        return because(error)
+    return tr("the file system is read-only") if read_only else tr("permission denied")
 
 
 def nearest(folder: Path) -> Path:
@@ -324,6 +362,13 @@ def names_fit(out: Path, *, moved: bool) -> None:
     if (size := len(os.fsencode(longest))) > most:
         own = len(os.fsencode(out.name))
         raise OutputError(
-            f"cannot write beside {out}: its name has {own} bytes, which makes {size} with what is "
-            f"added for a moment, and {most} fit; choose a shorter one with -o"
+            tr(
+                "cannot write beside {out}: its name has {own} bytes, which makes {size} "
+                "with what is added for a moment, and {most} fit; choose a shorter one with "
+                "-o",
+                out=out,
+                own=own,
+                size=size,
+                most=most,
+            )
         )

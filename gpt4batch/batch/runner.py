@@ -19,6 +19,7 @@ from gpt4batch.errors import FatalError, OutputError
 from gpt4batch.lines import rawjson
 from gpt4batch.lines.record import State
 from gpt4batch.signals import listening
+from gpt4batch.words import because
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Sequence
@@ -149,7 +150,7 @@ class Runner:
             try:
                 await self._journal.snapshot(path)
             except OSError as error:
-                log.warning("no snapshot: cannot write %s: %s", path, error.strerror)
+                log.warning("no snapshot: cannot write %s: %s", path, because(error))
             except FatalError as error:
                 self._work.stop(error)
             else:

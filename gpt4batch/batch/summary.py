@@ -9,6 +9,7 @@ from typing import Any
 
 from gpt4batch.errors import UsageError
 from gpt4batch.lines import rawjson
+from gpt4batch.words import because, tr
 
 log = logging.getLogger(__name__)
 
@@ -65,7 +66,9 @@ def check_path(path: str) -> None:
         with Path(path).open("ab"):
             pass
     except OSError as error:
-        raise UsageError(f"--summary {path}: {error.strerror}") from None
+        raise UsageError(
+            tr("--summary {path}: {reason}", path=path, reason=because(error))
+        ) from None
 
 
 def save(summary: Summary, path: str) -> None:
@@ -73,4 +76,4 @@ def save(summary: Summary, path: str) -> None:
     try:
         Path(path).write_bytes(rawjson.pretty(asdict(summary)))
     except OSError as error:
-        log.warning("the summary is lost: cannot write %s: %s", path, error.strerror)
+        log.warning("the summary is lost: cannot write %s: %s", path, because(error))

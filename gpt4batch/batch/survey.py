@@ -14,6 +14,7 @@ from gpt4batch.lines.blank import blank_ask
 from gpt4batch.lines.parse import OWN_KEYS
 from gpt4batch.service.attachments import beginning, measure, picture_format, shown
 from gpt4batch.settings import MIB
+from gpt4batch.words import tr
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -83,7 +84,16 @@ class Survey:
             if first != line.number:
                 self._equal.append((line.number, first))
         if reason := blank_ask(line):
-            self._note("fails", "input", f"{self._source.path}:{line.number}: {reason}")
+            self._note(
+                "fails",
+                "input",
+                tr(
+                    "{path}:{number}: {reason}",
+                    path=self._source.path,
+                    number=line.number,
+                    reason=reason,
+                ),
+            )
             plan.to_fail += 1
             return
         if self._dialect.takes_requests:
@@ -107,8 +117,14 @@ class Survey:
         size, most = inside * 4 // 3, self._dialect.largest_file
         if self._dialect.upload_scope == "inline" and size > most:
             where = f"{self._source.path}:{line.number}"
-            text = f"its attachments take {size / MIB:.0f} MiB inside one request"
-            self._note("note", "attachments", f"{where}: {text}; OpenAI takes {most / MIB:.0f} MiB")
+            text = tr(
+                "{where}: its attachments take {size:.0f} MiB inside one request; OpenAI takes "
+                "{most:.0f} MiB",
+                where=where,
+                size=size / MIB,
+                most=most / MIB,
+            )
+            self._note("note", "attachments", text)
 
     def _size(self, line: Line, path: str, *, picture: bool) -> int:
         """Return the size of an attachment, or -1 for one that cannot be sent."""
@@ -118,12 +134,16 @@ class Survey:
         if path in self._sizes:
             size = self._sizes[path]
             if size < 0:
-                self._note("fails", "attachments", f"{where}: {shown(path)} cannot be sent either")
+                self._note(
+                    "fails",
+                    "attachments",
+                    tr("{where}: {path} cannot be sent either", where=where, path=shown(path)),
+                )
             return size
         try:
             size = measure(self._source.folder, path, self._dialect.largest_file)[0]
         except AttachmentError as error:
-            self._note("fails", "attachments", f"{where}: {error}")
+            self._note("fails", "attachments", tr("{where}: {error}", where=where, error=error))
             size = -1
         else:
             if not self._look_at_content(where, path, size, picture=picture):
@@ -136,13 +156,26 @@ class Survey:
         if picture and self._dialect.upload_scope == "inline":
             note = {"head": beginning(self._source.folder / path)}
             if wrong := self._dialect.unfit(Upload(Kind.PICTURE, note)):
-                self._note("fails", "attachments", f"{where}: {shown(path)} {wrong}")
+                self._note(
+                    "fails",
+                    "attachments",
+                    tr("{where}: {path} {wrong}", where=where, path=shown(path), wrong=wrong),
+                )
                 return False
         if not size:
-            self._note("note", "attachments", f"{where}: {shown(path)} is empty")
+            self._note(
+                "note",
+                "attachments",
+                tr("{where}: {path} is empty", where=where, path=shown(path)),
+            )
         elif picture and not picture_format(self._source.folder / path):
-            text = f"{where}: {shown(path)} is sent as a picture, but does not begin like one"
-            self._note("note", "attachments", f"{text}; other files belong in files")
+            text = tr(
+                "{where}: {path} is sent as a picture, but does not begin like one; other files "
+                "belong in files",
+                where=where,
+                path=shown(path),
+            )
+            self._note("note", "attachments", text)
         return True
 
     def _look_at_keys(self, line: Line) -> None:
@@ -157,12 +190,25 @@ class Survey:
         """Note what holds for the input as a whole."""
         path = self._source.path
         for name, number in sorted(self._unknown.items()):
-            fate = "is not sent" if name.startswith("asks[].") else "comes back unchanged"
-            text = f"{path}:{number}: the key {name} is not known here: it {fate}"
+            where = f"{path}:{number}"
+            if name.startswith("asks[]."):
+                text = tr(
+                    "{where}: the key {key} is not known here: it is not sent",
+                    where=where,
+                    key=name,
+                )
+            else:
+                text = tr(
+                    "{where}: the key {key} is not known here: it comes back unchanged",
+                    where=where,
+                    key=name,
+                )
             self._note("note", "keys", text)
         if self._equal:
             number, first = self._equal[0]
-            text = f"{path}:{number}: line {first} has the same id"
-            more = f", and {len(self._equal) - 1} more such" if len(self._equal) > 1 else ""
-            advice = "results are told apart by their asks and order"
-            self._note("note", "ids", f"{text}{more}; {advice}")
+            where, more = f"{path}:{number}", len(self._equal) - 1
+            text = tr("{where}: line {first} has the same id", where=where, first=first)
+            if more:
+                text += tr(", and {count} more such", count=more)
+            text += tr("; results are told apart by their asks and order")
+            self._note("note", "ids", text)

@@ -12,6 +12,7 @@ from gpt4batch.control import Stopped
 from gpt4batch.errors import FatalError, InputChanged, ReplyError, ServiceError
 from gpt4batch.lines.record import State
 from gpt4batch.nsq.publisher import message
+from gpt4batch.words import tr
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -187,9 +188,13 @@ class Work:
         most = self._settings.max_consecutive_failures
         if most and progress.in_a_row >= most:
             only_failures = ServiceError(
-                f"{progress.in_a_row} lines failed in a row and none was done between; the last: "
-                f"{outcome.error}. Run again with -f when the service works "
-                "(--max-consecutive-failures sets the number, 0 is never)"
+                tr(
+                    "{in_a_row} lines failed in a row and none was done between; the last: "
+                    "{error}. Run again with -f when the service works "
+                    "(--max-consecutive-failures sets the number, 0 is never)",
+                    in_a_row=progress.in_a_row,
+                    error=outcome.error,
+                )
             )
             self.stop(only_failures)
 

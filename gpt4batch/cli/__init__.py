@@ -14,11 +14,13 @@ import typer
 from gpt4batch import __version__
 from gpt4batch.cli import authsvc, batchsvc, check, convert, mocksvc, results, viewsvc, worksvc
 from gpt4batch.cli.defects import unexpected
-from gpt4batch.cli.flags import Command, Group, command_of, rewrite, say
+from gpt4batch.cli.flags import command_of, rewrite
+from gpt4batch.cli.frame import Command, Group
 from gpt4batch.cli.streams import tell
 from gpt4batch.errors import Gpt4BatchError, OutputError, UsageError
 from gpt4batch.lines.steering import printable
 from gpt4batch.settings import flags_of
+from gpt4batch.words import because, lend_catalogue, say, spoken, tr
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -33,7 +35,7 @@ COMMANDS = {
     "viewsvc": viewsvc,
     "worksvc": worksvc,
 }
-"""Each command's module: its `SETTINGS`, its `action` and its `HELP` in English and Chinese."""
+"""Each command's module: its `SETTINGS`, its `action` and its `HELP`."""
 
 UNWRITABLE = {errno.EBADF, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.ENOSPC}
 """How a standard output that cannot be written fails; typer ends quietly at a broken pipe."""
@@ -47,10 +49,7 @@ def application(words: Sequence[str] = ()) -> typer.Typer:
     app = typer.Typer(
         name="gpt4batch",
         cls=Group,
-        help=say(
-            "Run a JSONL file of prompts, pictures and files against a ChatGPT-like service.",
-            "批量调用对话服务:逐行运行JSONL文件中的提问、图片和文件.",
-        ),
+        help=say("Run a JSONL file of prompts, pictures and files against a ChatGPT-like service."),
         no_args_is_help=True,
         pretty_exceptions_enable=False,
         context_settings={"help_option_names": ["-h", "--help"]},
@@ -59,7 +58,7 @@ def application(words: Sequence[str] = ()) -> typer.Typer:
     named = {name: COMMANDS[name] for name in words[:1] if name in COMMANDS}
     for name, module in (named or COMMANDS).items():
         command = command_of(module.SETTINGS, module.action)
-        app.command(name, cls=Command, help=say(*module.HELP))(command)
+        app.command(name, cls=Command, help=spoken(module.HELP))(command)
     return app
 
 
@@ -71,9 +70,7 @@ def show_version(value: bool) -> None:
 
 
 def top(
-    version: bool = typer.Option(
-        False, "--version", help="Show the version.", callback=show_version, is_eager=True
-    ),
+    version: bool = typer.Option(False, "--version", callback=show_version, is_eager=True),
 ) -> None:
     """Hold the options that come before a command."""
 
@@ -82,10 +79,11 @@ def main(argv: list[str] | None = None) -> NoReturn:
     """Run the command line and exit with the contract's code."""
     words = sys.argv[1:] if argv is None else argv
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # a core file would hold the token
+    lend_catalogue()
     try:
         sys.exit(application(words)(prepared(words), standalone_mode=True))
     except Gpt4BatchError as error:
-        tell(printable(f"gpt4batch: {error}"))
+        tell(printable(f"gpt4batch: {spoken(error)}"))
         sys.exit(error.exit_code)
     except KeyboardInterrupt:
         sys.exit(130)
@@ -93,7 +91,7 @@ def main(argv: list[str] | None = None) -> NoReturn:
         refusal = explained(error) or UsageError(unexpected(error, begun=False))
         if "debug" in (*words, os.environ.get("GPT4BATCH_LOG_LEVEL")):
             tell(printable("".join(traceback.format_exception(error))))
-        tell(printable(f"gpt4batch: {refusal}"))
+        tell(printable(f"gpt4batch: {spoken(refusal)}"))
         sys.exit(refusal.exit_code)
 
 
@@ -101,13 +99,21 @@ def explained(error: Exception) -> Gpt4BatchError | None:
     """Return what an error of the system means that any command can meet; None is a defect."""
     if isinstance(error, UnicodeEncodeError):
         name = error.object[error.start : error.end]
-        return UsageError(f"the locale's encoding, {error.encoding}, lacks {name!r}: set LC_ALL")
+        return UsageError(
+            tr(
+                "the locale's encoding, {encoding}, lacks {name!r}: set LC_ALL",
+                encoding=error.encoding,
+                name=name,
+            )
+        )
     if not isinstance(error, OSError):
         return None
     if isinstance(error, FileNotFoundError) and not has_working_folder():
-        return UsageError("the working folder is gone: go to one that is there and run this again")
+        return UsageError(
+            tr("the working folder is gone: go to one that is there and run this again")
+        )
     if error.errno in UNWRITABLE and error.filename is None:
-        return OutputError(f"standard output cannot be written: {error.strerror}")
+        return OutputError(tr("standard output cannot be written: {reason}", reason=because(error)))
     return None
 
 

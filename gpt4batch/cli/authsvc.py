@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from gpt4batch.cli.flags import interactive, say
+from gpt4batch.cli.flags import interactive
 from gpt4batch.errors import UsageError
 from gpt4batch.settings import AuthSettings
+from gpt4batch.words import because, say, spoken, tr
 
 if TYPE_CHECKING:
     import ssl
@@ -18,10 +19,7 @@ if TYPE_CHECKING:
     from gpt4batch.service.credentials import Credentials
 
 SETTINGS = AuthSettings
-HELP = (
-    "Fetch a token and store it in ~/.gpt4api-sk.pub.",
-    "获取批量脚本认证:取得令牌并保存到 ~/.gpt4api-sk.pub.",
-)
+HELP = tr("Fetch a token and store it in ~/.gpt4api-sk.pub.")
 
 
 def action(settings: AuthSettings) -> None:
@@ -31,14 +29,18 @@ def action(settings: AuthSettings) -> None:
     from gpt4batch.service.credentials import stored_path
 
     if not settings.email:
-        raise UsageError("-e EMAIL is missing: the address of the account")
+        raise UsageError(tr("-e EMAIL is missing: the address of the account"))
     stored_path()  # refused before a token is made that nobody could keep
     verify = _network(settings)
-    password = _text(_password(settings), "password")
-    found = anyio.run(_fetch, settings, _text(settings.email, "email address"), password, verify)
+    password = _text(_password(settings), tr("password"))
+    found = anyio.run(
+        _fetch, settings, _text(settings.email, tr("email address")), password, verify
+    )
     where, expires = _stored(found, settings.url)
-    until = say(f", good until {expires}", f",有效期至 {expires}") if expires else ""
-    typer.echo(say(f"token stored in {where}{until}", f"令牌已保存到 {where}{until}"))
+    text = tr("token stored in {path}", path=where)
+    if expires:
+        text = tr("token stored in {path}, good until {moment}", path=where, moment=expires)
+    typer.echo(spoken(text))
 
 
 def _network(settings: AuthSettings) -> ssl.SSLContext | None:
@@ -70,18 +72,26 @@ def _stored(found: Credentials, url: str) -> tuple[str, str]:
     """
     from gpt4batch.service import credentials
 
-    credentials.clean(found.token, f"that {url} gave")
+    credentials.clean(found.token, tr("that {url} gave", url=url))
     until = credentials.shown(found.expires) if found.expires else ""
     if found.expired:
         raise UsageError(
-            f"the token that {url} gave expired at {until} already; nothing was stored: "
-            "is this machine's clock right?"
+            tr(
+                "the token that {url} gave expired at {moment} already; nothing was stored: "
+                "is this machine's clock right?",
+                url=url,
+                moment=until,
+            )
         )
     try:
         return str(credentials.store(found)), until
     except OSError as error:
         raise UsageError(
-            f"cannot store the token in {credentials.stored_path()}: {error.strerror}"
+            tr(
+                "cannot store the token in {path}: {reason}",
+                path=credentials.stored_path(),
+                reason=because(error),
+            )
         ) from None
 
 
@@ -91,15 +101,17 @@ def _password(settings: AuthSettings) -> str:
         return settings.password
     try:
         if interactive():
-            found = getpass.getpass(say("Password: ", "密码: "))
+            found = getpass.getpass(say("Password: "))
         else:
             found = sys.stdin.readline().rstrip("\r\n") if sys.stdin is not None else ""
     except EOFError:
         found = ""
     except UnicodeDecodeError:
-        raise _no_text("password") from None
+        raise _no_text(tr("password")) from None
     if not found:
-        raise UsageError("no password: type it when asked, pipe it in, or set GPT4BATCH_PASSWORD")
+        raise UsageError(
+            tr("no password: type it when asked, pipe it in, or set GPT4BATCH_PASSWORD")
+        )
     return found
 
 
@@ -113,4 +125,6 @@ def _text(given: str, what: str) -> str:
 
 
 def _no_text(what: str) -> UsageError:
-    return UsageError(f"the {what} is not UTF-8 text: is the terminal set to another encoding?")
+    return UsageError(
+        tr("the {what} is not UTF-8 text: is the terminal set to another encoding?", what=what)
+    )

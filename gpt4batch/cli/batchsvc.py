@@ -13,6 +13,7 @@ from gpt4batch.cli.defects import unexpected
 from gpt4batch.cli.streams import can_be_read, can_be_written, tell
 from gpt4batch.errors import DefectError, Gpt4BatchError, OutputError, UsageError
 from gpt4batch.settings import Settings
+from gpt4batch.words import say, tr
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -29,13 +30,10 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 SETTINGS = Settings
-HELP = (
-    "Run a batch: ask what each line of the input asks and append the answers to the output.",
-    "批量调用脚本:逐行提问,并将应答写入输出文件.",
-)
+HELP = tr("Run a batch: ask what each line of the input asks and append the answers to the output.")
 
 
-STREAMS = {0: "standard input", 1: "standard output", 2: "standard error"}
+STREAMS = {0: tr("standard input"), 1: tr("standard output"), 2: tr("standard error")}
 
 
 def action(settings: Settings) -> None:
@@ -115,12 +113,16 @@ def _refuse_closed(settings: Settings) -> None:
 
     number = 0 if settings.input == "-" else descriptor_of(settings.input)
     if number is not None and not can_be_read(number):
-        what = STREAMS.get(number, f"descriptor {number}")
-        raise UsageError(f"-i {settings.input}: {what} is closed: nothing was called")
+        what = STREAMS.get(number) or tr("descriptor {number}", number=number)
+        raise UsageError(
+            tr("-i {path}: {what} is closed: nothing was called", path=settings.input, what=what)
+        )
     number = 1 if settings.out == "-" else descriptor_of(settings.out)
     if number is not None and not can_be_written(number):
-        what = STREAMS.get(number, f"descriptor {number}")
-        raise OutputError(f"-o {settings.out}: {what} is closed: nothing was called")
+        what = STREAMS.get(number) or tr("descriptor {number}", number=number)
+        raise OutputError(
+            tr("-o {path}: {what} is closed: nothing was called", path=settings.out, what=what)
+        )
 
 
 def _beginning(leave: _Leave, show: Show | None) -> Show:
@@ -153,7 +155,7 @@ class _Leave:
 
     def __call__(self, number: int, _frame: object) -> None:
         if not self.begun:
-            tell("gpt4batch: interrupted; nothing was called")
+            tell(say("gpt4batch: interrupted; nothing was called"))
             sys.exit(128 + number)
 
 

@@ -9,17 +9,17 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from gpt4batch.cli.flags import named, say
+from gpt4batch.cli.frame import named
 from gpt4batch.errors import UsageError
 from gpt4batch.settings import LOGGING, Settings, flag
+from gpt4batch.words import Message, counted, joined, spoken, tr
 
 if TYPE_CHECKING:
     from gpt4batch.batch.preflight import Finding, Report
     from gpt4batch.batch.survey import Plan
 
-HELP = (
-    "Check a batch before it is paid for, and say what it will cost; writes and calls nothing.",
-    "付费调用前检查批量任务,并预计调用次数和时间;不写文件,不调用服务.",
+HELP = tr(
+    "Check a batch before it is paid for, and say what it will cost; writes and calls nothing."
 )
 SHOWN = 20
 
@@ -28,9 +28,7 @@ SHOWN = 20
 class CheckSettings(Settings):
     """The settings of the run that is checked."""
 
-    json: bool = flag(
-        False, "json", "Print the report as JSON.", "以JSON输出检查结果.", panel=LOGGING
-    )
+    json: bool = flag(False, "json", "Print the report as JSON.", panel=LOGGING)
 
     refusal: UsageError | None = None
     """Why a run would not take the settings, where that is to be told as JSON."""
@@ -85,89 +83,119 @@ def _report(settings: CheckSettings) -> Report:
     return report
 
 
+ABOUT = {
+    "addresses": tr("addresses"),
+    "attachments": tr("attachments"),
+    "budget": tr("budget"),
+    "descriptors": tr("open files"),
+    "disk": tr("disk"),
+    "downloads": tr("downloads"),
+    "files": tr("files"),
+    "ids": tr("ids"),
+    "input": tr("input"),
+    "keys": tr("keys"),
+    "metrics": tr("metrics"),
+    "network": tr("network"),
+    "nsq": tr("NSQ"),
+    "output": tr("output"),
+    "plan": tr("plan"),
+    "settings": tr("settings"),
+    "token": tr("token"),
+}
+"""What a finding is about, as it is shown; the JSON has the English word."""
+
+
 def words(report: Report, settings: Settings) -> list[str]:
     """Return the report, a line a row."""
     rows = _plan(report.plan, settings) if report.plan else []
     for level, title in (
-        ("refused", say("refused, nothing would be called:", "将被拒绝,不会发出调用:")),
-        ("fails", say("these lines would fail:", "以下各行将会失败:")),
-        ("note", say("worth a look:", "请留意:")),
+        ("refused", tr("refused, nothing would be called:")),
+        ("fails", tr("these lines would fail:")),
+        ("note", tr("worth a look:")),
     ):
         found = [finding for finding in report.findings if finding.level == level]
         if found:
             rows += [title, *_listed(found)]
-    verdicts = {
-        0: say("ready to run", "可以运行"),
-        1: say("can run; some lines would fail", "可以运行,但部分行会失败"),
-    }
-    return [*rows, verdicts.get(report.exit_code, say("would not run", "无法运行"))]
+    verdicts = {0: tr("ready to run"), 1: tr("can run; some lines would fail")}
+    rows.append(verdicts.get(report.exit_code, tr("would not run")))
+    return [spoken(row) for row in rows]
 
 
-def _listed(found: list[Finding]) -> list[str]:
+def _listed(found: list[Finding]) -> list[Message]:
     """Return the first findings about each thing, so that many of one kind hide no other."""
     about: Counter[str] = Counter()
-    shown = []
+    rows = []
     for finding in found:
         about[finding.about] += 1
         if about[finding.about] <= SHOWN:
-            shown.append(finding)
-    rows = [f"  {finding.about}: {finding.message}" for finding in shown]
-    if more := len(found) - len(shown):
-        rows.append(say(f"  and {more:,} more; --json has them all", f"  另有{more:,}条,见 --json"))
+            name = ABOUT.get(finding.about, finding.about)
+            rows.append(tr("  {about}: {finding}", about=name, finding=finding.message))
+    if more := len(found) - len(rows):
+        rows.append(tr("  and {count:,} more; --json has them all", count=more))
     return rows
 
 
-def _tokens(plan: Plan) -> str:
+def _tokens(plan: Plan) -> list[Message]:
     """Return what the calls may take; nothing at a service that does not tell."""
     if not plan.tokens_in:
-        return ""
-    assumed = plan.tokens_from == "assumed"
-    basis = (
-        say("by the length of the texts: half or twice as many", "按文本长度估计, 可能差一倍")
-        if assumed
-        else say("by earlier answers", "按此前的应答估计")
-    )
-    cost = "" if plan.cost is None else say(f", cost {plan.cost:.4f}", f", 费用 {plan.cost:.4f}")
-    counts = f"{plan.tokens_in:,} + {plan.tokens_out:,}"
-    return say(
-        f"about {counts} tokens (in + out){cost}, {basis}",
-        f"约 {counts} token(输入 + 输出){cost}, {basis}",
-    )
-
-
-def _plan(plan: Plan, settings: Settings) -> list[str]:
-    from gpt4batch.cli.units import counted, duration, rough, size
-
-    row = say(
-        f"{counted(plan.lines, 'line', 'lines')}: {plan.to_run:,} to run",
-        f"{plan.lines:,} 行: {plan.to_run:,} 行待运行",
-    )
-    if plan.done:
-        row += say(f", {plan.done:,} done already", f", {plan.done:,} 行已完成")
-    if plan.bad_lines:
-        row += say(f", {plan.bad_lines:,} bad", f", {plan.bad_lines:,} 行格式错误")
-    chats = say(counted(plan.chats, "chat call", "chat calls"), f"{plan.chats:,} 次对话调用")
-    if plan.uploads:
-        chats += say(
-            f", {counted(plan.uploads, 'upload', 'uploads')}", f", {plan.uploads:,} 次上传"
+        return []
+    parts = [
+        tr(
+            "about {given:,} + {made:,} tokens (in + out)",
+            given=plan.tokens_in,
+            made=plan.tokens_out,
         )
-        chats += f" ({size(plan.upload_bytes)})"
-    call = duration(plan.call_seconds)
-    basis = {
-        "assumed": say(f"assuming {call} a call", f"假定每次调用{call}"),
-        "output": say(f"at the {call} a call of the output", f"按输出中每次调用{call}"),
-    }[plan.call_seconds_from]
-    pace = f"-q {settings.qps:g} -g {settings.goroutine}"
-    time = say(
-        f"about {rough(plan.seconds)} with {pace}, {basis}",
-        f"约{rough(plan.seconds)} ({pace}, {basis})",
-    )
-    rows = [row, chats, time if plan.chats else "", _tokens(plan)]
+    ]
+    if plan.cost is not None:
+        parts.append(tr("cost {cost:.4f}", cost=plan.cost))
+    if plan.tokens_from == "assumed":
+        parts.append(tr("by the length of the texts: half or twice as many"))
+    else:
+        parts.append(tr("by earlier answers"))
+    return [joined(", ", parts)]
+
+
+def _plan(plan: Plan, settings: Settings) -> list[Message]:
+    from gpt4batch.cli.units import size
+
+    lines = counted("{n:,} line", "{n:,} lines", plan.lines)
+    parts = [tr("{lines}: {to_run:,} to run", lines=lines, to_run=plan.to_run)]
+    if plan.done:
+        parts.append(tr("{number:,} done already", number=plan.done))
+    if plan.bad_lines:
+        parts.append(tr("{number:,} bad", number=plan.bad_lines))
+    chats = counted("{n:,} chat call", "{n:,} chat calls", plan.chats)
+    if plan.uploads:
+        uploads = counted("{n:,} upload", "{n:,} uploads", plan.uploads)
+        uploads += f" ({size(plan.upload_bytes)})"
+        chats = joined(", ", (chats, uploads))
+    rows = [joined(", ", parts), chats, *_time(plan, settings), *_tokens(plan)]
     if plan.free_bytes:
         rows.append(
-            say(
-                f"output about {size(plan.output_bytes)}; {size(plan.free_bytes)} free",
-                f"输出约{size(plan.output_bytes)}; 磁盘剩余{size(plan.free_bytes)}",
+            tr(
+                "output about {size}; {free} free",
+                size=size(plan.output_bytes),
+                free=size(plan.free_bytes),
             )
         )
-    return [text for text in rows if text]
+    return rows
+
+
+def _time(plan: Plan, settings: Settings) -> list[Message]:
+    """Return how long it takes, and how that is known."""
+    from gpt4batch.cli.units import duration, rough
+
+    if not plan.chats:
+        return []
+    basis = {
+        "assumed": tr("assuming {call} a call"),
+        "output": tr("at the {call} a call of the output"),
+    }[plan.call_seconds_from]
+    return [
+        tr(
+            "about {time} with {pace}, {basis}",
+            time=rough(plan.seconds),
+            pace=f"-q {settings.qps:g} -g {settings.goroutine}",
+            basis=basis.filled(call=duration(plan.call_seconds)),
+        )
+    ]

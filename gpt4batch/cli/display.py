@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING
 
 import anyio
 
-from gpt4batch.cli.flags import say
 from gpt4batch.cli.meter import Meter, Sample
 from gpt4batch.cli.streams import tell
 from gpt4batch.cli.units import duration, per_second, rate, rough
 from gpt4batch.lines.steering import printable
+from gpt4batch.words import counted, joined, say, spoken, tr
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -67,13 +67,13 @@ class View:
         """Return facts about the lines, each with its style."""
         progress, now = self._progress, self._now
         ready = progress.done_before + progress.done
-        facts = [(f"{ready:,}/{progress.total:,} " + say("done", "完成"), GOOD)]
+        facts = [(say("{ready:,}/{total:,} done", ready=ready, total=progress.total), GOOD)]
         if progress.failed:
-            facts.append((f"{progress.failed:,} " + say("failed", "失败"), BAD))
-        facts.append((f"{self.left:,} " + say("left", "剩余"), ""))
+            facts.append((say("{number:,} failed", number=progress.failed), BAD))
+        facts.append((say("{number:,} left", number=self.left), ""))
         # Several asks of a line follow each other: a line has one call in flight at most.
-        running = f"{now.calls.in_flight:,}/{now.places:,}"
-        facts.append((running + say(" in flight", " 进行中"), ""))
+        calls, places = now.calls.in_flight, now.places
+        facts.append((say("{calls:,}/{places:,} in flight", calls=calls, places=places), ""))
         return facts
 
     def speed(self) -> list[tuple[str, str]]:
@@ -83,76 +83,68 @@ class View:
         facts = [(calls, ""), (self._time(), "")]
         if progress.seconds.count:
             middle = duration(progress.seconds.percentile(50))
-            facts.append((say(f"half the answers within {middle}", f"半数应答在{middle}内"), ""))
+            facts.append((say("half the answers within {time}", time=middle), ""))
         if usage := progress.usage.total:
-            minute = f"{usage * 60 / max(progress.elapsed, 1.0):,.0f}"
+            minute = usage * 60 / max(progress.elapsed, 1.0)
             limit = f" (--tpm {self._settings.tpm:,})" if self._settings.tpm else ""
-            facts.append((say(f"{minute} tokens a minute", f"每分钟{minute} token") + limit, ""))
+            facts.append((say("{number:,.0f} tokens a minute", number=minute) + limit, ""))
         if price := self._settings.priced:
-            facts.append((say("cost ", "费用 ") + f"{price.of(progress.usage):.4f}", ""))
+            facts.append((say("cost {cost:.4f}", cost=price.of(progress.usage)), ""))
         longest = self._now.calls.longest
         if longest >= LONG_CALL:
-            waits = duration(longest)
-            limit = duration(self._settings.timeout)
-            text = say(f"longest call {waits} so far (--timeout {limit})", f"最长调用已{waits}")
+            waits, limit = duration(longest), duration(self._settings.timeout)
+            text = say("longest call {time} so far (--timeout {limit})", time=waits, limit=limit)
             facts.append((text, ""))
         return facts
 
     def _time(self) -> str:
         progress = self._progress
         if progress.finishing:
-            return say("putting the output in order", "正在按输入顺序整理输出")
+            return say("putting the output in order")
         spent = duration(progress.elapsed)
         left = self._meter.left(self.left)
         if left is None:
-            return say(
-                f"{spent} so far, time left not known yet", f"已用{spent},剩余时间尚无法估计"
-            )
-        return say(f"{spent} so far, about {rough(left)} left", f"已用{spent},约剩{rough(left)}")
+            return say("{spent} so far, time left not known yet", spent=spent)
+        return say("{spent} so far, about {left} left", spent=spent, left=rough(left))
 
     def trouble(self) -> list[tuple[str, str]]:
         """Return facts about what holds the run up, if anything does."""
         now, facts = self._now, []
         if now.draining and not self._progress.finishing:
-            grace = now.grace_left
-            within = "" if grace == float("inf") else say(" within ", " ,限时") + duration(grace)
-            text = say("stopping: lines in flight end", "正在停止: 等待进行中的行结束")
-            facts.append((text + within, NOTE))
+            text = say("stopping: lines in flight end")
+            if now.grace_left != float("inf"):
+                within = duration(now.grace_left)
+                text = say("stopping: lines in flight end within {time}", time=within)
+            facts.append(text)
         if (probe := now.probe) is not None:
-            left, wait, words = (
-                duration(probe.left),
-                duration(probe.next_in),
-                printable(probe.words),
+            facts.append(
+                say(
+                    "calls held: empty account or passing limit? next try in {wait}, "
+                    "stops in {left} (--patience): {words}",
+                    wait=duration(probe.next_in),
+                    left=duration(probe.left),
+                    words=printable(spoken(probe.words)),
+                )
             )
-            text = say(
-                f"calls held: empty account or passing limit? next try in {wait}, "
-                f"stops in {left} (--patience): {words}",
-                f"已暂停调用: 余额用尽或临时限制? {wait}后再试, {left}后停止(--patience): {words}",
-            )
-            facts.append((text, NOTE))
         if now.cooling > 0:
-            text = say("the service asks to wait: ", "服务要求等待: ") + duration(now.cooling)
-            facts.append((text, NOTE))
+            facts.append(say("the service asks to wait: {time}", time=duration(now.cooling)))
         if 0 < now.pace < (self._settings.qps or float("inf")):
-            text = say("slowed down by 429 to ", "因429降速至 ") + per_second(now.pace)
-            facts.append((text, NOTE))
+            facts.append(say("slowed down by 429 to {rate}", rate=per_second(now.pace)))
         if now.room:
-            text = say(
-                f"the service takes {now.room} calls at a time", f"服务只接受{now.room}个并发调用"
-            )
-            facts.append((text, NOTE))
-        return facts
+            facts.append(say("the service takes {number} calls at a time", number=now.room))
+        return [(text, NOTE) for text in facts]
 
     def files(self) -> list[tuple[str, str]]:
         """Return facts about the workers, the downloads, the snapshot and NSQ."""
         now = self._now
         facts = [] if now.workers is None else [(_workers(now.workers), "")]
         if now.calls.downloads or now.fetching:
-            text = f"{now.calls.downloads:,} " + say("files downloaded", "个文件已下载")
-            coming = say(f", {now.fetching:,} under way", f",{now.fetching:,}个下载中")
-            facts.append((text + (coming if now.fetching else ""), ""))
+            text = say("{number:,} files downloaded", number=now.calls.downloads)
+            if now.fetching:
+                text = say("{text}, {number:,} under way", text=text, number=now.fetching)
+            facts.append((text, ""))
         if now.snapshot:
-            facts.append((say("snapshot ", "快照 ") + printable(now.snapshot), ""))
+            facts.append((say("snapshot {name}", name=printable(now.snapshot)), ""))
         if now.messages is not None:
             facts.append(_nsq(now.messages))
         return facts
@@ -163,8 +155,8 @@ class View:
         if not progress.last_error:
             return ""
         ago = rough(time.monotonic() - progress.last_error_at)
-        text = " ".join(printable(progress.last_error).split())
-        return say(f"last error, {ago} ago: {text}", f"最近错误({ago}前): {text}")
+        text = " ".join(printable(spoken(progress.last_error)).split())
+        return say("last error, {ago} ago: {text}", ago=ago, text=text)
 
 
 class Display:
@@ -205,25 +197,28 @@ def _workers(workers: tuple[Worker, ...]) -> str:
         if errors := ", ".join(f"{kind}: {count}" for kind, count in worker.errors.items()):
             row += f" ({errors})"
         if reason := worker.left_out:
-            row += say(f", left out: {reason}", f",已停用: {reason}")
+            row = say("{row}, left out: {reason}", row=row, reason=reason)
         rows.append(row)
-    count = f"{len(rows)} " + say("workers", "个worker")
-    return printable(count + (": " + "; ".join(rows) if rows else ""))
+    text = spoken(counted("{n} worker", "{n} workers", len(rows)))
+    return printable(": ".join(filter(None, (text, "; ".join(rows)))))
 
 
 def _nsq(nsq: Messages) -> tuple[str, str]:
-    text = say(f"NSQ: {nsq.sent:,} published", f"NSQ: 已发布{nsq.sent:,}")
-    text += say(f", {nsq.left:,} waiting", f",等待{nsq.left:,}") if nsq.left else ""
-    text += say(f", {nsq.dropped:,} lost", f",丢失{nsq.dropped:,}") if nsq.dropped else ""
-    text += say(" (nsqd does not answer)", " (nsqd无应答)") if nsq.trouble else ""
-    return text, BAD if nsq.dropped else NOTE if nsq.trouble else ""
+    parts = [tr("NSQ: {number:,} published", number=nsq.sent)]
+    if nsq.left:
+        parts.append(tr("{number:,} waiting", number=nsq.left))
+    if nsq.dropped:
+        parts.append(tr("{number:,} lost", number=nsq.dropped))
+    if nsq.trouble:
+        parts.append(tr("nsqd does not answer"))
+    return spoken(joined(", ", parts)), BAD if nsq.dropped else NOTE if nsq.trouble else ""
 
 
 def plain(view: View) -> str:
     """Return the state of the run in one line."""
     facts = [*view.lines(), *view.trouble(), *view.speed(), *view.files()]
     moment = datetime.now().astimezone().strftime("%H:%M:%S")
-    text = f"{moment} " + ", ".join(fact for fact, _ in facts)
+    text = f"{moment} " + spoken(joined(", ", [fact for fact, _ in facts]))
     if error := view.error():
         text += f"; {error}"
     return text

@@ -4,177 +4,195 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from gpt4batch.cli.flags import say
-from gpt4batch.cli.units import counted, duration, size
+from gpt4batch.cli.units import duration, size
 from gpt4batch.lines.steering import printable
+from gpt4batch.words import Message, counted, joined, spoken, tr
 
 if TYPE_CHECKING:
     from gpt4batch.batch.summary import Summary
 
 SHOWN_GROUPS = 10
+STAGES = {
+    "input": tr("input"),
+    "attachment": tr("attachment"),
+    "upload": tr("upload"),
+    "chat": tr("chat"),
+    "reply": tr("reply"),
+    "download": tr("download"),
+    "fleet": tr("fleet"),
+    "internal": tr("internal"),
+}
+"""Where in a line something failed, as it is shown; the output has the English word."""
 
 
 def farewell(summary: Summary) -> str:
     """Return what came of a run, what failed and why, where the files are, and what to run next."""
     rows = [_lines(summary), *_calls(summary), *_failures(summary), *_files(summary)]
     rows += _fleet(summary.fleet)
-    rows += [
-        f"{name}{value}"
-        for name, value in (
-            (say("stopped: ", "已停止: "), summary.stopped),
-            (say("go on with: ", "续跑命令: "), summary.next),
-        )
-        if value
-    ]
-    return printable("\n".join(rows))
+    if summary.stopped:
+        rows.append(tr("stopped: {reason}", reason=summary.stopped))
+    if summary.next:
+        rows.append(tr("go on with: {command}", command=summary.next))
+    return printable("\n".join(map(spoken, rows)))
 
 
-def _lines(summary: Summary) -> str:
-    row = f"{summary.done:,}/{summary.lines:,}" + say(" lines done", " 行完成")
+def _lines(summary: Summary) -> Message:
+    parts = [tr("{done:,} of {lines:,} lines done", done=summary.done, lines=summary.lines)]
     if before := summary.done_before:
-        row += say(f" ({before:,} of them before this run)", f" (其中{before:,}行在此前完成)")
+        parts[0] += tr(" ({before:,} of them before this run)", before=before)
     if failed := summary.failed:
-        row += say(f", {failed:,} failed", f", {failed:,} 行失败")
+        parts.append(tr("{number:,} failed", number=failed))
     if left := summary.not_run:
-        row += say(f", {left:,} not run", f", {left:,} 行未运行")
-    return row + say(f" in {duration(summary.seconds)}", f",用时{duration(summary.seconds)}")
+        parts.append(tr("{number:,} not run", number=left))
+    took = duration(summary.seconds)
+    return tr("{parts}; took {time}", parts=joined(", ", parts), time=took)
 
 
-def _calls(summary: Summary) -> list[str]:
-    chats, again, ups = summary.chats, summary.retries, summary.uploads
-    row = say(counted(chats, "chat call", "chat calls"), f"{chats:,} 次对话调用")
-    if ups:
-        row += say(f", {counted(ups, 'upload', 'uploads')}", f", {ups:,} 次上传")
-    if again:
-        row += say(f"; {again:,} of them tries again", f"; 其中{again:,}次为重试")
+def _calls(summary: Summary) -> list[Message]:
+    calls = counted("{n:,} chat call", "{n:,} chat calls", summary.chats)
+    if ups := summary.uploads:
+        calls = joined(", ", (calls, counted("{n:,} upload", "{n:,} uploads", ups)))
+    parts = [calls]
+    if again := summary.retries:
+        parts.append(tr("{number:,} of them retries", number=again))
     if lost := summary.unanswered:
-        row += say(
-            f"; {counted(lost, 'chat', 'chats')} without a reply, which may be paid for",
-            f"; {lost:,} 次对话没有收到应答, 可能已计费",
+        parts.append(
+            counted(
+                "{n:,} chat without a reply, which may be paid for",
+                "{n:,} chats without a reply, which may be paid for",
+                lost,
+            )
         )
     if killed := summary.killed_in_flight:
-        row += say(
-            f"; at most {counted(killed, 'chat', 'chats')} without a reply when an earlier run was "
-            "killed, which may be paid for too",
-            f"; 此前的运行被强制结束时至多有{killed:,}次对话没有收到应答, 可能也已计费",
+        parts.append(
+            counted(
+                "at most {n:,} chat without a reply when an earlier run was killed, which may be"
+                " paid for too",
+                "at most {n:,} chats without a reply when an earlier run was killed, which may be"
+                " paid for too",
+                killed,
+            )
         )
     in_all = summary.chats_in_all
-    if in_all is not None and in_all > chats:
-        row += say(
-            f"; at least {in_all:,} chat calls with the earlier runs",
-            f"; 连同此前的运行至少{in_all:,}次对话调用",
-        )
-    return [row, *_latency(summary.latency), *_tokens(summary)]
+    if in_all is not None and in_all > summary.chats:
+        parts.append(tr("at least {number:,} chat calls with the earlier runs", number=in_all))
+    return [joined("; ", parts), *_latency(summary.latency), *_tokens(summary)]
 
 
-def _tokens(summary: Summary) -> list[str]:
+def _tokens(summary: Summary) -> list[Message]:
     """Return what the calls took, where answers tell it, and how many were cut short."""
     rows, used, in_all = [], summary.tokens, summary.tokens_in_all
     if used:
-        spent, more = f"{used['input']:,} + {used['output']:,}", ""
-        row = say(f"tokens: {spent} (in + out)", f"token用量: {spent}(输入 + 输出)")
-        for name, english, chinese in (
-            ("cached", "cached", "命中缓存"),
-            ("reasoning", "reasoning", "推理"),
-        ):
-            if used[name]:
-                row += say(f", {used[name]:,} {english}", f",{chinese} {used[name]:,}")
+        amounts = [tr("{input:,} + {output:,} (in + out)", **used)]
+        if used["cached"]:
+            amounts.append(tr("{number:,} cached", number=used["cached"]))
+        if used["reasoning"]:
+            amounts.append(tr("{number:,} reasoning", number=used["reasoning"]))
+        parts = [tr("tokens: {amounts}", amounts=joined(", ", amounts))]
         if summary.cost is not None:
             each = summary.cost / max(summary.chats, 1)
-            row += say(
-                f"; cost {summary.cost:.4f} ({each:.6f} a call)", f";费用 {summary.cost:.4f}"
-            )
+            parts.append(tr("cost {cost:.4f} ({each:.6f} a call)", cost=summary.cost, each=each))
         if in_all != used:
-            total = f"{in_all['input']:,} + {in_all['output']:,}"
             more = "" if summary.cost_in_all is None else f" ({summary.cost_in_all:.4f})"
-            row += say(f"; with the earlier runs {total}{more}", f";连同此前的运行 {total}{more}")
-        rows.append(row)
+            parts.append(
+                tr("with the earlier runs {input:,} + {output:,}{more}", **in_all, more=more)
+            )
+        rows.append(joined("; ", parts))
     if summary.finishes:
         ended = ", ".join(f"{name} {count:,}" for name, count in sorted(summary.finishes.items()))
-        rows.append(say(f"answers that ended early: {ended}", f"提前结束的应答: {ended}"))
+        rows.append(tr("answers that ended early: {ended}", ended=ended))
     return rows
 
 
-def _latency(latency: dict[str, float]) -> list[str]:
+def _latency(latency: dict[str, float]) -> list[Message]:
     if not latency:
         return []
-    spread = [(name.removeprefix("p"), duration(seconds)) for name, seconds in latency.items()]
-    english = ", ".join(f"{share} % within {time}" for share, time in spread)
-    chinese = ", ".join(f"{share}%在{time}内" for share, time in spread)
-    return [say(f"answers came: {english}", f"应答耗时: {chinese}")]
+    times = {name: duration(seconds) for name, seconds in latency.items()}
+    return [tr("answer time: half within {p50}, 90% within {p90}, 99% within {p99}", **times)]
 
 
-def _failures(summary: Summary) -> list[str]:
+def _failures(summary: Summary) -> list[Message]:
     groups = sorted(summary.failures, key=lambda group: -group["count"])
     rows = [_failure(group) for group in groups[:SHOWN_GROUPS]]
-    more = groups[SHOWN_GROUPS:]
-    if more:
+    if more := groups[SHOWN_GROUPS:]:
         lines = sum(group["count"] for group in more)
         rows.append(
-            say(
-                f"  {lines:,} × {len(more)} more causes; --summary FILE has them all",
-                f"  {lines:,} × 另有{len(more)}种原因,详见 --summary 文件",
+            tr(
+                "  {lines:,} × {causes} more causes; --summary FILE has them all",
+                lines=lines,
+                causes=len(more),
             )
         )
-    return [say("failed, by cause:", "失败原因:"), *rows] if rows else []
+    return [tr("why lines failed:"), *rows] if rows else []
 
 
-def _failure(group: dict[str, Any]) -> str:
+def _failure(group: dict[str, Any]) -> Message:
     shown = [str(example) for example in group["examples"]]
     if group["count"] > len(shown):
         shown.append("…")
-    message = " ".join(group["message"].split())
+    message = " ".join(spoken(group["message"]).split())
     code = str(group["code"])
     # 501 is what a failure without a status is written as; many messages begin with their status.
     status = "" if code == "501" or message.startswith(code) else f" {code}"
-    return f"  {group['count']:,} × {group['stage']}{status}: {message} (id {', '.join(shown)})"
+    return tr(
+        "  {count:,} × {stage}{status}: {message} (id {ids})",
+        count=group["count"],
+        stage=STAGES.get(group["stage"], group["stage"]),
+        status=status,
+        message=message,
+        ids=joined(", ", shown),
+    )
 
 
-def _files(summary: Summary) -> list[str]:
-    found = counted(summary.downloads, "file", "files")
-    files = say(found, f"{summary.downloads:,}个文件")
-    where = summary.download_dir or say("with the workers", "在worker处")
-    downloads = f"{where} ({files}, {size(summary.download_bytes)})"
-    return [
-        f"{name}{value}"
-        for name, value in (
-            (say("output: ", "输出: "), summary.out),
-            (say("earlier output, moved: ", "原输出已移至: "), summary.moved_to),
-            (say("downloads: ", "下载: "), downloads if summary.downloads else ""),
-            ("NSQ: ", _nsq(summary)),
+def _files(summary: Summary) -> list[Message]:
+    rows = []
+    if summary.out:
+        rows.append(tr("output: {path}", path=summary.out))
+    if summary.moved_to:
+        rows.append(tr("earlier output, moved: {path}", path=summary.moved_to))
+    if summary.downloads:
+        rows.append(
+            tr(
+                "downloads: {folder} ({files}, {size})",
+                folder=summary.download_dir or tr("with the workers"),
+                files=counted("{n:,} file", "{n:,} files", summary.downloads),
+                size=size(summary.download_bytes),
+            )
         )
-        if value
-    ]
+    if summary.nsq_spool:
+        rows.append(_nsq(summary))
+    return rows
 
 
-def _nsq(summary: Summary) -> str:
-    if not summary.nsq_spool:
-        return ""
-    text = say(f"{summary.nsq_sent:,} published", f"已发布{summary.nsq_sent:,}")
+def _nsq(summary: Summary) -> Message:
+    parts = [tr("NSQ: {number:,} published", number=summary.nsq_sent)]
     if left := summary.nsq_left:
-        spool = summary.nsq_spool
-        text += say(
-            f"; {left:,} wait in {spool}, the next run with -n sends them",
-            f"; {left:,}条保存在{spool},下次以-n运行时发送",
+        parts.append(
+            tr(
+                "{number:,} wait in {spool}, the next run with -n sends them",
+                number=left,
+                spool=summary.nsq_spool,
+            )
         )
     if lost := summary.nsq_lost:
-        text += say(f"; {lost:,} did not fit and are in the output only", f"; {lost:,}条仅在输出中")
-    return text
+        parts.append(tr("{number:,} did not fit and are in the output only", number=lost))
+    return joined("; ", parts)
 
 
-def _fleet(fleet: dict[str, Any]) -> list[str]:
+def _fleet(fleet: dict[str, Any]) -> list[Message]:
     """Return what a fleet may have paid for twice, and which workers were of no use."""
     rows = []
     if again := fleet.get("asked_again"):
-        twice = fleet.get("paid_twice", 0)
         rows.append(
-            say(
-                f"{counted(again, 'ask was', 'asks were')} asked again: the call before was cut off"
-                f" with its worker and may be paid for ({twice:,} of them were answered twice)",
-                f"{again:,} 次提问被重发: 之前的调用随worker中断, 可能已计费"
-                f"(其中{twice:,}次得到两个应答)",
+            counted(
+                "{n:,} ask was asked again: the call before was cut off with its worker and may be "
+                "paid for ({twice:,} of them were answered twice)",
+                "{n:,} asks were asked again: the call before was cut off with its worker and may "
+                "be paid for ({twice:,} of them were answered twice)",
+                again,
+                twice=fleet.get("paid_twice", 0),
             )
         )
     for name, reason in fleet.get("left_out", {}).items():
-        rows.append(say(f"worker {name} was left out: {reason}", f"worker {name} 已停用: {reason}"))
+        rows.append(tr("worker {name} was left out: {reason}", name=name, reason=reason))
     return rows

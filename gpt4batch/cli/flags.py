@@ -9,129 +9,29 @@ from __future__ import annotations
 import inspect
 import os
 import sys
-from contextlib import contextmanager
-from contextvars import ContextVar
-from functools import lru_cache
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from typer.core import TyperCommand, TyperGroup
 
 from gpt4batch.errors import UsageError
 from gpt4batch.settings import Flag, flags_of
+from gpt4batch.words import say, spoken, tr
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable, Iterable
 
 TRUE = {"1", "t", "true"}
 FALSE = {"0", "f", "false"}
 
 PANELS = {
-    "original": ("Flags of the original", "原工具的参数"),
-    "run": ("Running", "运行"),
-    "network": ("Network", "网络"),
-    "fleet": ("Fleet", "集群"),
-    "logging": ("Progress and log", "进度与日志"),
-    "openai": ("The dialect openai", "openai 方言"),
-    "faults": ("Faults to rehearse", "演练故障"),
+    "original": tr("Flags of the original"),
+    "run": tr("Running"),
+    "network": tr("Network"),
+    "fleet": tr("Fleet"),
+    "logging": tr("Progress and log"),
+    "openai": tr("The dialect openai"),
+    "faults": tr("Faults to rehearse"),
 }
-
-
-@lru_cache(maxsize=1)
-def chinese() -> bool:
-    """Return whether the locale asks for Chinese."""
-    for name in ("LC_ALL", "LC_MESSAGES", "LANG"):
-        if value := os.environ.get(name):
-            return value.lower().startswith("zh")
-    return False
-
-
-def say(en: str, zh: str) -> str:
-    """Return the text in the language of the locale."""
-    return zh if chinese() else en
-
-
-@contextmanager
-def folded_help() -> Iterator[None]:
-    """Let help texts go on in the next line wherever one ends: Chinese has no spaces to break at.
-
-    Rich would cut a word that is longer than its column, and to it a Chinese sentence is a word.
-    """
-    from rich import table
-
-    class Folding(table.Column):
-        def __init__(self, *given: Any, **values: Any) -> None:
-            super().__init__(*given, **values | {"overflow": "fold"})
-
-    plain = table.Column
-    # typer has no setting for it, and every table of its help is made of these.
-    table.Column = Folding  # type: ignore[misc]
-    try:
-        yield
-    finally:
-        table.Column = plain  # type: ignore[misc]
-
-
-_variables: ContextVar[dict[str, str]] = ContextVar("variables")
-"""The environment variable of each flag that one has set, for the command that is invoked."""
-
-
-def named(text: str) -> str:
-    """Return the text of a refusal; if it begins with a flag, behind the variable that set it."""
-    variable = _variables.get({}).get(text.partition(" ")[0])
-    return f"{variable}: {text}" if variable else text
-
-
-def _from_variable(context: typer.Context, name: str) -> bool:
-    source = context.get_parameter_source(name)
-    return source is not None and source.name == "ENVIRONMENT"
-
-
-class Command(TyperCommand):
-    """A command that names the variable where one is wrong.
-
-    Its help is whole in every language and width.
-    """
-
-    def parse_args(self, context: Any, words: list[str]) -> list[str]:
-        """Read the words; what the environment holds is not blamed on the flag."""
-        try:
-            return super().parse_args(context, words)
-        except typer.BadParameter as error:
-            if error.param and _from_variable(context, error.param.name or ""):
-                flags = " / ".join(error.param.opts)
-                error.param_hint = f"{error.param.envvar} ({flags})"
-            raise
-
-    def invoke(self, context: Any) -> Any:
-        """Run the command."""
-        _variables.set(
-            {
-                flag: str(item.envvar)
-                for item in self.params
-                if _from_variable(context, item.name or "")
-                for flag in item.opts
-            }
-        )
-        try:
-            return super().invoke(context)
-        except UsageError as error:
-            error.args = (named(str(error)),)
-            raise
-
-    def format_help(self, *given: Any) -> None:
-        """Write the help."""
-        with folded_help():
-            super().format_help(*given)
-
-
-class Group(TyperGroup):
-    """The commands together, with the same help."""
-
-    def format_help(self, *given: Any) -> None:
-        """Write the help."""
-        with folded_help():
-            super().format_help(*given)
 
 
 class Parsed:
@@ -143,7 +43,7 @@ def parse_switch(value: Any) -> bool:
     text = str(value).strip().lower()
     if text in TRUE or text in FALSE:
         return text in TRUE
-    raise typer.BadParameter(f"{value!r} is not true or false")
+    raise typer.BadParameter(say("{value!r} is not true or false", value=value))
 
 
 def parse_number(value: Any) -> float:
@@ -151,7 +51,7 @@ def parse_number(value: Any) -> float:
     try:
         return float(value)
     except ValueError:
-        raise typer.BadParameter(f"{value!r} is not a number") from None
+        raise typer.BadParameter(say("{value!r} is not a number", value=value)) from None
 
 
 def parse_whole(value: Any) -> int:
@@ -159,7 +59,7 @@ def parse_whole(value: Any) -> int:
     try:
         return int(value)
     except ValueError:
-        raise typer.BadParameter(f"{value!r} is not a whole number") from None
+        raise typer.BadParameter(say("{value!r} is not a whole number", value=value)) from None
 
 
 READERS: dict[type, Callable[[Any], Any]] = {
@@ -229,7 +129,7 @@ def _assign(spec: Flag, value: str | None, words: Iterable[str], shown: str) -> 
     if value is None:
         value = next(iter(words), None)
     if value is None:
-        raise UsageError(f"{shown} needs a value")
+        raise UsageError(tr("{flag} needs a value", flag=shown))
     return f"--{spec.long}={value}"
 
 
@@ -272,7 +172,7 @@ def _argument_default(default: Any, spec: Flag) -> Any:
 
 
 def _annotation(spec: Flag) -> Any:
-    text = say(spec.en, spec.zh)
+    text = spoken(tr(spec.help))
     if spec.argument:
         if spec.kind is tuple:
             many = typer.Argument(help=text, show_default=False, metavar=f"{spec.long.upper()}...")
@@ -285,7 +185,7 @@ def _annotation(spec: Flag) -> Any:
         "help": text,
         "envvar": None if spec.kind is tuple else environment_name(spec),
         "show_envvar": False,
-        "rich_help_panel": say(*panel) if panel else None,
+        "rich_help_panel": spoken(panel) if panel else None,
     }
     if spec.kind is bool:
         shown |= {"parser": parse_switch, "metavar": "BOOL"}
@@ -317,5 +217,7 @@ def from_environment(settings: type) -> dict[str, Any]:
             found[name] = READERS.get(spec.kind, str)(text)
             settings(**{name: found[name]})
         except (UsageError, typer.BadParameter) as error:
-            raise UsageError(f"{environment_name(spec)}: {error}") from None
+            raise UsageError(
+                tr("{variable}: {text}", variable=environment_name(spec), text=error)
+            ) from None
     return found

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import logging
 import sys
+from collections.abc import Mapping
 from contextlib import suppress
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, TextIO
 
 from gpt4batch.cli.streams import tell
-from gpt4batch.errors import UsageError
+from gpt4batch.errors import Gpt4BatchError, UsageError
 from gpt4batch.lines.steering import printable
+from gpt4batch.words import Message, because, say, spoken, tr
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -23,10 +25,24 @@ class TextFormatter(logging.Formatter):
         """Return the line of a record."""
         moment = datetime.fromtimestamp(record.created).astimezone().strftime("%H:%M:%S")
         level = "" if record.levelno == logging.INFO else f"{record.levelname} "
-        text = printable(record.getMessage()).replace("\n", "\n  ")
+        text = printable(_text_of(record)).replace("\n", "\n  ")
         if record.exc_info:
             text += "\n" + printable(self.formatException(record.exc_info)).replace("\\n", "\n")
         return f"{moment} {level}{text}"
+
+
+def _text_of(record: logging.LogRecord) -> str:
+    """Return the text of a record as it is shown."""
+    template = spoken(record.msg if isinstance(record.msg, Message) else tr(str(record.msg)))
+    if not record.args:
+        return template
+    if isinstance(record.args, Mapping):
+        return template % {name: _value_of(value) for name, value in record.args.items()}
+    return template % tuple(map(_value_of, record.args))
+
+
+def _value_of(value: object) -> object:
+    return spoken(value) if isinstance(value, Message | Gpt4BatchError) else value
 
 
 class JsonFormatter(logging.Formatter):
@@ -60,8 +76,12 @@ class FileHandler(logging.FileHandler):
             super().handleError(record)
         elif not self._told:
             self._told = True
-            text = f"--log-file {self.baseFilename}: {error.strerror}; the run goes on without it"
-            tell(printable(f"gpt4batch: {text}"))
+            text = say(
+                "gpt4batch: --log-file {path}: {reason}; the run goes on without it",
+                path=self.baseFilename,
+                reason=because(error),
+            )
+            tell(printable(text))
 
 
 class StreamHandler(logging.StreamHandler[TextIO]):
@@ -99,7 +119,9 @@ def set_up(level: str, form: str, file: str, console: Console | None) -> logging
         try:
             handler = FileHandler(file, encoding="utf-8", errors="backslashreplace")
         except OSError as error:
-            raise UsageError(f"--log-file {file}: {error.strerror}") from None
+            raise UsageError(
+                tr("--log-file {path}: {reason}", path=file, reason=because(error))
+            ) from None
     elif console is not None:
         handler = ConsoleHandler(console)
     else:

@@ -6,6 +6,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from gpt4batch.errors import UsageError
+from gpt4batch.words import because, tr
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -92,7 +93,7 @@ def served(port: int, address: str) -> Iterator[Metrics]:
         from prometheus_client import core
     except ImportError:
         raise UsageError(
-            "--metrics-port needs the Prometheus client: pip install 'gpt4batch[metrics]'"
+            tr("--metrics-port needs the Prometheus client: pip install 'gpt4batch[metrics]'")
         ) from None
     registry = prometheus_client.CollectorRegistry()
     metrics = Metrics(core)
@@ -100,8 +101,15 @@ def served(port: int, address: str) -> Iterator[Metrics]:
     try:
         server, thread = prometheus_client.start_http_server(port, address, registry)
     except OSError as error:
-        reason = error.strerror or error
-        raise UsageError(f"--metrics-port {port} on {address}: {reason}") from None
+        reason = because(error)
+        raise UsageError(
+            tr(
+                "--metrics-port {port} on {address}: {reason}",
+                port=port,
+                address=address,
+                reason=reason,
+            )
+        ) from None
     try:
         yield metrics
     finally:

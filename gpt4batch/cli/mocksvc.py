@@ -11,18 +11,15 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
-from gpt4batch.cli.flags import say
 from gpt4batch.errors import UsageError
 from gpt4batch.mock.settings import MockSettings
 from gpt4batch.settings import LOGGING, flag
+from gpt4batch.words import because, say, tr
 
 if TYPE_CHECKING:
     from gpt4batch.mock.server import MockService
 
-HELP = (
-    "Run the embedded service: rehearse a batch, with faults if you like, and pay nothing.",
-    "运行内置模拟服务:免费演练批量任务,可按需制造故障.",
-)
+HELP = tr("Run the embedded service: rehearse a batch, with faults if you like, and pay nothing.")
 PORT = 8787
 
 
@@ -30,14 +27,11 @@ PORT = 8787
 class MockCommandSettings(MockSettings):
     """The service's settings, on a port that can be remembered, and its log."""
 
-    port: int = flag(
-        PORT, "port", "Port to listen on; 0 takes a free one.", "监听端口,0为任意空闲端口."
-    )
+    port: int = flag(PORT, "port", "Port to listen on; 0 takes a free one.")
     access_log: str = flag(
         "",
         "access-log",
         "Append a line for each request to this file; - is standard error.",
-        "将每个请求记录到此文件, - 为标准错误.",
         panel=LOGGING,
     )
 
@@ -76,36 +70,32 @@ def greeting(service: MockService) -> str:
         f"{shared} -u {base}/all-tools -l {base}/uploaded",
         f"{shared} -u {origin}/v1 -m mock-model",
     ]
-    head = say(
-        f"The embedded service listens on {origin}; Ctrl-C ends it.",
-        f"内置模拟服务正在监听 {origin} ,按Ctrl-C结束.",
-    )
+    head = say("The embedded service listens on {origin}; Ctrl-C ends it.", origin=origin)
     paths = [f"POST {base}/{end}" for end in ("uploaded", "all-tools", "gizmos")]
     paths += [f"POST {origin}/v1/{end}" for end in ("chat/completions", "embeddings", "responses")]
     paths += [f"POST {origin}/console/access_token", f"GET  {origin}/stats"]
-    token = say(f"Token: {service.token}", f"令牌: {service.token}")
-    rehearse = say("Rehearse with one of these:", "演练命令 (任选其一):")
+    token = say("Token: {token}", token=service.token)
+    rehearse = say("Rehearse with one of these:")
     return "\n".join([head, *paths, token, rehearse, *commands])
 
 
 def farewell(seen: dict[str, Any]) -> str:
     """Return what the service saw, in short."""
-    calls, window, peak = seen["arrivals"], seen["worst_window"], seen["concurrency"]["peak"]
-    chats, twice = seen["chats_answered"], seen["answered_twice"]["count"]
-    uploads, downloads = seen["uploads_answered"], seen["files"]["downloads"]
     faults = ", ".join(f"{kind} {number}" for kind, number in seen["faults"].items())
-    english = (
-        f"Calls: {calls}, at most {window} in one second and {peak} at the same time\n"
-        f"Answered: {chats} chats ({twice} of them asked before), {uploads} uploads,"
-        f" {downloads} downloads\n"
-        f"Faults: {faults or 'none'}"
+    return say(
+        "Calls: {calls}, at most {window} in one second and {peak} at the same time\n"
+        "Answered: {chats} chats ({twice} of them asked before), {uploads} uploads,"
+        " {downloads} downloads\n"
+        "Faults: {faults}",
+        calls=seen["arrivals"],
+        window=seen["worst_window"],
+        peak=seen["concurrency"]["peak"],
+        chats=seen["chats_answered"],
+        twice=seen["answered_twice"]["count"],
+        uploads=seen["uploads_answered"],
+        downloads=seen["files"]["downloads"],
+        faults=faults or tr("none"),
     )
-    chinese = (
-        f"调用: {calls}次,一秒内最多{window}次,同时最多{peak}个\n"
-        f"已应答: 对话{chats}次(其中重复提问{twice}次),上传{uploads}次,下载{downloads}次\n"
-        f"故障: {faults or '无'}"
-    )
-    return say(english, chinese)
 
 
 def _start_log(target: str) -> logging.Handler:
@@ -116,7 +106,9 @@ def _start_log(target: str) -> logging.Handler:
             else logging.FileHandler(Path(target), encoding="utf-8")
         )
     except OSError as error:
-        raise UsageError(f"--access-log {target}: {error.strerror}") from error
+        raise UsageError(
+            tr("--access-log {path}: {reason}", path=target, reason=because(error))
+        ) from error
     handler.setFormatter(logging.Formatter("%(asctime)s %(message)s"))
     log = logging.getLogger("gpt4batch.mock")
     log.addHandler(handler)

@@ -7,9 +7,10 @@ import shlex
 from typing import Any
 from urllib.parse import urlsplit
 
-from gpt4batch.cli.flags import environment_name, say
+from gpt4batch.cli.flags import environment_name
 from gpt4batch.journal.source import STDIN
 from gpt4batch.settings import LOGGING, Flag, Settings, flags_of
+from gpt4batch.words import tr
 
 ADDRESSES = ("url", "upload_url", "proxy")
 
@@ -34,7 +35,7 @@ def next_command(settings: Settings) -> str:
     command = shlex.join([*words, "-f=true"])
     if hidden:
         again = " ".join(hidden)
-        command += say(f"   (and {again} as before)", f"   (另加与之前相同的 {again})")
+        return tr("{command}   (and {again} as before)", command=command, again=again)
     return command
 
 

@@ -8,12 +8,11 @@ import sys
 from contextlib import closing, contextmanager
 from typing import IO, TYPE_CHECKING, Any
 
-from gpt4batch.cli.flags import say
 from gpt4batch.cli.streams import tell
-from gpt4batch.cli.units import counted
 from gpt4batch.convert.settings import STREAM, ResultsSettings
 from gpt4batch.errors import UsageError, first_of
 from gpt4batch.lines.steering import printable
+from gpt4batch.words import counted, joined, say, spoken, tr
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -21,9 +20,8 @@ if TYPE_CHECKING:
     from gpt4batch.convert.results import Results
 
 SETTINGS = ResultsSettings
-HELP = (
-    "Make a table of an output: CSV, TSV, XLSX or Markdown, a row an ask; or list what failed.",
-    "将输出转换为表格(CSV、TSV、XLSX或Markdown),每个提问一行;或列出失败的行.",
+HELP = tr(
+    "Make a table of an output: CSV, TSV, XLSX or Markdown, a row an ask; or list what failed."
 )
 DAMAGED = 1
 
@@ -45,8 +43,8 @@ def action(settings: ResultsSettings) -> None:
             else:
                 count = _write(file, columns, results, settings)
         if to_file:
-            told = say(counted(count, "row", "rows"), f"{count:,} 行")
-            tell(printable(f"{settings.out}: {told}"))
+            rows = counted("{n:,} row", "{n:,} rows", count)
+            tell(printable(say("{path}: {rows}", path=settings.out, rows=rows)))
         _tell_of(results, settings.output)
         sys.exit(DAMAGED if results.damaged else 0)
 
@@ -106,26 +104,23 @@ def _standard_output(settings: ResultsSettings) -> Iterator[IO[bytes]]:
         sys.stdout.buffer.flush()
         return
     if settings.form == "xlsx" and not settings.failed:
-        raise UsageError("--format xlsx: no terminal can show a workbook: name a file with -o")
+        raise UsageError(tr("--format xlsx: no terminal can show a workbook: name a file with -o"))
     yield _Terminal()
 
 
 def _tell_of(results: Results, path: str) -> None:
     """Say what the table does not hold."""
     if results.is_log:
-        tell(
-            printable(
-                say(
-                    f"gpt4batch: {path} is the log of a run that is on or was killed: lines that "
-                    "were not begun are not in it",
-                    f"gpt4batch: {path} 是正在运行或被中止的任务的日志: 其中没有尚未开始的行",
-                )
-            )
+        text = say(
+            "gpt4batch: {path} is the log of a run that is on or was killed: lines that "
+            "were not begun are not in it",
+            path=path,
         )
+        tell(printable(text))
     if results.damaged:
-        count = len(results.damaged)
-        left_out = say(
-            f"gpt4batch: left out, as it cannot be read: {counted(count, 'line', 'lines')}",
-            f"gpt4batch: {count:,} 行无法读取, 已略去:",
+        left_out = counted(
+            "gpt4batch: left out, as it cannot be read: {n:,} line",
+            "gpt4batch: left out, as they cannot be read: {n:,} lines",
+            len(results.damaged),
         )
-        tell(printable(f"{left_out}\n{first_of(results.damaged)}"))
+        tell(printable(spoken(joined("\n", (left_out, first_of(results.damaged))))))

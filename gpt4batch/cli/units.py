@@ -1,29 +1,29 @@
-"""Times, sizes, rates and counts as people read them."""
+"""Times, sizes and rates as people read them."""
 
 from __future__ import annotations
 
-from gpt4batch.cli.flags import say
+from gpt4batch.words import say, spoken, tr
 
 UNITS = (
-    ("d", "天", 86400, "h", "小时", 3600),
-    ("h", "小时", 3600, "min", "分钟", 60),
-    ("min", "分钟", 60, "s", "秒", 1),
+    (86400, 3600, tr("{whole} d"), tr("{whole} d {rest} h")),
+    (3600, 60, tr("{whole} h"), tr("{whole} h {rest} min")),
+    (60, 1, tr("{whole} min"), tr("{whole} min {rest} s")),
 )
 
 
 def duration(seconds: float) -> str:
     """Return a time in its two largest units."""
     if seconds < 0.9995:
-        return f"{seconds * 1000:.0f}" + say(" ms", "毫秒")
+        return say("{number:.0f} ms", number=seconds * 1000)
     if seconds < 9.95 and seconds != round(seconds):
-        return f"{seconds:.1f}" + say(" s", "秒")
-    whole = round(seconds)
-    for unit, unit_zh, size, lesser, lesser_zh, part in UNITS:
-        if whole >= size:
-            rest = whole % size // part
-            more = say(f" {rest} {lesser}", f"{rest}{lesser_zh}") if rest else ""
-            return say(f"{whole // size} {unit}", f"{whole // size}{unit_zh}") + more
-    return f"{whole}" + say(" s", "秒")
+        return say("{number:.1f} s", number=seconds)
+    left = round(seconds)
+    for size, part, alone, both in UNITS:
+        if left >= size:
+            whole, rest = divmod(left, size)
+            form = both if rest // part else alone
+            return spoken(form.filled(whole=whole, rest=rest // part))
+    return say("{number} s", number=left)
 
 
 def rough(seconds: float) -> str:
@@ -44,17 +44,12 @@ def size(count: float) -> str:
 def rate(value: float) -> str:
     """Return calls a second, or a minute or an hour where they are few."""
     if value >= 0.95 or value == 0:
-        return f"{value:,.1f}" + say(" calls/s", "次/秒")
+        return say("{number:,.1f} calls/s", number=value)
     if value * 60 >= 0.95:
-        return f"{value * 60:.1f}" + say(" calls/min", "次/分")
-    return f"{value * 3600:.1f}" + say(" calls/h", "次/小时")
+        return say("{number:.1f} calls/min", number=value * 60)
+    return say("{number:.1f} calls/h", number=value * 3600)
 
 
 def per_second(value: float) -> str:
     """Return a rate of calls with no more digits than it needs."""
-    return f"{value:.3g}" + say(" calls/s", "次/秒") if value < 1000 else f"{value:,.0f} calls/s"
-
-
-def counted(number: int, one: str, many: str) -> str:
-    """Return a number with its noun."""
-    return f"{number:,} {one if number == 1 else many}"
+    return say("{number} calls/s", number=f"{value:.3g}" if value < 1000 else f"{value:,.0f}")

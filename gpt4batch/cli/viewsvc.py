@@ -10,18 +10,15 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from gpt4batch.cli.flags import say
 from gpt4batch.errors import UsageError
 from gpt4batch.price import Price
 from gpt4batch.settings import check, flag
+from gpt4batch.words import say, spoken, tr
 
 if TYPE_CHECKING:
     from gpt4batch.view.server import Show
 
-HELP = (
-    "Look at one or several outputs in the browser, while the run is on or after it.",
-    "在浏览器中查看一个或多个输出文件,运行中和运行后均可.",
-)
+HELP = tr("Look at one or several outputs in the browser, while the run is on or after it.")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,7 +29,6 @@ class Settings:
         (),
         "outputs",
         "Outputs to look at; two of one input can be compared.",
-        "要查看的输出文件;同一输入的两个输出可以对比.",
         argument=True,
     )
     input: str = flag(
@@ -40,37 +36,30 @@ class Settings:
         "in/i",
         "Input file: its lines that did not run yet are shown too. Left empty: attachments are "
         "looked for in the output's folder.",
-        "输入文件:同时显示尚未运行的行.未设置时在输出文件所在文件夹中查找附件.",
     )
     download_dir: str = flag(
         "",
         "download-dir/d",
         "Folder of the downloads. Left empty: the input file's folder.",
-        "下载文件夹名称.如果未设置会使用输入文件所在的文件夹.",
     )
     host: str = flag(
         "127.0.0.1",
         "host",
         "Address to listen on; others than loopback show your data to the network.",
-        "监听地址;非本机地址会将数据暴露给网络.",
     )
-    port: int = flag(0, "port", "Port to listen on; 0 is a free one.", "监听端口,0为任意空闲端口.")
-    open: bool = flag(False, "open", "Open the browser.", "打开浏览器.")
+    port: int = flag(0, "port", "Port to listen on; 0 is a free one.")
+    open: bool = flag(False, "open", "Open the browser.")
     export: str = flag(
         "",
         "export",
         "Write a report as one HTML file instead of serving; it needs no server and no network.",
-        "不启动服务,将报告写入单个HTML文件,离线可用.",
     )
-    export_size: float = flag(
-        10.0, "export-size", "Largest size of the report in MiB.", "报告的最大MiB."
-    )
+    export_size: float = flag(10.0, "export-size", "Largest size of the report in MiB.")
 
     price: str = flag(
         "",
         "price",
         "What a million tokens cost: in=0.15,cached=0.075,out=0.60",
-        "每百万token的价格: in=0.15,cached=0.075,out=0.60",
     )
 
     def __post_init__(self) -> None:
@@ -78,9 +67,9 @@ class Settings:
         check(self)
         Price.read(self.price)
         if not self.outputs:
-            raise UsageError("viewsvc: name an output, such as: gpt4batch viewsvc out.jsonl")
+            raise UsageError(tr("viewsvc: name an output, such as: gpt4batch viewsvc out.jsonl"))
         if self.port > 65535:
-            raise UsageError(f"--port {self.port}: must be at most 65535")
+            raise UsageError(tr("--port {port}: must be at most 65535", port=self.port))
 
 
 SETTINGS = Settings
@@ -93,7 +82,7 @@ def action(settings: Settings) -> None:
         from gpt4batch.view.report import export
 
         note = export(show, Path(settings.export), int(settings.export_size * 1024 * 1024))
-        typer.echo(note, err=True)
+        typer.echo(spoken(note), err=True)
         return
     import anyio
 
@@ -127,7 +116,7 @@ async def serve(settings: Settings, show: Show) -> None:
             if not is_loopback(settings.host):
                 typer.echo(warning(settings.host), err=True)
             typer.echo(server.url)
-            typer.echo(say("Ctrl-C ends it.", "按Ctrl-C结束."), err=True)
+            typer.echo(say("Ctrl-C ends it."), err=True)
             if settings.open:
                 await anyio.to_thread.run_sync(webbrowser.open, server.url)
             async for _ in signals:
@@ -139,7 +128,7 @@ async def serve(settings: Settings, show: Show) -> None:
 def warning(host: str) -> str:
     """Return the warning for an address that others can reach."""
     return say(
-        f"gpt4batch: warning: --host {host}: whoever reaches this machine and learns the address "
+        "gpt4batch: warning: --host {host}: whoever reaches this machine and learns the address "
         "below sees your data; it goes over the network unencrypted",
-        f"gpt4batch: 警告: --host {host}: 能访问本机并得知下面地址的人都能看到数据,且传输未加密",
+        host=host,
     )

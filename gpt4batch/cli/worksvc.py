@@ -6,12 +6,10 @@ import sys
 from contextlib import ExitStack
 
 from gpt4batch.settings import WorkerSettings
+from gpt4batch.words import tr
 
 SETTINGS = WorkerSettings
-HELP = (
-    "Work for a fleet: run the lines that `batchsvc --fleet` hands out, until interrupted.",
-    "集群worker:运行 batchsvc --fleet 分发的行,直到被中断.",
-)
+HELP = tr("Work for a fleet: run the lines that `batchsvc --fleet` hands out, until interrupted.")
 
 
 def action(settings: WorkerSettings) -> None:

@@ -15,6 +15,7 @@ from gpt4batch.errors import InputError, UsageError
 from gpt4batch.lines import rawjson
 from gpt4batch.lines.formats.known import Rows
 from gpt4batch.lines.parse import BOM, BadLine, Id
+from gpt4batch.words import because, tr
 
 if TYPE_CHECKING:
     from gpt4batch.convert.settings import ConvertSettings
@@ -45,12 +46,18 @@ class _Writer:
         try:
             self.questions += len(ROWS.parse(raw).asks)
         except BadLine as error:
-            self._problems.found.append(f"{place}: {error}")
+            self._problems.found.append(tr("{place}: {error}", place=place, error=error))
         first = self._places.setdefault(line_id, place)
         if first != place:
             self._problems.found.append(
-                f"{place}: the id {line_id!r} is that of {first}, too: give each its own; rows "
-                "of one conversation stand together, or are named by a column (--conversation)"
+                tr(
+                    "{place}: the id {id!r} is that of {first}, too: give each its own; "
+                    "rows of one conversation stand together, or are named by a column "
+                    "(--conversation)",
+                    place=place,
+                    id=line_id,
+                    first=first,
+                )
             )
         self.lines.append(raw)
 
@@ -84,15 +91,17 @@ def _is_picture(path: str) -> bool:
     try:
         return pictures.is_picture(Path(path))
     except OSError as error:
-        raise UsageError(f"{path}: cannot be read: {error.strerror}") from None
+        raise UsageError(
+            tr("{path}: cannot be read: {reason}", path=path, reason=because(error))
+        ) from None
 
 
 def _content(path: str) -> bytes:
     try:
         return sys.stdin.buffer.read() if path == STREAM else Path(path).read_bytes()
     except (OSError, ValueError) as error:
-        reason = error.strerror if isinstance(error, OSError) else error
-        raise UsageError(f"{path}: cannot be read: {reason}") from None
+        reason = because(error) if isinstance(error, OSError) else error
+        raise UsageError(tr("{path}: cannot be read: {reason}", path=path, reason=reason)) from None
 
 
 def _table(

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from gpt4batch.errors import UsageError
+from gpt4batch.words import tr
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -52,7 +53,9 @@ class Header:
         self.places: dict[str, int] = {}
         for name in self.names:
             if name and self.names.count(name) > 1:
-                raise UsageError(f"{path}: two columns are named {name!r}: rename one")
+                raise UsageError(
+                    tr("{path}: two columns are named {name!r}: rename one", path=path, name=name)
+                )
         for meaning, usual in USUAL.items():
             place = self._place(meaning, usual, given.get(meaning, ""))
             if place is not None:
@@ -60,8 +63,13 @@ class Header:
         if "content" not in self.places:
             known = ", ".join(USUAL["content"])
             raise UsageError(
-                f"{path}: no column is named {known}: name the column of the questions with "
-                f"--content; there are: {self._shown()}"
+                tr(
+                    "{path}: no column is named {known}: name the column of the questions with "
+                    "--content; there are: {names}",
+                    path=path,
+                    known=known,
+                    names=self._shown(),
+                )
             )
 
     def _shown(self) -> str:
@@ -71,14 +79,26 @@ class Header:
         if given:
             if given.strip() not in self.names:
                 raise UsageError(
-                    f"--{meaning} {given!r}: {self._path} has no such column; there are: "
-                    f"{self._shown()}"
+                    tr(
+                        "--{meaning} {given!r}: {path} has no such column; there are: {names}",
+                        meaning=meaning,
+                        given=given,
+                        path=self._path,
+                        names=self._shown(),
+                    )
                 )
             return self.names.index(given.strip())
         found = [place for place, name in enumerate(self.names) if name.casefold() in usual]
         if len(found) > 1:
             both = ", ".join(self.names[place] for place in found)
-            raise UsageError(f"{self._path}: {both}: which one is it? Name it with --{meaning}")
+            raise UsageError(
+                tr(
+                    "{path}: {both}: which one is it? Name it with --{meaning}",
+                    path=self._path,
+                    both=both,
+                    meaning=meaning,
+                )
+            )
         return found[0] if found else None
 
     def row(self, number: int, cells: list[str]) -> Row:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import codecs
 
 from gpt4batch.errors import InputError, UsageError
+from gpt4batch.words import tr
 
 UTF8 = "utf-8"
 BOMS = (
@@ -32,14 +33,19 @@ def decoded(raw: bytes, path: str, encoding: str = "") -> tuple[str, str]:
         return raw.decode(name).removeprefix("\ufeff"), name
     except LookupError:
         raise UsageError(
-            f"--encoding {encoding!r}: unknown; common ones are utf-8, utf-16, gb18030, big5, "
-            "shift_jis and cp1252"
+            tr(
+                "--encoding {encoding!r}: unknown; common ones are utf-8, utf-16, gb18030, "
+                "big5, shift_jis and cp1252",
+                encoding=encoding,
+            )
         ) from None
     except UnicodeError as error:
         start = error.start if isinstance(error, UnicodeDecodeError) else 0
-        reason = f"byte {start + 1:,} of the file is not {name}"
+        reason = tr("byte {place:,} of the file is not {name}", place=start + 1, name=name)
         row = 1 + raw.count(b"\n", 0, start)
-        raise InputError(path, row, f"{reason}; name its encoding with --encoding") from None
+        raise InputError(
+            path, row, tr("{reason}; name its encoding with --encoding", reason=reason)
+        ) from None
 
 
 def found(raw: bytes, path: str) -> str:
@@ -76,8 +82,11 @@ def _guessed(raw: bytes, path: str) -> str:
         import chardet
     except ImportError:
         raise UsageError(
-            f"{path} is not UTF-8: name its encoding (--encoding gb18030), or let it be found out "
-            "after: pip install 'gpt4batch[tables]'"
+            tr(
+                "{path} is not UTF-8: name its encoding (--encoding gb18030), or let it be "
+                "found out after: pip install 'gpt4batch[tables]'",
+                path=path,
+            )
         ) from None
     # Rows without a foreign character tell nothing, and would fill the sample.
     telling = b"\n".join(row for row in raw.splitlines() if not row.isascii())

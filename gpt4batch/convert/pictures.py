@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from gpt4batch.errors import AttachmentError
 from gpt4batch.service.attachments import measure, picture_format
+from gpt4batch.words import because, tr
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -29,19 +30,25 @@ def is_picture(path: Path) -> bool:
 def reason_against(path: Path) -> str:
     """Return why a picture cannot be sent, or an empty text."""
     if path.is_dir():
-        return "is a folder, not a picture"
+        return tr("is a folder, not a picture")
     try:
         measure(path.parent, path.name)
         kind = picture_format(path)
     except AttachmentError as error:
-        return f"cannot be sent: {error}"
+        return tr("cannot be sent: {error}", error=error)
     except OSError as error:
-        return f"cannot be read: {error.strerror}"
+        return tr("cannot be read: {reason}", reason=because(error))
     if path.name.startswith("._") and not kind:
-        return "is macOS's note about a picture; find FOLDER -name '._*' -delete removes such notes"
+        return tr(
+            "is macOS's note about a picture; find FOLDER -name '._*' -delete removes such notes"
+        )
     if not kind:
-        return "is not a picture: it does not begin like one"
-    return "" if kind in TAKEN else f"is {kind}, which is not taken: save it as JPEG or PNG"
+        return tr("is not a picture: it does not begin like one")
+    return (
+        ""
+        if kind in TAKEN
+        else tr("is {kind}, which is not taken: save it as JPEG or PNG", kind=kind)
+    )
 
 
 def lines_of(
@@ -58,9 +65,11 @@ def lines_of(
     found = [Path(file) for path in paths for file in _files(path, problems)]
     for path in found:
         if reason := reason_against(path):
-            problems.found.append(f"{readable(path)}: {reason}")
+            problems.found.append(tr("{path}: {reason}", path=readable(path), reason=reason))
         elif not _is_unicode(path):
-            problems.found.append(f"{readable(path)}: the name is not UTF-8: rename it")
+            problems.found.append(
+                tr("{path}: the name is not UTF-8: rename it", path=readable(path))
+            )
     stems = Counter(path.stem for path in found)
     lines = []
     for path in found:
@@ -79,14 +88,20 @@ def _files(path: str, problems: Problems) -> list[Path]:
         return [Path(path)]
 
     def refused(error: OSError) -> None:
-        problems.found.append(f"{readable(error.filename)}: cannot be read: {error.strerror}")
+        problems.found.append(
+            tr(
+                "{path}: cannot be read: {reason}",
+                path=readable(error.filename),
+                reason=because(error),
+            )
+        )
 
     found = []
     for folder, folders, names in os.walk(path, onerror=refused):
         found += [Path(folder, name) for name in (*names, *folders)]
     found = sorted(file for file in found if file.suffix.lower() in ENDINGS)
     if not found:
-        problems.found.append(f"{readable(path)}: there are no pictures in it")
+        problems.found.append(tr("{path}: there are no pictures in it", path=readable(path)))
     return found
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from gpt4batch.errors import InputError, UsageError, first_of
+from gpt4batch.words import counted, tr
 
 
 class Problems:
@@ -24,5 +25,11 @@ class Problems:
         """
         if self.found:
             count = len(self.found)
-            head = "1 problem" if count == 1 else f"{count:,} problems"
-            raise UsageError(f"{head}; nothing was written:\n{first_of(self.found)}")
+            head = counted("{n:,} problem", "{n:,} problems", count)
+            raise UsageError(
+                tr(
+                    "{head}; nothing was written:\n{problems}",
+                    head=head,
+                    problems=first_of(self.found),
+                )
+            )

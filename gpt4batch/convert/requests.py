@@ -20,6 +20,7 @@ from gpt4batch.lines.parse import BATCH, BOM, BadLine, Id, parse_line
 from gpt4batch.lines.reading import listed, mapped, text_of
 from gpt4batch.service.attachments import files_of
 from gpt4batch.service.inline import InlineFiles
+from gpt4batch.words import tr
 
 if TYPE_CHECKING:
     from gpt4batch.convert.problems import Problems
@@ -71,7 +72,14 @@ class Reader:
             else:
                 found.append((number, made, line.id))
         for name, count in self._lost.items():
-            self._problems.notes.append(f"{self._path}: {name} left out ({count:,} times)")
+            self._problems.notes.append(
+                tr(
+                    "{path}: {name} left out ({count:,} times)",
+                    path=self._path,
+                    name=name,
+                    count=count,
+                )
+            )
         return found
 
     def _lose(self, number: int, doc: dict[str, Any], kept: frozenset[str]) -> None:
@@ -79,7 +87,7 @@ class Reader:
         if self._lossy:
             self._lost.update(names)
         elif names:
-            reason = f"{', '.join(names)} would be lost; --lossy leaves it out"
+            reason = tr("{names} would be lost; --lossy leaves it out", names=", ".join(names))
             self._problems.add(self._path, number, reason)
 
     async def _request_of(self, line: Line) -> bytes:
@@ -91,7 +99,10 @@ class Reader:
         """
         if len(line.asks) > 1:
             raise BadLine(
-                f"a conversation of {len(line.asks)} asks; a line of a batch file is one request"
+                tr(
+                    "a conversation of {count} asks; a line of a batch file is one request",
+                    count=len(line.asks),
+                )
             )
         sent = KEPT["asks"] & line.options.keys()
         line.options = {name: line.options[name] for name in sent}
@@ -111,7 +122,7 @@ def asks_of(line: Line) -> bytes:
     """
     url, text = line.request() or ("", b"")
     if not url.endswith(COMPLETIONS):
-        raise BadLine(f"url {url!r}: only chat completions can be asks")
+        raise BadLine(tr("url {url!r}: only chat completions can be asks", url=url))
     body = rawjson.loads(text)
     *before, last = listed(body.get("messages")) or [None]
     record: dict[str, Any] = {"id": line.id, "asks": [_ask(mapped(last).get("content"))]}
@@ -125,7 +136,7 @@ def asks_of(line: Line) -> bytes:
         record["params"] = {name: rawjson.Fragment(value) for name, value in given.items()}
     made = rawjson.dumps(record)
     if place := _difference(_asked(made), body, "body"):
-        raise BadLine(f"{place} has no place in a line of asks")
+        raise BadLine(tr("{place} has no place in a line of asks", place=place))
     return made
 
 

@@ -12,6 +12,7 @@ from gpt4batch.lines.formats.known import form_of_output, parse
 from gpt4batch.lines.reading import attached, listed, mapped, text_of
 from gpt4batch.lines.record import State, is_bad_record
 from gpt4batch.usage import NO_USAGE
+from gpt4batch.words import tr
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -45,9 +46,22 @@ def columns_of(text: str) -> list[str]:
     for name in names:
         if name not in COLUMNS and name not in ALIASES and not name.startswith(EXTRA):
             known = ", ".join(COLUMNS)
-            raise UsageError(f"--columns: {name!r} is not one of {known}, {EXTRA}NAME")
+            raise UsageError(
+                tr(
+                    "--columns: {name!r} is not one of {known}, {extra}NAME",
+                    name=name,
+                    known=known,
+                    extra=EXTRA,
+                )
+            )
     if not names:
-        raise UsageError(f"--columns: name at least one of {', '.join(COLUMNS)}, {EXTRA}NAME")
+        raise UsageError(
+            tr(
+                "--columns: name at least one of {columns}, {extra}NAME",
+                columns=", ".join(COLUMNS),
+                extra=EXTRA,
+            )
+        )
     return names
 
 
@@ -161,7 +175,9 @@ class Results:
         self.damaged: list[InputError] = self._source.bad
         if self.damaged and len(self.damaged) == len(self._source):
             self.close()
-            raise UsageError(f"this is not an output of a run: {self.damaged[0]}")
+            raise UsageError(
+                tr("this is not an output of a run: {problem}", problem=self.damaged[0])
+            )
 
     def close(self) -> None:
         """Close the file."""

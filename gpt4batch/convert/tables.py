@@ -13,6 +13,7 @@ from gpt4batch.convert.pictures import reason_against
 from gpt4batch.convert.text_table import TextTable
 from gpt4batch.convert.workbook import Workbook
 from gpt4batch.errors import InputError, UsageError
+from gpt4batch.words import counted, tr
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -59,14 +60,20 @@ def opened(
     """
     if raw.startswith(OLE):
         raise UsageError(
-            f"{path} is an old .xls workbook, or one with a password: save it as .xlsx without one"
+            tr(
+                "{path} is an old .xls workbook, or one with a password: save it as .xlsx "
+                "without one",
+                path=path,
+            )
         )
     if raw.startswith(ZIP):
         if b"mimetypeapplication/vnd.oasis" in raw[:100]:
-            raise UsageError(f"{path} is an OpenDocument file: save it as .xlsx or .csv")
+            raise UsageError(
+                tr("{path} is an OpenDocument file: save it as .xlsx or .csv", path=path)
+            )
         return Workbook(path, raw, problems, sheet=sheet)
     if sheet:
-        raise UsageError(f"--sheet {sheet!r}: {path} is not a workbook")
+        raise UsageError(tr("--sheet {sheet!r}: {path} is not a workbook", sheet=sheet, path=path))
     return TextTable(path, raw, problems, encoding=encoding, delimiter=delimiter)
 
 
@@ -107,7 +114,7 @@ class Reader:
             self._add(row, held[key])
             last = key
         if not count and not self._problems.found:
-            raise UsageError(f"{self._path} has no rows below its header")
+            raise UsageError(tr("{path} has no rows below its header", path=self._path))
         self._tell()
         return [(talk.first.number, talk.line()) for talk in held.values()]
 
@@ -128,15 +135,16 @@ class Reader:
             self._problems.found.append(error)
             return
         if header is None:
-            raise UsageError(f"{self._path} is empty")
+            raise UsageError(tr("{path} is empty", path=self._path))
 
     def _reason_against(self, header: Header, cells: list[str]) -> str:
         if any("\0" in cell for cell in cells):
-            return "there is a NUL byte in it"
+            return tr("there is a NUL byte in it")
         if any(cell.strip() for cell in cells[len(header.names) :]):
-            return (
-                f"{len(cells)} cells, but the header has {len(header.names)}: "
-                "is a quote or a delimiter missing?"
+            return tr(
+                "{count} cells, but the header has {known}: is a quote or a delimiter missing?",
+                count=len(cells),
+                known=len(header.names),
             )
         return ""
 
@@ -167,15 +175,25 @@ class Reader:
     ) -> Iterator[str]:
         """Yield what is wrong with a row as a part of its conversation."""
         if not row.cells["content"].strip() and not attached:
-            yield "the question is empty"
+            yield tr("the question is empty")
         for meaning, word in OF_LINES.items():
             mine, first = row[meaning], talk.first[meaning]
             if mine and mine != first:
-                begins = f"the conversation {talk.id!r} begins with {first or 'none'!r}"
-                yield f"the {word} is {mine!r}, but {begins} in row {talk.first.number}"
+                begins = tr(
+                    "the conversation {id!r} begins with {first!r}",
+                    id=talk.id,
+                    first=first or "none",
+                )
+                yield tr(
+                    "the {word} is {mine!r}, but {begins} in row {number}",
+                    word=word,
+                    mine=mine,
+                    begins=begins,
+                    number=talk.first.number,
+                )
         if ask_id in talk.rows:
-            where = f"row {talk.rows[ask_id]} of the conversation {talk.id!r}"
-            yield f"the id {ask_id!r} is that of {where}, too"
+            where = tr("row {row} of the conversation {id!r}", row=talk.rows[ask_id], id=talk.id)
+            yield tr("the id {ask_id!r} is that of {where}, too", ask_id=ask_id, where=where)
 
     def _paths(self, row: Row, meaning: str) -> list[str]:
         """Return the paths in a cell, as they are written in a batch; pictures are looked at."""
@@ -196,23 +214,39 @@ class Reader:
                 None,
             )
         except (OSError, ValueError) as error:
-            self._problems.add(self._path, row.number, f"{path[:100]}: no path: {error}")
+            self._problems.add(
+                self._path,
+                row.number,
+                tr("{path}: no path: {error}", path=path[:100], error=error),
+            )
             return path
         if real is None:
             self._missing.append(f"{self._path}:{row.number}: {path}")
             return path
         if picture and (reason := reason_against(real)):
-            self._problems.add(self._path, row.number, f"{path} {reason}")
+            self._problems.add(
+                self._path, row.number, tr("{path} {reason}", path=path, reason=reason)
+            )
         if real == self._batch / path or self._folder.resolve() == self._batch.resolve():
             return path
         return os.path.relpath(self._folder.resolve() / path, self._batch.resolve())
 
     def _tell(self) -> None:
         if self._followed:
-            text = (
-                f"{self._path}: {self._followed:,} row(s) with the id of the row before: taken as"
+            text = counted(
+                "{path}: {n:,} row with the id of the row before: taken as a further question of "
+                "one conversation",
+                "{path}: {n:,} rows with the id of the row before: taken as further questions of "
+                "one conversation",
+                self._followed,
+                path=self._path,
             )
-            self._problems.notes.append(f"{text} further questions of one conversation")
+            self._problems.notes.append(text)
         if self._missing:
-            text = f"{len(self._missing):,} attachment(s) not there yet: {self._missing[0]}"
+            text = counted(
+                "{n:,} attachment not there yet: {first}",
+                "{n:,} attachments not there yet, the first: {first}",
+                len(self._missing),
+                first=self._missing[0],
+            )
             self._problems.notes.append(text)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from gpt4batch.convert.encodings import decoded
 from gpt4batch.errors import InputError
+from gpt4batch.words import tr
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -34,7 +35,9 @@ class TextTable:
         self._path = path
         self._text, name = decoded(raw, path, encoding)
         if not encoding and not name.startswith("utf-8"):
-            problems.notes.append(f"{path}: read as {name}{self._sample()}")
+            problems.notes.append(
+                tr("{path}: read as {name}{sample}", path=path, name=name, sample=self._sample())
+            )
         self._delimiter = NAMED.get(delimiter, delimiter)
 
     def _sample(self) -> str:
@@ -44,7 +47,7 @@ class TextTable:
         if start is None:
             return ""
         text = " ".join(words[start : start + SAMPLE])[:SAMPLE]
-        return f" (“{text}”); if that is wrong: --encoding NAME"
+        return tr(" (“{text}”); if that is wrong: --encoding NAME", text=text)
 
     def rows(self) -> Iterator[tuple[int, list[str]]]:
         """Yield the rows with their numbers, from 1.
@@ -78,7 +81,9 @@ def _delimiter_of(text: str) -> str:
 
 def _reason(text: str) -> str:
     if "end of data" in text:
-        return 'a quote (") is opened and never closed'
+        return tr('a quote (") is opened and never closed')
     if "expected after" in text:
-        return 'a cell goes on after its closing quote ("); a quote in a cell is written twice ("")'
+        return tr(
+            'a cell goes on after its closing quote ("); a quote in a cell is written twice ("")'
+        )
     return text

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
 from gpt4batch.errors import OutputError, UsageError
+from gpt4batch.words import because, tr
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -22,9 +23,11 @@ def refuse_taken(path: str, sources: Sequence[str], *, force: bool) -> None:
     for source in sources:
         with contextlib.suppress(OSError):
             if Path(path).samefile(source):
-                raise UsageError(f"-o {path}: is the file that is read; name another one")
+                raise UsageError(
+                    tr("-o {path}: is the file that is read; name another one", path=path)
+                )
     if os.path.isfile(path) and not force:  # noqa: PTH113
-        raise UsageError(f"-o {path}: is there already; --force replaces it")
+        raise UsageError(tr("-o {path}: is there already; --force replaces it", path=path))
 
 
 @contextlib.contextmanager
@@ -37,7 +40,7 @@ def whole_file(path: str) -> Iterator[IO[bytes]]:
     target = Path(os.path.realpath(path))
     if target.exists() and not target.is_file():
         if target.is_dir():
-            raise OutputError(f"-o {path}: is a folder")
+            raise OutputError(tr("-o {path}: is a folder", path=path))
         with _told(path), target.open("wb") as device:
             yield device
         return
@@ -60,4 +63,6 @@ def _told(path: str) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        raise OutputError(f"-o {path}: cannot be written: {error.strerror}") from None
+        raise OutputError(
+            tr("-o {path}: cannot be written: {reason}", path=path, reason=because(error))
+        ) from None

@@ -12,6 +12,7 @@ from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
 from gpt4batch.errors import InputError, UsageError
+from gpt4batch.words import counted, tr
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -50,15 +51,24 @@ class Workbook:
             formulas = any(FORMULA.search(text) for text in xml)
             self._uncalculated = self._formulas() if formulas else set()
         except BROKEN as error:
-            raise UsageError(f"{path} is not an XLSX workbook that can be read: {error}") from None
+            raise UsageError(
+                tr(
+                    "{path} is not an XLSX workbook that can be read: {error}",
+                    path=path,
+                    error=error,
+                )
+            ) from None
 
     def _load(self, *, values: bool, whole: bool = False) -> Any:
         try:
             import openpyxl
         except ImportError:
             raise UsageError(
-                f"{self._path} is a workbook: to read it, pip install 'gpt4batch[tables]', or save "
-                "it as CSV"
+                tr(
+                    "{path} is a workbook: to read it, pip install 'gpt4batch[tables]', or save "
+                    "it as CSV",
+                    path=self._path,
+                )
             ) from None
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # about styles and rules that are not needed
@@ -72,14 +82,26 @@ class Workbook:
             found = [sheet for sheet in sheets if sheet.title == name]
             if not found:
                 titles = ", ".join(sheet.title for sheet in sheets)
-                raise UsageError(f"--sheet {name!r}: {self._path} has only: {titles}")
+                raise UsageError(
+                    tr(
+                        "--sheet {name!r}: {path} has only: {titles}",
+                        name=name,
+                        path=self._path,
+                        titles=titles,
+                    )
+                )
             return found[0]
         shown = [sheet for sheet in sheets if sheet.sheet_state == "visible"] or sheets
         if not shown:
-            raise UsageError(f"{self._path} has no sheet with cells")
+            raise UsageError(tr("{path} has no sheet with cells", path=self._path))
         if len(sheets) > 1:
-            text = f"{self._path}: the sheet {shown[0].title!r} of {len(sheets)} is read"
-            self._problems.notes.append(f"{text}; --sheet NAME takes another")
+            text = tr(
+                "{path}: the sheet {title!r} of {count} is read; --sheet NAME takes another",
+                path=self._path,
+                title=shown[0].title,
+                count=len(sheets),
+            )
+            self._problems.notes.append(text)
         return shown[0]
 
     def _first_cells(self) -> dict[tuple[int, int], tuple[int, int]]:
@@ -117,7 +139,9 @@ class Workbook:
             try:
                 cells = next(rows, None)
             except BROKEN as error:
-                raise InputError(self._path, number, f"cannot be read: {error}") from None
+                raise InputError(
+                    self._path, number, tr("cannot be read: {error}", error=error)
+                ) from None
             if cells is None:
                 break
             texts = [
@@ -133,10 +157,20 @@ class Workbook:
         if first is not None:
             return last.get(first, "")
         if cell.value is None and (row, column) in self._uncalculated:
-            reason = f"the formula in {cell.coordinate} has no value yet"
-            self._problems.add(self._path, row, f"{reason}: open the file and save it again")
+            reason = tr("the formula in {coordinate} has no value yet", coordinate=cell.coordinate)
+            self._problems.add(
+                self._path, row, tr("{reason}: open the file and save it again", reason=reason)
+            )
         if cell.data_type == "e":
-            self._problems.add(self._path, row, f"{cell.coordinate} shows the error {cell.value}")
+            self._problems.add(
+                self._path,
+                row,
+                tr(
+                    "{coordinate} shows the error {value}",
+                    coordinate=cell.coordinate,
+                    value=cell.value,
+                ),
+            )
         if isinstance(cell.value, int | float) and abs(cell.value) >= EXACT_DIGITS:
             self._long += 1
         text = shown(cell.value, getattr(cell, "number_format", "") or "")
@@ -146,11 +180,20 @@ class Workbook:
 
     def _tell(self) -> None:
         if self._merged:
-            text = f"{self._path}: merged cells: every row has the value of its first one"
+            text = tr(
+                "{path}: merged cells: every row has the value of its first one", path=self._path
+            )
             self._problems.notes.append(text)
         if self._long:
-            text = f"{self._path}: {self._long:,} number(s) with more than 15 digits, of which"
-            self._problems.notes.append(f"{text} a spreadsheet keeps 15: format ids as text")
+            text = counted(
+                "{path}: {n:,} number with more than 15 digits, of which a spreadsheet keeps 15: "
+                "format ids as text",
+                "{path}: {n:,} numbers with more than 15 digits, of which a spreadsheet keeps 15: "
+                "format ids as text",
+                self._long,
+                path=self._path,
+            )
+            self._problems.notes.append(text)
 
 
 def _sheets_text(raw: bytes) -> list[bytes]:

@@ -9,6 +9,7 @@ from typing import IO, TYPE_CHECKING, Any
 
 from gpt4batch.convert.cells import harmless, harmless_id
 from gpt4batch.errors import UsageError
+from gpt4batch.words import tr
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -86,7 +87,7 @@ def write_workbook(file: IO[bytes], columns: list[str], rows: Rows) -> int:
         from openpyxl import Workbook
         from openpyxl.cell import WriteOnlyCell
     except ImportError:
-        raise UsageError("XLSX needs an extra: pip install 'gpt4batch[tables]'") from None
+        raise UsageError(tr("XLSX needs an extra: pip install 'gpt4batch[tables]'")) from None
     book = Workbook(write_only=True)
     sheet = book.create_sheet("results")
     sheet.freeze_panes = "A2"
@@ -102,7 +103,9 @@ def write_workbook(file: IO[bytes], columns: list[str], rows: Rows) -> int:
     count = 0
     for count, row in enumerate(rows, 1):
         if count >= MOST_ROWS:
-            raise UsageError(f"a sheet holds {MOST_ROWS:,} rows at most: write CSV")
+            raise UsageError(
+                tr("a sheet holds {most_rows:,} rows at most: write CSV", most_rows=MOST_ROWS)
+            )
         sheet.append([cell_of(value) for value in row])
     book.save(file)
     return count

@@ -22,6 +22,7 @@ from gpt4batch.dialects.meaning import error_text, meaning_of_error, refusal_of
 from gpt4batch.lines.parse import BATCH, kind_of
 from gpt4batch.lines.reading import listed, mapped, text_of
 from gpt4batch.settings import DEFAULT_UPLOAD_URL, DEFAULT_URL, MIB
+from gpt4batch.words import tr
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
@@ -46,11 +47,11 @@ LINK = ("url", "download_url", "href")
 
 def _text(value: Any) -> str:
     is_text = value is None or isinstance(value, str)
-    return "" if is_text else f"must be text, not {kind_of(value)}"
+    return "" if is_text else tr("must be text, not {kind}", kind=kind_of(value))
 
 
 def _of_openai(value: Any) -> str:
-    return "belongs to --api openai: gpt4api would not hear of it" if value else ""
+    return tr("belongs to --api openai: gpt4api would not hear of it") if value else ""
 
 
 class Gpt4Api:
@@ -83,17 +84,29 @@ class Gpt4Api:
         chat, upload = addresses[CHAT], addresses[UPLOAD]
         for what, part in (("hosts", _host), ("editions", _edition), ("folders", _folder)):
             if part(chat) != part(upload):
-                text = f"-u and -l name different {what}: {part(chat)} and {part(upload)}"
-                yield f"{text}; leave out -l to call the one beside -u"
+                text = tr(
+                    "-u and -l name different {what}: {first} and {second}",
+                    what=what,
+                    first=part(chat),
+                    second=part(upload),
+                )
+                yield tr("{text}; leave out -l to call the one beside -u", text=text)
                 break
 
         if (last := _last(chat)) not in ("all-tools", "gizmos"):
-            yield f"-u ends in /{last}; the service's addresses end in /all-tools or /gizmos"
+            yield tr(
+                "-u ends in /{last}; the service's addresses end in /all-tools or /gizmos",
+                last=last,
+            )
         if (last := _last(upload)) != "uploaded":
-            yield f"-l ends in /{last}; the service's address for uploads ends in /uploaded"
+            yield tr(
+                "-l ends in /{last}; the service's address for uploads ends in /uploaded", last=last
+            )
         gizmos = addresses[GIZMOS]
         if settings.gizmo_id and _last(gizmos) != "gizmos":
-            yield f"-z is set, but its calls go to {gizmos}, which is not .../gizmos"
+            yield tr(
+                "-z is set, but its calls go to {gizmos}, which is not .../gizmos", gizmos=gizmos
+            )
 
     def defaults(self, settings: Settings) -> dict[str, Any]:
         """Return what the flags of a run say of every ask."""
@@ -113,10 +126,10 @@ class Gpt4Api:
             return ""
         for name, check in self.options.items():
             if name in own and (wrong := check(own[name])):
-                return f"{name} {wrong}"
+                return tr("{name} {wrong}", name=name, wrong=wrong)
         for place, ask in enumerate(line.asks):
             if wrong := _of_openai(ask.params):
-                return f"asks[{place}].params {wrong}"
+                return tr("asks[{place}].params {wrong}", place=place, wrong=wrong)
         return ""
 
     def unfit(self, upload: Upload) -> str:
@@ -154,8 +167,10 @@ class Gpt4Api:
         if sent := reply.get(UPLOADED[kind]):
             return {"conversation_id": _id(reply.get("conversation_id")), "sent": sent}
         words = error_text(reply)
-        text = f"no {UPLOADED[kind]}"
-        return Refusal(Reason.REJECTED, 200, f"{text}: {words}" if words else text)
+        text = tr("no {what}", what=UPLOADED[kind])
+        return Refusal(
+            Reason.REJECTED, 200, tr("{text}: {words}", text=text, words=words) if words else text
+        )
 
     # -- replies -----------------------------------------------------------------------------
 
@@ -164,12 +179,16 @@ class Gpt4Api:
         contents = reply.get("contents")
         if not isinstance(contents, list) or not contents:
             words = error_text(reply)
-            text = f"the reply has no contents: {words}" if words else "the reply has no contents"
+            text = (
+                tr("the reply has no contents: {words}", words=words)
+                if words
+                else tr("the reply has no contents")
+            )
             return Refusal(meaning_of_error(reply, said), 200, text)
         for content in contents:
             error = content.get("error") if isinstance(content, dict) else None
             if error:
-                text = f"the reply says: {error_text(error) or error}"
+                text = tr("the reply says: {words}", words=error_text(error) or error)
                 return Refusal(meaning_of_error({"error": error}, said), 200, text)
         return PLAIN_ANSWER
 
@@ -185,7 +204,7 @@ class Gpt4Api:
         conversation = _id(reply.get("conversation_id")) or next(filter(None, reversed(among)), "")
         if conversation and parent:
             return Thread(conversation, parent)
-        return Refusal(Reason.REJECTED, 200, "no conversation_id or message_id")
+        return Refusal(Reason.REJECTED, 200, tr("no conversation_id or message_id"))
 
     def links(self, reply: Mapping[str, Any]) -> Links:
         """Return the addresses in a reply's `downloads`: texts, or objects that name one."""

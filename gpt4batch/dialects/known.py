@@ -13,6 +13,7 @@ from gpt4batch.dialects.openai import OpenAI
 from gpt4batch.dialects.services import service_of
 from gpt4batch.errors import UsageError
 from gpt4batch.settings import DEFAULT_URL
+from gpt4batch.words import tr
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -40,16 +41,22 @@ def dialect_for(settings: Settings | WorkerSettings) -> Dialect:
     name = settings.api or _by_address(settings.url)
     if name == GPT4API.name:
         if settings.stream:
-            raise UsageError("--stream: gpt4api has no streams; it belongs to --api openai")
+            raise UsageError(tr("--stream: gpt4api has no streams; it belongs to --api openai"))
         return GPT4API
     if gizmo := getattr(settings, "gizmo_id", ""):
         raise UsageError(
-            f"-z {gizmo}: gizmos are those of --api gpt4api; with openai, leave it out"
+            tr(
+                "-z {gizmo}: gizmos are those of --api gpt4api; with openai, leave it out",
+                gizmo=gizmo,
+            )
         )
     elsewhere = any(getattr(settings, name, False) for name in ("origin", "mock", "fleet"))
     if settings.url == DEFAULT_URL and not elsewhere:
         raise UsageError(
-            "--api openai needs -u: the base of the service, such as https://api.deepseek.com/v1"
+            tr(
+                "--api openai needs -u: the base of the service, such as "
+                "https://api.deepseek.com/v1"
+            )
         )
     service = service_of(settings.url)
     return OpenAI(service, settings.failing, stream=settings.stream, url=settings.url)
@@ -61,9 +68,12 @@ def _by_address(url: str) -> str:
         if end.search(path):
             return name
     raise UsageError(
-        f"-u {url}: its path does not tell which dialect is spoken there; set --api gpt4api or "
-        "--api openai (it follows from an end in /all-tools or /gizmos, and in /chat/completions "
-        "or /v1)"
+        tr(
+            "-u {url}: its path does not tell which dialect is spoken there; set --api "
+            "gpt4api or --api openai (it follows from an end in /all-tools or /gizmos, "
+            "and in /chat/completions or /v1)",
+            url=url,
+        )
     )
 
 

@@ -33,6 +33,7 @@ from gpt4batch.lines.pictures import media_type, picture_format
 from gpt4batch.lines.reading import listed, mapped, text_of
 from gpt4batch.settings import DEFAULT_FAIL_ON, DEFAULT_MODEL, DEFAULT_UPLOAD_URL, DEFAULT_URL, MIB
 from gpt4batch.usage import usage_of
+from gpt4batch.words import tr
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Iterator, Mapping
@@ -45,7 +46,7 @@ if TYPE_CHECKING:
 
 VERSION = re.compile(r"^/v\d+\w*/")
 COMPLETIONS = "/chat/completions"
-OURS = {"messages": "it is made of the asks", "stream": "set --stream"}
+OURS = {"messages": tr("it is made of the asks"), "stream": tr("set --stream")}
 """Fields of the body that are not the user's to set."""
 
 SAID = ("role", "content", "refusal", "tool_calls", "function_call")
@@ -54,12 +55,12 @@ SAID = ("role", "content", "refusal", "tool_calls", "function_call")
 REASONING = ("reasoning_content", "reasoning")
 ADDRESSES = ("http://", "https://", "data:")
 PICTURES = "PNG, JPEG, GIF and WebP"
-NOT_A_MODEL = "no model is named: set -m, or give the line a model"
+NOT_A_MODEL = tr("no model is named: set -m, or give the line a model")
 
 
 def _text(value: Any) -> str:
     is_text = value is None or isinstance(value, str)
-    return "" if is_text else f"must be text, not {kind_of(value)}"
+    return "" if is_text else tr("must be text, not {kind}", kind=kind_of(value))
 
 
 def _named(model: Any) -> str:
@@ -69,13 +70,13 @@ def _named(model: Any) -> str:
 
 def _object(value: Any) -> str:
     if value is not None and not isinstance(value, dict):
-        return f"must be an object, not {kind_of(value)}"
+        return tr("must be an object, not {kind}", kind=kind_of(value))
     ours = next((name for name in value or () if name in OURS), "")
-    return f"must not have {ours}: {OURS[ours]}" if ours else ""
+    return tr("must not have {ours}: {reason}", ours=ours, reason=OURS[ours]) if ours else ""
 
 
 def _of_gpt4api(value: Any) -> str:
-    return "belongs to --api gpt4api: services of --api openai have none" if value else ""
+    return tr("belongs to --api gpt4api: services of --api openai have none") if value else ""
 
 
 class OpenAI:
@@ -128,7 +129,7 @@ class OpenAI:
     def doubts(self, addresses: Mapping[str, str], settings: Settings) -> Iterator[str]:
         """Yield what looks wrong about addresses that can be called all the same."""
         if settings.upload_url != DEFAULT_UPLOAD_URL:
-            yield "-l is not used: pictures and files are sent inside the requests, to -u"
+            yield tr("-l is not used: pictures and files are sent inside the requests, to -u")
 
     def defaults(self, settings: Settings) -> dict[str, Any]:
         """Return what the flags of a run say of every ask."""
@@ -152,10 +153,10 @@ class OpenAI:
             return ""  # its format has looked at it
         for name, check in self.options.items() if own else ():
             if name in own and (wrong := check(own[name])):
-                return f"{name} {wrong}"
+                return tr("{name} {wrong}", name=name, wrong=wrong)
         for place, ask in enumerate(line.asks) if line.manner else ():
             if wrong := _object(ask.params):
-                return f"asks[{place}].params {wrong}"
+                return tr("asks[{place}].params {wrong}", place=place, wrong=wrong)
         named = (
             _named(options.get("model"))
             or own.get("model")
@@ -170,8 +171,12 @@ class OpenAI:
         if upload.kind is Kind.FILE or "head" not in upload.note or media_type(upload.note["head"]):
             return ""
         known = picture_format(upload.note["head"])
-        what = f"is {known}" if known else "does not begin like a picture"
-        return f"{what}, and services take {PICTURES}; other files belong in files"
+        what = tr("is {known}", known=known) if known else tr("does not begin like a picture")
+        return tr(
+            "{what}, and services take {pictures}; other files belong in files",
+            what=what,
+            pictures=PICTURES,
+        )
 
     def chat(self, turn: Turn) -> Call:
         """Return the call that asks."""
@@ -243,8 +248,8 @@ class OpenAI:
         if error or not choices:
             doc = {"error": error} if error else reply
             words = error_text(doc)
-            text = "the reply says" if error else "the reply has no choices"
-            text = f"{text}: {words}" if words else text
+            text = tr("the reply says") if error else tr("the reply has no choices")
+            text = tr("{text}: {words}", text=text, words=words) if words else text
             meaning = meaning_of_error(doc, said, status_in(doc), self._service)
             return Refusal(_without_memory(meaning), 200, text, usage=usage)
         wrong = [self._not_an_answer(choice) for choice in choices]
@@ -260,26 +265,28 @@ class OpenAI:
             doc = {"error": reply.get("error") or reply}
             words = error_text(doc) or text_of(reply.get("status"))
             meaning = meaning_of_error(doc, said, status_in(doc), self._service)
-            return Refusal(_without_memory(meaning), 200, f"the reply says: {words}")
+            return Refusal(
+                _without_memory(meaning), 200, tr("the reply says: {words}", words=words)
+            )
         finish = text_of(mapped(reply.get("incomplete_details")).get("reason"))
         if finish == "content_filter" and finish in self._fail_on:
-            return Refusal(Reason.FILTERED, 200, "the service's filter ended the answer")
+            return Refusal(Reason.FILTERED, 200, tr("the service's filter ended the answer"))
         return Answer(usage_of(reply.get("usage")), finish, text_of(reply.get("model")))
 
     def _not_an_answer(self, choice: dict[str, Any]) -> Refusal | None:
         """Return why a choice does not answer."""
         finish = text_of(choice.get("finish_reason"))
         if finish == "content_filter" and finish in self._fail_on:
-            text = "the service's filter ended the answer (finish_reason content_filter)"
+            text = tr("the service's filter ended the answer (finish_reason content_filter)")
             return Refusal(Reason.FILTERED, 200, text)
         if finish == "length" and finish in self._fail_on:
-            text = "the answer was cut off at the limit of tokens (finish_reason length)"
+            text = tr("the answer was cut off at the limit of tokens (finish_reason length)")
             return Refusal(Reason.REJECTED, 200, text)
         message = mapped(choice.get("message"))
         told = (message.get(name) for name in (*SAID[1:], "audio"))
         if "empty" in self._fail_on and not any(map(_has_text, told)):
-            why = f" (finish_reason {finish})" if finish else ""
-            return Refusal(Reason.REJECTED, 200, f"the answer is empty{why}")
+            why = tr(" (finish_reason {finish})", finish=finish) if finish else ""
+            return Refusal(Reason.REJECTED, 200, tr("the answer is empty{why}", why=why))
         return None
 
     def thread(self, reply: Mapping[str, Any]) -> Thread | Refusal:

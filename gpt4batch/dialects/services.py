@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from urllib.parse import urlsplit
 
 from gpt4batch.dialects.base import Reason
+from gpt4batch.words import tr
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -94,24 +95,29 @@ ADVICE = (
             r"|streaming is required",
             re.IGNORECASE,
         ),
-        "set --stream",
+        tr("set --stream"),
     ),
     Advice(
         re.compile(r"\bmodel\b|deployment|\u6a21\u578b", re.IGNORECASE),
-        "-m, or the line's model, names the model",
+        tr("-m, or the line's model, names the model"),
         frozenset({404}),
     ),
     Advice(
         re.compile(r"\bmodel\b.{0,80}(?:not (?:exist|found)|unknown|invalid|not supported)", re.I),
-        "-m, or the line's model, names the model",
+        tr("-m, or the line's model, names the model"),
         frozenset({400, 403, 422, 503}),
     ),
     Advice(
-        re.compile(""), "is -u the base, or the address of chat completions?", frozenset({404, 405})
+        re.compile(""),
+        tr("is -u the base, or the address of chat completions?"),
+        frozenset({404, 405}),
     ),
     Advice(
         re.compile(""),
-        "the body holds the line's system, asks, images and files: give it fewer or smaller ones",
+        tr(
+            "the body holds the line's system, asks, images and files: give it fewer or "
+            "smaller ones"
+        ),
         frozenset({413}),
     ),
 )

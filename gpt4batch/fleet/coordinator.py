@@ -39,6 +39,7 @@ from gpt4batch.fleet.topics import Post, Topics
 from gpt4batch.nsq.spool import Backlog
 from gpt4batch.service.conversation import Outcome
 from gpt4batch.service.counters import CallStats
+from gpt4batch.words import tr
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -56,6 +57,11 @@ if TYPE_CHECKING:
     from gpt4batch.service.pacing import Pacer
 
 log = logging.getLogger(__name__)
+
+TAKEN_OVER = tr(
+    "another coordinator has taken this batch over (a copy of the folder, or this one was thought "
+    "dead); the answers so far are in the output"
+)
 
 BEAT = 0.5
 """Seconds between two words of a coordinator, and of a worker."""
@@ -285,7 +291,7 @@ class Fleet:
             where = ",".join(self._topics.addresses)
             log.warning("no worker is here; start: gpt4batch worksvc --nsqd-tcp-address %s", where)
         if self._trouble and all(member.news.leaving for member in table.members.values()):
-            text = f"no worker is left; the last one said: {self._trouble}"
+            text = tr("no worker is left; the last one said: {trouble}", trouble=self._trouble)
             self._control.halt(FatalError(text))
         self._wake()
 
@@ -294,22 +300,19 @@ class Fleet:
     async def _take_result(self, result: Result, delivery: Delivery) -> None:
         self._result_at = time.monotonic()
         if result.batch != self._book.batch:
-            raise ForeignError(f"it is of batch {result.batch}")
+            raise ForeignError(tr("it is of batch {batch}", batch=result.batch))
         await self._intake.take(result, delivery)
 
     async def _take_hello(self, hello: Hello, delivery: Delivery) -> None:
         delivery.finish()
         rival = (hello.epoch, hello.life) > (self._book.epoch, self._life)
         if hello.batch == self._book.batch and rival and not hello.over:
-            raise FatalError(
-                "another coordinator has taken this batch over (a copy of the folder, or this one "
-                "was thought dead); the answers so far are in the output"
-            )
+            raise FatalError(TAKEN_OVER)
 
     async def _take_news(self, tasks: TaskGroup, news: News, delivery: Delivery) -> None:
         delivery.finish()
         if news.batch != self._book.batch:
-            raise ForeignError(f"it is of batch {news.batch}")
+            raise ForeignError(tr("it is of batch {batch}", batch=news.batch))
         words = {int(index): word(entry) for index, entry in news.lines.items()}
         for index, said in words.items():
             if index not in self.table.rows and 0 <= index < len(self._lines):
@@ -376,7 +379,11 @@ class Fleet:
         body = written(task)
         if not await self._hellos.fits(body):
             limit = self._hellos.limit
-            text = f"the line has {len(body)} bytes, more than nsqd takes (--max-msg-size {limit})"
+            text = tr(
+                "the line has {count} bytes, more than nsqd takes (--max-msg-size {limit})",
+                count=len(body),
+                limit=limit,
+            )
             self._intake.fail(row, failed(line, CallError(text, stage="fleet")))
         elif row.run == run:
             self._permits.posts[row.worker].say(task)

@@ -37,6 +37,7 @@ from gpt4batch.fleet.messages import (
     written,
 )
 from gpt4batch.lines.parse import BadLine, parse_line
+from gpt4batch.words import because, tr
 
 if TYPE_CHECKING:
     from gpt4batch.fleet.topics import Post
@@ -45,6 +46,10 @@ if TYPE_CHECKING:
     from gpt4batch.nsq.publisher import Publisher
     from gpt4batch.service.conversation import Conversation, Outcome
 
+TOO_LONG = tr(
+    "the answers have {count} bytes, more than nsqd takes (--max-msg-size {limit}); worker {name} "
+    "keeps them in its spool"
+)
 SILENT = 20.0
 """Seconds without a word of the coordinator after which lines without a call out go back."""
 IDLE = 60.0
@@ -219,22 +224,25 @@ class Desk:
         try:
             unpacked(folder, task.files)
         except OSError as error:
-            raise OutputError(f"cannot write in {folder}: {error.strerror}") from error
+            raise OutputError(
+                tr("cannot write in {folder}: {reason}", folder=folder, reason=because(error))
+            ) from error
         except (ValueError, TypeError) as error:
-            raise AttachmentError(f"an attachment that came along is none: {error}") from error
+            raise AttachmentError(
+                tr("an attachment that came along is none: {error}", error=error)
+            ) from error
         return self._conversations[1]
 
     async def _finish(self, hold: Hold, outcome: Outcome) -> None:
         name, error = self._worker.name, outcome.error
         if isinstance(error, AttachmentError):
-            outcome.error = AttachmentError(f"{error}, on worker {name}", code=error.code)
+            outcome.error = AttachmentError(
+                tr("{error}, on worker {name}", error=error, name=name), code=error.code
+            )
             outcome.error.stage, outcome.error.attempts = error.stage, error.attempts
         self._hand_in(hold, FINAL, outcome)
         if not await self._results.fits(hold.body):
-            text = (
-                f"the answers have {len(hold.body)} bytes, more than nsqd takes (--max-msg-size "
-                f"{self._results.limit}); worker {name} keeps them in its spool"
-            )
+            text = TOO_LONG.filled(count=len(hold.body), limit=self._results.limit, name=name)
             short = failed(outcome.line, CallError(text, stage="fleet"))
             short.answers = []
             self._hand_in(hold, FINAL, short)
@@ -356,9 +364,9 @@ def _line_of(task: Task) -> Line:
     try:
         line = parse_line(task.record, task.line, task.number)
     except BadLine as error:
-        raise ForeignError(f"a task whose line is none: {error}") from None
+        raise ForeignError(tr("a task whose line is none: {error}", error=error)) from None
     if task.fresh:
         line.forget()
     if line.key.hex() != task.key:
-        raise ForeignError("a task whose line is another")
+        raise ForeignError(tr("a task whose line is another"))
     return line

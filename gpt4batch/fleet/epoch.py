@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from gpt4batch import disk
 from gpt4batch.errors import OutputError, UsageError
 from gpt4batch.lines import rawjson
+from gpt4batch.words import because, tr
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -49,7 +50,9 @@ class Book:
                 self._read(path.read_bytes())
             self.epoch += 1
         except OSError as error:
-            raise OutputError(f"cannot read {path}: {error.strerror}") from error
+            raise OutputError(
+                tr("cannot read {path}: {reason}", path=path, reason=because(error))
+            ) from error
 
     def open(self) -> None:
         """Begin an epoch.
@@ -61,7 +64,9 @@ class Book:
             if self._path is not None:
                 self._rewrite(self._path)
         except OSError as error:
-            raise OutputError(f"cannot write {self._path}: {error.strerror}") from error
+            raise OutputError(
+                tr("cannot write {path}: {reason}", path=self._path, reason=because(error))
+            ) from error
 
     def _read(self, raw: bytes) -> None:
         whole, _, _ = raw.rpartition(b"\n")  # a torn last line was about to be written
@@ -75,7 +80,10 @@ class Book:
                     self.out.pop(index, None)
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise UsageError(
-                f"{self._path} is not what a fleet's run left there; move it away to begin anew"
+                tr(
+                    "{path} is not what a fleet's run left there; move it away to begin anew",
+                    path=self._path,
+                )
             ) from error
 
     def _rewrite(self, path: Path) -> None:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from gpt4batch.fleet.health import OPINIONS, is_lines_own
 from gpt4batch.fleet.messages import BACK, COUNTED, FINAL, ForeignError, outcome_of
+from gpt4batch.words import tr
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -101,11 +102,11 @@ class Intake:
         """
         index = result.line
         if not 0 <= index < len(self._lines):
-            raise ForeignError(f"there is no line {index + 1}")
+            raise ForeignError(tr("there is no line {number}", number=index + 1))
         self.tally(result.worker, result.tally)
         line, row = self._lines.line(index), self._table.rows.get(index)
         if line.key.hex() != result.key:
-            raise ForeignError(f"line {index + 1} is another one now")
+            raise ForeignError(tr("line {number} is another one now", number=index + 1))
         outcome = None if result.kind == BACK else outcome_of(line, result.record)
         if self._lines.settled(index) or (row is not None and row.ended):
             self._take_late(result, line, outcome, delivery)

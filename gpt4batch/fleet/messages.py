@@ -14,6 +14,7 @@ from gpt4batch.errors import CallError, ReplyError
 from gpt4batch.lines import rawjson
 from gpt4batch.lines.record import calls_before, usage_in
 from gpt4batch.service.conversation import Outcome
+from gpt4batch.words import tr
 
 if TYPE_CHECKING:
     from gpt4batch.lines.parse import Line
@@ -256,7 +257,9 @@ def read(body: bytes, *kinds: type[T]) -> T:
     named = {kind.__name__.lower(): kind for kind in kinds}
     told = doc if isinstance(doc, dict) and doc.get("v") == VERSION else {}
     if (kind := named.get(str(told.get("is")))) is None:
-        raise ForeignError(f"it is no {' or '.join(named)} of version {VERSION}")
+        raise ForeignError(
+            tr("it is no {names} of version {version}", names=" or ".join(named), version=VERSION)
+        )
     values = {name: _value(doc, name, shape) for name, shape in SHAPES[kind].items()}
     return kind(**values, **({"record": record} if kind in (Task, Result) else {}))
 
@@ -268,7 +271,7 @@ def word(entry: list[Any]) -> Word:
         ForeignError: It is something else.
     """
     if len(entry) != len(WORD) or not all(map(isinstance, entry, WORD)):
-        raise ForeignError("what it says of a line is not as it should be")
+        raise ForeignError(tr("what it says of a line is not as it should be"))
     return Word(*entry)
 
 
@@ -288,7 +291,7 @@ WORD = tuple(_shapes_of(Word).values())
 def _value(doc: dict[str, Any], name: str, shape: tuple[type, ...]) -> Any:
     value = doc.get(name)
     if not isinstance(value, shape):
-        raise ForeignError(f"{name} is not as it should be")
+        raise ForeignError(tr("{name} is not as it should be", name=name))
     return value
 
 
@@ -315,9 +318,9 @@ def outcome_of(line: Line, record: bytes) -> Outcome:
             reply = dict(rawjson.members(known["iErr"])).get("reply")
             outcome.error = _error_of(error, reply)
     except (rawjson.JSONError, KeyError, TypeError, ValueError, AttributeError) as error:
-        raise ForeignError(f"no record: {error!r}") from None
+        raise ForeignError(tr("no record: {error!r}", error=error)) from None
     if len(outcome.answers) > len(line.asks):
-        raise ForeignError("more answers than asks")
+        raise ForeignError(tr("more answers than asks"))
     return outcome
 
 

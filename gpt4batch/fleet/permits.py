@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from gpt4batch.control import Stopped
 from gpt4batch.errors import BudgetError
 from gpt4batch.fleet.messages import CROWDED, CUT, LIMITED, LOST, OK, OVERDUE, UNUSED, Permit
+from gpt4batch.words import tr
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -114,7 +115,10 @@ class Permits:
         if row is None or not most or made + self.out < most:
             return row
         if made >= most:
-            text = f"--max-calls {most}: that many chat calls were made; run again with -f to go on"
+            text = tr(
+                "--max-calls {most}: that many chat calls were made; run again with -f to go on",
+                most=most,
+            )
             self._control.halt(BudgetError(text))
         return None
 

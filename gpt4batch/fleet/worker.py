@@ -30,6 +30,7 @@ from gpt4batch.service.pacing import Pacer
 from gpt4batch.service.probing import Probing
 from gpt4batch.settings import WorkerSettings
 from gpt4batch.signals import obeyed
+from gpt4batch.words import because, tr
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -112,11 +113,19 @@ class Worker:
             Path(settings.download_dir).mkdir(parents=True, exist_ok=True)
             if not _locked(path, stack):
                 raise UsageError(
-                    f"another worker named {self.name} runs here (it holds {path}); choose a --name"
+                    tr(
+                        "another worker named {name} runs here (it holds {path}); choose a --name",
+                        name=self.name,
+                        path=path,
+                    )
                 )
         except OSError as error:
-            what = error.filename or f"{path.name} in --spool-dir {path.parent}"
-            raise UsageError(f"cannot write {what}: {error.strerror}") from None
+            what = error.filename or tr(
+                "{name} in --spool-dir {parent}", name=path.name, parent=path.parent
+            )
+            raise UsageError(
+                tr("cannot write {what}: {reason}", what=what, reason=because(error))
+            ) from None
 
     async def _work(self) -> None:
         """Work until every line has come to its end, or was given back, after a signal."""

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from gpt4batch.lines import rawjson
 from gpt4batch.lines.parse import BOM
 from gpt4batch.lines.record import LOG_MARK
+from gpt4batch.words import Message, joined, tr
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -26,11 +27,42 @@ HOLE = re.compile(rb"\0{4,}")
 BEGINNING = re.compile(rb'\s*(?:\{\s*(?:"|$)|$)')
 
 ADVICE = (
-    (re.compile(rb"\xff\xfe|\xfe\xff|.\0.\0|\0.\0.", re.DOTALL), "it is UTF-16: save it as UTF-8"),
-    (re.compile(rb"\x1f\x8b|BZh|\xfd7zXZ|\x28\xb5\x2f\xfd|PK"), "it is compressed: unpack it"),
-    (re.compile(rb"\s*\["), "it is a JSON array: write one record a line, as jq -c '.[]' does"),
-    (re.compile(rb".*\}\s*\{\s*\"", re.DOTALL), "its line breaks are gone: jq -c . puts them back"),
-    (re.compile(rb"\s*\{\s*$"), "it was pretty-printed: write one record a line, as jq -c . does"),
+    (
+        re.compile(rb"\xff\xfe|\xfe\xff|.\0.\0|\0.\0.", re.DOTALL),
+        tr("it is UTF-16: save it as UTF-8"),
+    ),
+    (re.compile(rb"\x1f\x8b|BZh|\xfd7zXZ|\x28\xb5\x2f\xfd|PK"), tr("it is compressed: unpack it")),
+    (re.compile(rb"\s*\["), tr("it is a JSON array: write one record a line, as jq -c '.[]' does")),
+    (
+        re.compile(rb".*\}\s*\{\s*\"", re.DOTALL),
+        tr("its line breaks are gone: jq -c . puts them back"),
+    ),
+    (
+        re.compile(rb"\s*\{\s*$"),
+        tr("it was pretty-printed: write one record a line, as jq -c . does"),
+    ),
+)
+
+
+DAMAGED = tr("{row}; the record is damaged and does not count as a result: see {where}")
+MORE = tr("{path}: {count:,} more damaged records: see {where}")
+HOLES = tr(
+    "{path}: {count:,} lines have holes, as a power cut leaves them; only what is whole around them"
+    " counts"
+)
+STRANGERS = tr(
+    "{path}: {count:,} results belong to no line of {source} (they are of another input, or of "
+    "prompts that were edited since); they are kept in {where}; to use them, give that file as the "
+    "output of the input they belong to: -i INPUT -o FILE -f"
+)
+RETYPED = tr(
+    "{example}: {count:,} results do not match their line only because the id has another type, and"
+    " those lines are asked again; to keep them, stop now and write the ids in the input as they "
+    "are in the output"
+)
+ELSEWHERE = tr(
+    "{other} holds results of {source} that {path} lacks, and their lines are asked again; to use "
+    "them, stop now and run with -i {source} -o {other} -f"
 )
 
 
@@ -61,12 +93,14 @@ class Findings:
     def damage(self, start: int, number: int, raw: bytes, reason: str) -> None:
         """Note a record that cannot be read."""
         if len(self._shown) < SHOWN:
-            self._shown.append(f"{self.path}:{number}: {reason}")
+            self._shown.append(
+                tr("{path}:{number}: {reason}", path=self.path, number=number, reason=reason)
+            )
         text = raw.removeprefix(BOM).removeprefix(LOG_MARK)
-        joined = rawjson.objects_in(text)
-        self.damaged += max(1, joined)
-        self.records += max(1, joined) - 1
-        if joined > 1 or not BEGINNING.match(text):
+        several = rawjson.objects_in(text)
+        self.damaged += max(1, several)
+        self.records += max(1, several) - 1
+        if several > 1 or not BEGINNING.match(text):
             self._foreign = True
         if not self.advice:
             found = (words for pattern, words in ADVICE if pattern.match(raw))
@@ -96,18 +130,24 @@ class Findings:
     def refusal(self) -> str:
         """Return why the output is refused, and what to do."""
         more = self.damaged - len(self._shown)
-        rows = [*self._shown, f"and {more:,} more"] if more else self._shown
-        advice = f"; {self.advice}" if self.advice else ""
-        listed = "\n".join(f"  {row}" for row in rows)
-        return (
-            f"{self.path} cannot be read as an output: {self.damaged:,} of {self.records:,} "
-            f"records cannot be read; nothing was called:\n{listed}\n"
-            f"restore it as it was{advice}, or choose another output with -o; "
-            "--skip-bad-results takes what can be read, keeps the rest aside, and asks (and "
-            "pays for) those lines again"
+        rows = [*self._shown, tr("and {count:,} more", count=more)] if more else self._shown
+        advice = joined("", ("; ", self.advice)) if self.advice else ""
+        listed = joined("\n", [joined("", ("  ", row)) for row in rows])
+        return tr(
+            "{path} cannot be read as an output: {damaged:,} of {records:,} records "
+            "cannot be read; nothing was called:\n"
+            "{listed}\n"
+            "restore it as it was{advice}, or choose another output with -o; "
+            "--skip-bad-results takes what can be read, keeps the rest aside, and asks "
+            "(and pays for) those lines again",
+            path=self.path,
+            damaged=self.damaged,
+            records=self.records,
+            listed=listed,
+            advice=advice,
         )
 
-    def words(self, source: str, kept_in: Path | None) -> list[str]:
+    def words(self, source: str, kept_in: Path | None) -> list[Message]:
         """Return what is worth knowing before the first call.
 
         Args:
@@ -116,36 +156,14 @@ class Findings:
         """
         path = self.path
         where = str(kept_in or path.with_name(f"{path.stem}.<time>{path.suffix}"))
-        said = [
-            f"{row}; the record is damaged and does not count as a result: see {where}"
-            for row in self._shown
-        ]
-        if (more := self.damaged - len(self._shown)) > 0:
-            said.append(f"{path}: {more:,} more damaged records: see {where}")
-        if self.holes:
-            said.append(
-                f"{path}: {self.holes:,} lines have holes, as a power cut leaves them; "
-                "only what is whole around them counts"
-            )
-        if self.strangers:
-            said.append(
-                f"{path}: {self.strangers:,} results belong to no line of {source} (they are of "
-                "another input, or of prompts that were edited since); they are kept in "
-                f"{where}; to use them, give that file as the output of the input they belong to: "
-                "-i INPUT -o FILE -f"
-            )
+        more = self.damaged - len(self._shown)
+        counts = ((more, MORE), (self.holes, HOLES), (self.strangers, STRANGERS))
+        values = {"path": path, "source": source, "where": where}
+        said = [DAMAGED.filled(row=row, where=where) for row in self._shown]
+        said += [text.filled(count=count, **values) for count, text in counts if count > 0]
         if self.retyped:
-            said.append(
-                f"{self.retyped_example}: {self.retyped:,} results do not match their line only "
-                "because the id has another type, and those lines are asked again; to keep them, "
-                "stop now and write the ids in the input as they are in the output"
-            )
-        said += [
-            f"{other} holds results of {source} that {path} lacks, and their lines are asked "
-            f"again; to use them, stop now and run with -i {source} -o {other} -f"
-            for other in self.elsewhere
-        ]
-        return said
+            said.append(RETYPED.filled(example=self.retyped_example, count=self.retyped))
+        return [*said, *(ELSEWHERE.filled(other=other, **values) for other in self.elsewhere)]
 
 
 def is_torn(tail: bytes) -> bool:

@@ -7,6 +7,8 @@ import os
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
+from gpt4batch.words import because
+
 if TYPE_CHECKING:
     from pathlib import Path
 
@@ -41,7 +43,7 @@ class InFlight:
             self._fd = os.open(self._path, os.O_RDWR | os.O_CREAT, 0o666)
             found = os.pread(self._fd, SIZE, 0).strip()
         except OSError as error:
-            log.warning("chats in flight cannot be recorded: %s: %s", self._path, error.strerror)
+            log.warning("chats in flight cannot be recorded: %s: %s", self._path, because(error))
             return
         self.left = self._count = int(found) if found.isdigit() else 0
         if self.left:

@@ -23,6 +23,7 @@ from gpt4batch.journal.ordered import Records, Told
 from gpt4batch.journal.resume import Resume, whole
 from gpt4batch.lines.parse import BadLine
 from gpt4batch.lines.record import State
+from gpt4batch.words import because, tr
 
 if TYPE_CHECKING:
     from gpt4batch.journal.ledger import Ledger
@@ -151,7 +152,9 @@ class Journal:
             if fix and not repair and self.out.is_file():
                 self.log.open_to_read()
         except OSError as error:
-            raise OutputError(f"cannot read {self.out}: {error.strerror}") from None
+            raise OutputError(
+                tr("cannot read {out}: {reason}", out=self.out, reason=because(error))
+            ) from None
         except BadLine:
             raise self._records.input_changed() from None  # between two looks at a line
         self.log.ledger, self.findings = resume.ledger, resume.findings
@@ -185,7 +188,9 @@ class Journal:
             temporary.unlink()
             self._spare = [os.open(os.devnull, os.O_RDONLY) for _ in range(SPARE)]
         except OSError as error:
-            raise OutputError(f"cannot write {self.out}: {error.strerror}") from None
+            raise OutputError(
+                tr("cannot write {out}: {reason}", out=self.out, reason=because(error))
+            ) from None
 
     def _start_stream(self) -> None:
         """Open the stream and write the lines that came done: nothing else would keep them."""
@@ -238,7 +243,9 @@ class Journal:
                 return  # nothing was added to an output that is in order already
             if foreign:
                 path = keep_aside(self.out, self.log.fd, foreign, self._clock)
-                what = "%s: another program wrote to it during the run; what it wrote is kept in %s"
+                what = tr(
+                    "%s: another program wrote to it during the run; what it wrote is kept in %s"
+                )
                 log.warning(what, self.out, path)
             ordered = beside(self.out, ORDERED)
             self.told = self._records.write(self.out, ordered, self.ledger, errors=self.errors)
@@ -249,19 +256,35 @@ class Journal:
 
     def _unfinished(self, error: OSError) -> OutputError:
         if self.streaming:
-            return OutputError(f"cannot write {self.out}: {error.strerror}")
+            return OutputError(
+                tr("cannot write {out}: {reason}", out=self.out, reason=because(error))
+            )
         if self.log.is_removed():
             return OutputError(
-                f"{self.out} was removed while the run was on: the answers of this run were "
-                f"written to standard error; put them into {self.out} before you run again with -f"
+                tr(
+                    "{out} was removed while the run was on: the answers of this run were "
+                    "written to standard error; put them into {out} before you run again with -f",
+                    out=self.out,
+                )
             )
-        advice = "make room" if error.errno in NO_ROOM else "fix that"
+        advice = tr("make room") if error.errno in NO_ROOM else tr("fix that")
         if (ordered := disk.whole_of(self.out)).exists():
             return OutputError(
-                f"cannot write {self.out}: {error.strerror}; what belongs in it is in "
-                f"{ordered}: {advice} and run again with -f, which puts it there"
+                tr(
+                    "cannot write {out}: {reason}; what belongs in it is in {ordered}: {advice} "
+                    "and run again with -f, which puts it there",
+                    out=self.out,
+                    reason=because(error),
+                    ordered=ordered,
+                    advice=advice,
+                )
             )
         return OutputError(
-            f"cannot write {self.out}: {error.strerror}; the answers so far are in it, "
-            f"in the order they came: {advice} and run again with -f"
+            tr(
+                "cannot write {out}: {reason}; the answers so far are in it, in the order "
+                "they came: {advice} and run again with -f",
+                out=self.out,
+                reason=because(error),
+                advice=advice,
+            )
         )

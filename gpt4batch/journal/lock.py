@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from gpt4batch import disk
 from gpt4batch.errors import OutputError, UsageError
 from gpt4batch.journal.names import LOCK, beside
+from gpt4batch.words import because, tr
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -72,14 +73,24 @@ class Lock:
 
     def _taken(self) -> UsageError:
         return UsageError(
-            f"another run is writing {self._out} (it holds {self._path}); "
-            "wait for it to end, or choose another output with -o"
+            tr(
+                "another run is writing {out} (it holds {path}); wait for it to end, or "
+                "choose another output with -o",
+                out=self._out,
+                path=self._path,
+            )
         )
 
     def _unusable(self, error: OSError) -> OutputError:
         if os.path.lexists(self._path):
             return OutputError(
-                f"cannot use the lock {self._path}: {error.strerror}; if no run is on, remove it "
-                "(or have its owner do so), or choose another output with -o"
+                tr(
+                    "cannot use the lock {path}: {reason}; if no run is on, remove it (or have "
+                    "its owner do so), or choose another output with -o",
+                    path=self._path,
+                    reason=because(error),
+                )
             )
-        return OutputError(f"cannot write beside {self._out}: {error.strerror}")
+        return OutputError(
+            tr("cannot write beside {out}: {reason}", out=self._out, reason=because(error))
+        )

@@ -20,6 +20,7 @@ from gpt4batch.journal.ledger import Ledger
 from gpt4batch.lines import rawjson
 from gpt4batch.lines.record import LOG_MARK, State
 from gpt4batch.lines.steps import Standing, step
+from gpt4batch.words import because, tr
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -131,7 +132,9 @@ class Log:
             start = self._write(text)
         except OSError as error:
             self._unsaved.append((index, state, text))
-            raise OutputError(f"cannot write {self.out}: {error.strerror}") from error
+            raise OutputError(
+                tr("cannot write {out}: {reason}", out=self.out, reason=because(error))
+            ) from error
         self.ledger.put(index, state, start, len(text), in_input=False)
 
     def advance(self, index: int, state: State, now: Standing) -> None:
@@ -162,7 +165,9 @@ class Log:
             start = self._write(text)
         except OSError as error:
             self._unsaved.append((index, state, LOG_MARK + now.whole() + b"\n"))
-            raise OutputError(f"cannot write {self.out}: {error.strerror}") from error
+            raise OutputError(
+                tr("cannot write {out}: {reason}", out=self.out, reason=because(error))
+            ) from error
         self.ledger.step(index, state, start, len(text))
 
     def show(self, record: bytes) -> None:
@@ -201,7 +206,7 @@ class Log:
                 view = view[os.write(self.fd, view) :]
             status = os.fstat(self.fd)
             if not self.streaming and not status.st_nlink:
-                raise FileNotFoundError(None, "the file or its folder was removed")
+                raise FileNotFoundError(None, tr("the file or its folder was removed"))
         except OSError:
             if (written := len(text) - len(view)) and not self.streaming:
                 with contextlib.suppress(OSError):  # a torn record would spoil the next one
@@ -253,5 +258,7 @@ class Log:
                     await anyio.to_thread.run_sync(disk.sync, self.fd)
                 except OSError as error:
                     self._disk_failed = True
-                    raise OutputError(f"cannot write {self.out}: {error.strerror}") from error
+                    raise OutputError(
+                        tr("cannot write {out}: {reason}", out=self.out, reason=because(error))
+                    ) from error
                 self._synced = end

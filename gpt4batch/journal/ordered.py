@@ -18,6 +18,7 @@ from gpt4batch.lines.record import (
     usage_noted,
 )
 from gpt4batch.usage import NO_USAGE, Usage
+from gpt4batch.words import tr
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -100,18 +101,26 @@ class Records:
 
     def input_changed(self) -> InputChanged:
         """Return what stops a run whose input was edited."""
-        verb = "were written to" if self._log.streaming else "are in"
         return InputChanged(
-            f"the input {self._source.path} was changed while the run was on: its lines are no "
-            f"longer where they were; the answers so far {verb} {self._log.out}, in the order they "
-            "came: run again with -f"
+            tr(
+                "the input {path} was changed while the run was on: its lines are no longer "
+                "where they were; the answers so far are in {out}, in the order they came: "
+                "run again with -f",
+                path=self._source.path,
+                out=self._log.out,
+            )
         )
 
     def unreadable(self, error: BadLine) -> OutputError:
         """Return what stops a run whose output was edited."""
         return OutputError(
-            f"cannot write {self._log.out} in order: a record in it was changed and cannot be read "
-            f"({error}); the answers so far are in it, in the order they came: run again with -f"
+            tr(
+                "cannot write {out} in order: a record in it was changed and cannot be read "
+                "({error}); the answers so far are in it, in the order they came: run again "
+                "with -f",
+                out=self._log.out,
+                error=error,
+            )
         )
 
     def write(

@@ -27,6 +27,7 @@ from gpt4batch.lines.parse import (
 )
 from gpt4batch.lines.record import LOG_MARK, State, is_bad_record, state_of
 from gpt4batch.lines.steps import is_step
+from gpt4batch.words import tr
 
 if TYPE_CHECKING:
     from gpt4batch.journal.source import Source
@@ -267,8 +268,13 @@ class Resume:
                 findings = self.findings
                 findings.retyped += 1
                 findings.retyped_example = findings.retyped_example or (
-                    f"{findings.path}:{number}: the id is {shown(line.id)}, and "
-                    f"{shown(other)} in the input"
+                    tr(
+                        "{path}:{number}: the id is {found}, and {wanted} in the input",
+                        path=findings.path,
+                        number=number,
+                        found=shown(line.id),
+                        wanted=shown(other),
+                    )
                 )
                 return
 

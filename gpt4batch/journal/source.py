@@ -21,6 +21,7 @@ from gpt4batch.journal.watched import Watched
 from gpt4batch.lines.formats.asks import Asks
 from gpt4batch.lines.parse import BOM, BadLine, Line, parse_line
 from gpt4batch.lines.record import LOG_MARK, is_bad_record
+from gpt4batch.words import because, tr
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -230,8 +231,15 @@ def _opened(path: str, spool: Path | None) -> IO[bytes]:
     try:
         file = io.BufferedReader(Watched(path), BUFFER)  # open as long as the run
     except OSError as error:
-        hint = " (name the input with -i FILE)" if path == "example.jsonl" else ""
-        raise UsageError(f"cannot read the input {path}: {error.strerror}{hint}") from None
+        hint = tr(" (name the input with -i FILE)") if path == "example.jsonl" else ""
+        raise UsageError(
+            tr(
+                "cannot read the input {path}: {reason}{hint}",
+                path=path,
+                reason=because(error),
+                hint=hint,
+            )
+        ) from None
     if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
         with file:
             return _copied(file, spool)
@@ -244,7 +252,13 @@ def _spooled(number: int, folder: Path | None) -> IO[bytes]:
     try:
         file = os.fdopen(number, "rb", closefd=False)
     except OSError as error:
-        raise UsageError(f"cannot read the input, descriptor {number}: {error.strerror}") from None
+        raise UsageError(
+            tr(
+                "cannot read the input, descriptor {number}: {reason}",
+                number=number,
+                reason=because(error),
+            )
+        ) from None
     with file:
         return _copied(file, folder)
 
@@ -259,7 +273,9 @@ def _copied(stream: IO[bytes], folder: Path | None) -> IO[bytes]:
         if spool is not None:
             with contextlib.suppress(OSError):
                 spool.close()
-        raise UsageError(f"cannot spool standard input: {error.strerror}") from None
+        raise UsageError(
+            tr("cannot spool standard input: {reason}", reason=because(error))
+        ) from None
     return spool
 
 

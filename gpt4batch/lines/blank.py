@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from gpt4batch.words import tr
+
 if TYPE_CHECKING:
     from gpt4batch.lines.parse import Line
 
@@ -13,5 +15,7 @@ def blank_ask(line: Line) -> str:
     for place in range(max(line.answered, 0), len(line.asks)):
         ask = line.asks[place]
         if not ask.content.strip() and not ask.images and not ask.files:
-            return f"ask {place + 1} is blank: it has neither text nor attachments"
+            return tr(
+                "ask {number} is blank: it has neither text nor attachments", number=place + 1
+            )
     return ""

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 from gpt4batch.errors import NOT_READY
 from gpt4batch.lines import rawjson
+from gpt4batch.words import tr
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -23,7 +24,7 @@ BATCH = "openai_batch"
 """The key under which our own form has the request of a line of a batch file."""
 MANNER = ("system", "params", BATCH)
 """The keys that say how to answer: where they are present, a line is recognised by them too."""
-NO_ASKS = "asks is missing"
+NO_ASKS = tr("asks is missing")
 NOT_RUN = {"code": NOT_READY, "message": "resource is not ready"}
 
 DIGITS = bytes.maketrans(b"123456789", b"000000000")
@@ -158,7 +159,7 @@ def line_of(doc: dict[str, Any], raw: bytes, index: int = 0, number: int = 0) ->
     """
     asks = doc.get("asks")
     if not isinstance(asks, list) or not asks:
-        raise BadLine("asks must be a list of at least one ask" if "asks" in doc else NO_ASKS)
+        raise BadLine(tr("asks must be a list of at least one ask") if "asks" in doc else NO_ASKS)
     if len(asks) == 1:  # most lines: this is the path of every line of a million
         items: tuple[Ask, ...] = (_ask(asks[0], 0),)
         steered = items[0].params
@@ -187,7 +188,7 @@ def decoded(raw: bytes, decode: Callable[[bytes], Any] = rawjson.loads) -> dict[
     except rawjson.JSONError as error:
         raise BadLine(str(error)) from None
     if not isinstance(doc, dict):
-        raise BadLine(f"not a JSON object but {kind_of(doc)}")
+        raise BadLine(tr("not a JSON object but {kind}", kind=kind_of(doc)))
     return doc
 
 
@@ -195,7 +196,7 @@ def _take_optional(line: Line, doc: dict[str, Any]) -> None:
     """Read what only some lines of an input have."""
     failure, meta = doc.get("iErr"), doc.get("meta")
     if failure is not None and not isinstance(failure, dict):
-        raise BadLine(f"iErr must be an object, not {kind_of(failure)}")
+        raise BadLine(tr("iErr must be an object, not {kind}", kind=kind_of(failure)))
     line.options = {name: value for name, value in doc.items() if name not in OWN_KEYS}
     line.answered = _answered(doc.get("answers"), len(line.asks))
     line.error = failure or None
@@ -239,11 +240,17 @@ def key_of(line_id: Id, asks: tuple[Ask, ...], manner: bytes = b"") -> bytes:
 
 def _ask(ask: Any, place: int) -> Ask:
     if not isinstance(ask, dict):
-        raise BadLine(f"asks[{place}] must be an object, not {kind_of(ask)}")
+        raise BadLine(
+            tr("asks[{place}] must be an object, not {kind}", place=place, kind=kind_of(ask))
+        )
     content = ask.get("content")
     if not isinstance(content, str):
-        reason = "is missing" if content is None else f"must be text, not {kind_of(content)}"
-        raise BadLine(f"asks[{place}].content {reason}")
+        reason = (
+            tr("is missing")
+            if content is None
+            else tr("must be text, not {kind}", kind=kind_of(content))
+        )
+        raise BadLine(tr("asks[{place}].content {reason}", place=place, reason=reason))
     ask_id = ask.get("id")
     if not isinstance(ask_id, str):
         ask_id = _id(ask_id, f"asks[{place}].id")
@@ -266,7 +273,9 @@ def _paths(ask: dict[str, Any], many: str, single: str, place: int) -> tuple[str
             continue
         value = [value] if isinstance(value, str) else value
         if not isinstance(value, list) or not all(isinstance(path, str) for path in value):
-            raise BadLine(f"asks[{place}].{name} must be a list of paths")
+            raise BadLine(
+                tr("asks[{place}].{name} must be a list of paths", place=place, name=name)
+            )
         found += value
     return tuple(found)
 
@@ -275,14 +284,20 @@ def _answered(answers: Any, asks: int) -> int:
     if answers is None:
         return 0
     if not isinstance(answers, list):
-        raise BadLine(f"answers must be a list, not {kind_of(answers)}")
+        raise BadLine(tr("answers must be a list, not {kind}", kind=kind_of(answers)))
     if len(answers) > asks:
-        raise BadLine(f"{len(answers)} answers to {asks} asks")
+        raise BadLine(tr("{count} answers to {asks} asks", count=len(answers), asks=asks))
     for place, answer in enumerate(answers):
         if answer is None:
             return place
         if not isinstance(answer, dict):
-            raise BadLine(f"answers[{place}] must be an object, not {kind_of(answer)}")
+            raise BadLine(
+                tr(
+                    "answers[{place}] must be an object, not {kind}",
+                    place=place,
+                    kind=kind_of(answer),
+                )
+            )
     return len(answers)
 
 
@@ -293,10 +308,16 @@ def _id(value: Any, where: str) -> Id:
         if abs(value) >= EXACT:
             raise LongNumber
         return int(value)
-    raise BadLine(f"{where} must be a string or an integer, not {kind_of(value)}")
+    raise BadLine(
+        tr(
+            "{where} must be a string or an integer, not {kind}",
+            where=where,
+            kind=kind_of(value),
+        )
+    )
 
 
 def kind_of(value: Any) -> str:
     """Return what kind of JSON value it is, as a message names it."""
-    names = {dict: "an object", list: "a list", str: "text", bool: "true or false"}
-    return "null" if value is None else names.get(type(value), "a number")
+    names = {dict: tr("an object"), list: tr("a list"), str: tr("text"), bool: tr("true or false")}
+    return "null" if value is None else names.get(type(value), tr("a number"))

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import orjson
 
 from gpt4batch.lines.steering import STEERING
+from gpt4batch.words import tr
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -39,6 +40,27 @@ MOST_BEGINNINGS = 1000
 """Of objects in a text that is not JSON."""
 
 QUOTE = ord('"')
+WHAT_IS_WRONG = (
+    tr("invalid UTF-8 encoding in string"),
+    tr("invalid escape in string"),
+    tr("invalid escaped sequence in string"),
+    tr("invalid high surrogate in string"),
+    tr("invalid literal, expected 'false'"),
+    tr("invalid literal, expected 'null'"),
+    tr("invalid literal, expected 'true'"),
+    tr("invalid low surrogate in string"),
+    tr("trailing comma is not allowed"),
+    tr("unexpected character, expected ',' or ']'"),
+    tr("unexpected character, expected ',' or '}'"),
+    tr("unexpected character, expected ':' after key"),
+    tr("unexpected character, expected a JSON value"),
+    tr("unexpected character, expected a string key"),
+    tr("unexpected content after document"),
+    tr("unexpected control character in string"),
+    tr("unexpected end of data"),
+)
+"""The words in which orjson says what is wrong with a text."""
+
 OPENING, CLOSING, SEPARATING = b"[{", b"]}", b":,"
 
 
@@ -72,14 +94,14 @@ def loads(raw: bytes) -> Any:
         return json.loads(raw.decode(), parse_int=_integer, parse_constant=_refuse)
     except UnicodeDecodeError as error:
         wide = WIDE.match(raw)
-        reason = reason if wide else f"not UTF-8 (byte {error.start + 1})"
+        reason = reason if wide else tr("not UTF-8 (byte {number})", number=error.start + 1)
         raise _kind(raw)(reason) from None
     except _ConstantError as error:
-        raise _kind(raw)(f"not JSON ({error})") from None
+        raise _kind(raw)(tr("not JSON ({error})", error=error)) from None
     except ValueError:
         raise JSONError(reason) from None
     except RecursionError:
-        raise UntakenError("nested too deeply") from None
+        raise UntakenError(tr("nested too deeply")) from None
 
 
 def objects_in(raw: bytes) -> int:
@@ -134,7 +156,7 @@ def exact(raw: bytes) -> Any:
     try:
         return json.loads(raw.decode(), parse_int=_exact_integer, parse_float=_exact_float)
     except RecursionError:
-        raise UntakenError("nested too deeply") from None
+        raise UntakenError(tr("nested too deeply")) from None
 
 
 def decoded(raw: bytes, *, number: Callable[[str], Any]) -> Any:
@@ -165,11 +187,11 @@ def _refuse(name: str) -> NoReturn:
 
 def _reason(raw: bytes, error: orjson.JSONDecodeError) -> str:
     if not raw.strip():
-        return "empty"
+        return tr("empty")
     if WIDE.match(raw):
-        return "in UTF-16 or UTF-32: save it as UTF-8"
+        return tr("in UTF-16 or UTF-32: save it as UTF-8")
     text = error.msg.partition(": line ")[0]
-    return f"not JSON ({text}, character {error.pos + 1})"
+    return tr("not JSON ({text}, character {place})", text=tr(text), place=error.pos + 1)
 
 
 def dumps(value: Any) -> bytes:
@@ -256,7 +278,7 @@ def _cut(raw: bytes, before: str = "") -> list[tuple[Any, bytes]]:
         try:
             value, end = SCAN(text, place)
         except StopIteration:
-            raise JSONError("not JSON") from None
+            raise JSONError(tr("not JSON")) from None
         if before and value == before and len(found) % 2 == 0:
             return found
         found.append((value, text[place:end].encode(errors="surrogatepass")))

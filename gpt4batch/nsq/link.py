@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 import anyio
 
 from gpt4batch.errors import UsageError
+from gpt4batch.words import because, tr
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -87,9 +88,9 @@ class Link:
             with anyio.fail_after(PATIENCE):
                 await self._open(access, options)
         except TimeoutError:
-            self._lose(f"no reply within {PATIENCE:g} s")
+            self._lose(tr("no reply within {seconds:g} s", seconds=PATIENCE))
         except OSError as error:
-            self._lose(error.strerror or str(error))
+            self._lose(because(error))
         except BaseException:
             self.close()
             raise
@@ -148,14 +149,14 @@ class Link:
             with anyio.move_on_after(HEARTBEAT):
                 await self._gone.wait()
             if time.time() - self._conn.last_recv_timestamp > SILENCE:
-                self._lose(f"no sign of life for {SILENCE} s")
+                self._lose(tr("no sign of life for {seconds} s", seconds=SILENCE))
         return self.lost
 
     async def loss(self) -> str:
         """Wait until the link is lost and return why."""
         with anyio.move_on_after(PATIENCE):
             await self._gone.wait()
-        return self.lost or f"no reply within {PATIENCE:g} s"
+        return self.lost or tr("no reply within {seconds:g} s", seconds=PATIENCE)
 
     def has_room(self) -> bool:
         """Return whether one more message may be sent ahead of the replies."""
@@ -215,9 +216,9 @@ class Link:
 
     def _on_identify(self, access: Access, data: dict[str, Any], **_: Any) -> None:
         if access.tls and not data.get("tls_v1"):
-            self._lose("it offers no TLS (--nsq-tls)")
+            self._lose(tr("it offers no TLS (--nsq-tls)"))
         elif data.get("auth_required") and not access.auth_secret:
-            self._lose("it wants a secret (--nsq-auth-secret)")
+            self._lose(tr("it wants a secret (--nsq-auth-secret)"))
 
     def _on_error(self, error: Exception, **_: Any) -> None:
         told = error.args[0] if error.args else ""
@@ -256,7 +257,7 @@ class Delivery:
         try:
             return gzip.decompress(self._packed)
         except (OSError, EOFError, zlib.error) as error:
-            raise ValueError(f"not gzip: {error}") from None
+            raise ValueError(tr("not gzip: {error}", error=error)) from None
 
     def finish(self) -> None:
         """Let nsqd forget the message."""
@@ -276,7 +277,7 @@ def library() -> Any:
     try:
         import nsq
     except ImportError:
-        raise UsageError("NSQ needs its client: pip install 'gpt4batch[nsq]'") from None
+        raise UsageError(tr("NSQ needs its client: pip install 'gpt4batch[nsq]'")) from None
     return nsq
 
 
@@ -285,7 +286,9 @@ def parse_address(text: str) -> tuple[str, int]:
     host, colon, port = text.strip().rpartition(":")
     host = host.removeprefix("[").removesuffix("]")
     if not colon or not host or not port.isascii() or not port.isdigit() or int(port) > 65535:
-        raise UsageError(f"--nsqd-tcp-address {text!r}: not host:port, such as 127.0.0.1:4150")
+        raise UsageError(
+            tr("--nsqd-tcp-address {text!r}: not host:port, such as 127.0.0.1:4150", text=text)
+        )
     return host, int(port)
 
 
@@ -308,8 +311,8 @@ def _tls_options(access: Access) -> dict[str, Any]:
 def _reason(error: BaseException | None) -> str:
     """Return what became of a connection, in the system's words where it had any."""
     if error is None:
-        return "it closed the connection"
-    return getattr(error, "strerror", None) or str(error)
+        return tr("it closed the connection")
+    return because(error) if isinstance(error, OSError) else str(error)
 
 
 @contextmanager

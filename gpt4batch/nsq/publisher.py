@@ -36,6 +36,7 @@ from gpt4batch.nsq.link import (
 )
 from gpt4batch.nsq.spool import ROOM, Backlog
 from gpt4batch.nsq.waiting import Waiting
+from gpt4batch.words import because, joined, tr
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -47,6 +48,9 @@ REPLY_PATIENCE = 30.0
 TOO_BIG = re.compile(r"too big \d+ > (\d+)")
 
 logger = logging.getLogger(__name__)
+
+LOST = tr("nsqd at {place} is lost: {why}; messages wait in {path}")
+BACK = tr("nsqd at {place} is back: {count} more messages to send")
 
 
 def message(ask: str, answer: bytes, directory: str) -> bytes:
@@ -95,7 +99,12 @@ class Publisher:
     ) -> None:
         self._library = library()
         if not self._library.valid_topic_name(topic):
-            raise UsageError(f"--nsq-topic {topic!r}: 1 to 64 of the characters A-Z a-z 0-9 . _ -")
+            raise UsageError(
+                tr(
+                    "--nsq-topic {topic!r}: 1 to 64 of the characters A-Z a-z 0-9 . _ -",
+                    topic=topic,
+                )
+            )
         self._addresses = deque(parse_address(address) for address in addresses)
         self._topic = topic
         self._waiting = Waiting(spool, room)
@@ -168,7 +177,10 @@ class Publisher:
         self.dropped += 1
         if self.dropped == 1:
             self._say(
-                f"no room for messages in {self.path}: from now on they are in the output only"
+                tr(
+                    "no room for messages in {path}: from now on they are in the output only",
+                    path=self.path,
+                )
             )
         return False
 
@@ -208,9 +220,11 @@ class Publisher:
             try:
                 return await self._connect(place)
             except LostError as error:
-                reasons.append(f"nsqd at {shown(place)} does not answer: {error}")
-        advice = "start it (nsqd --data-path FOLDER) or set --nsqd-tcp-address"
-        raise UsageError(f"{'; '.join(reasons)}; {advice}")
+                reasons.append(
+                    tr("nsqd at {place} does not answer: {error}", place=shown(place), error=error)
+                )
+        advice = tr("start it (nsqd --data-path FOLDER) or set --nsqd-tcp-address")
+        raise UsageError(tr("{reasons}; {advice}", reasons=joined("; ", reasons), advice=advice))
 
     async def _connect(self, place: tuple[str, int]) -> Link:
         """Return a link to an nsqd that takes messages for the topic of the sizes it says."""
@@ -254,20 +268,26 @@ class Publisher:
                     await anyio.sleep(RECONNECT)
                 link = await self._reconnect()
         except OSError as error:
-            self._say(f"{self.path} cannot be used: {error.strerror}; no more messages are sent")
+            self._say(
+                tr(
+                    "{path} cannot be used: {reason}; no more messages are sent",
+                    path=self.path,
+                    reason=because(error),
+                )
+            )
         finally:
             link.close()
 
     def _tell_lost(self, link: Link, why: str) -> None:
         if why != self.trouble:
-            self._say(f"nsqd at {shown(link.place)} is lost: {why}; messages wait in {self.path}")
+            self._say(LOST.filled(place=shown(link.place), why=why, path=self.path))
         self.trouble = why
 
     def _tell_back(self, link: Link) -> None:
         # Not when it connects: an nsqd with a full disk does that, and takes nothing.
         if self.trouble and (link.proven or self._waiting.queue.waiting == 0):
             count = self._waiting.queue.waiting
-            self._say(f"nsqd at {shown(link.place)} is back: {count} more messages to send")
+            self._say(BACK.filled(place=shown(link.place), count=count))
             self.trouble = ""
 
     async def _reconnect(self) -> Link:
@@ -292,7 +312,7 @@ class Publisher:
                 with anyio.fail_after(REPLY_PATIENCE if link.flying else None):
                     await self._wake.wait()
             except TimeoutError:
-                raise LostError(f"no reply for {REPLY_PATIENCE:g} s") from None
+                raise LostError(tr("no reply for {seconds:g} s", seconds=REPLY_PATIENCE)) from None
             self._wake.clear()
 
     def _settle(self, link: Link) -> None:
@@ -322,9 +342,18 @@ class Publisher:
         kept = self._waiting.big.append(body)
         self.dropped += not kept
         self._say(
-            f"a message of {len(body)} bytes, compressed too, is over the limit of nsqd at"
-            f" {shown(link.place)} (--max-msg-size {link.limit}): "
-            + (f"kept in {self._waiting.big.path}" if kept else "it is in the output only")
+            tr(
+                "a message of {count} bytes, compressed too, is over the limit of nsqd at "
+                "{place} (--max-msg-size {limit}): ",
+                count=len(body),
+                place=shown(link.place),
+                limit=link.limit,
+            )
+            + (
+                tr("kept in {path}", path=self._waiting.big.path)
+                if kept
+                else tr("it is in the output only")
+            )
         )
         link.skip()
         self._wake.set()

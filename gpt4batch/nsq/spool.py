@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from gpt4batch import disk
 from gpt4batch.errors import UsageError
+from gpt4batch.words import because, tr
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -99,7 +100,9 @@ class Spool:
         try:
             self._file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         except OSError as error:
-            raise UsageError(f"{path}: cannot be opened: {error.strerror}") from None
+            raise UsageError(
+                tr("{path}: cannot be opened: {reason}", path=path, reason=because(error))
+            ) from None
         try:
             self._recover()
         except BaseException:
@@ -161,7 +164,9 @@ class Spool:
         size = os.fstat(self._file).st_size
         header = os.pread(self._file, HEADER.size, 0)
         if not header.startswith(MAGIC[: len(header)]):
-            raise UsageError(f"{self.path}: is in the way: it is not a queue of messages")
+            raise UsageError(
+                tr("{path}: is in the way: it is not a queue of messages", path=self.path)
+            )
         first = HEADER.unpack(header)[1] if len(header) == HEADER.size else HEADER.size
         self._first = self._read = self._end = first if first <= size else HEADER.size
         while self._whole(size):

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from gpt4batch.nsq.spool import Backlog, Spool
+from gpt4batch.words import tr
 
 if TYPE_CHECKING:
     from contextlib import AsyncExitStack
@@ -51,8 +52,12 @@ class Waiting:
         stack.callback(self.queue.close)
         self.big = Spool(big)
         stack.callback(self.big.close)
-        said = [
-            f"{spool.path}: {spool.cut} bytes at its end were an incomplete message"
+        said: list[str] = [
+            tr(
+                "{path}: {cut} bytes at its end were an incomplete message",
+                path=spool.path,
+                cut=spool.cut,
+            )
             for spool in (self.queue, self.big)
             if spool.cut
         ]
@@ -61,5 +66,11 @@ class Waiting:
         self.big.rewind()
         if self.queue.waiting:
             count = self.queue.waiting
-            said.append(f"{count} messages of an earlier run in {self.path} go first")
+            said.append(
+                tr(
+                    "{count} messages of an earlier run in {path} go first",
+                    count=count,
+                    path=self.path,
+                )
+            )
         return said

@@ -19,6 +19,7 @@ from gpt4batch.clock import SYSTEM, Clock
 from gpt4batch.errors import BudgetError
 from gpt4batch.price import Price
 from gpt4batch.usage import NO_USAGE, Usage
+from gpt4batch.words import tr
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -43,14 +44,15 @@ UNKNOWN = 1 / 60
 BYTES_A_TOKEN = 3.0
 ASSUMED_OUTPUT = 1000
 
-UNTOLD = (
-    "{flag} cannot be kept: the service does not say how many tokens its answers take. Leave it"
-    " out and use --max-calls, or ask the service for usage; run again with -f to go on"
+UNTOLD = tr(
+    "{flag} cannot be kept: the service does not say how many tokens its answers "
+    "take. Leave it out and use --max-calls, or ask the service for usage; run "
+    "again with -f to go on"
 )
-ESTIMATED = (
+ESTIMATED = tr(
     "the service does not say how many tokens its answers take: --tpm is kept by an estimate"
 )
-USED_UP = "{flag}: {used} of it are used; run again with -f to go on"
+USED_UP = tr("{flag}: {used} of it are used; run again with -f to go on")
 
 
 @dataclass(slots=True)
@@ -255,7 +257,7 @@ class Allowance:
             BudgetError: Nothing is left.
         """
         if self._untold:  # its own answer is kept
-            raise BudgetError(UNTOLD.format(flag=self._untold))
+            raise BudgetError(UNTOLD.filled(flag=self._untold))
         if self._out and not self._learned.calls:
             return False
         used, out = self._learned.usage.plus(self._lost), NO_USAGE
@@ -269,7 +271,7 @@ class Allowance:
             if not most:
                 continue
             if cost(used) >= most:
-                raise BudgetError(USED_UP.format(flag=f"{flag} {most:g}", used=f"{cost(used):g}"))
+                raise BudgetError(USED_UP.filled(flag=f"{flag} {most:g}", used=f"{cost(used):g}"))
             fits = fits and (not self._out or cost(used.plus(out).plus(worst)) <= most)
         return fits
 

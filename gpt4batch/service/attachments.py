@@ -11,6 +11,7 @@ from gpt4batch.dialects.base import Kind
 from gpt4batch.errors import AttachmentError
 from gpt4batch.lines import pictures
 from gpt4batch.settings import MIB
+from gpt4batch.words import because, joined, tr
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -31,15 +32,15 @@ def shown(path: str) -> str:
     """Return a path as messages show it."""
     if len(path) <= LONGEST:
         return path
-    return f"{path[: LONGEST // 2]}… ({len(path):,} characters)"
+    return tr("{start}… ({count:,} characters)", start=path[: LONGEST // 2], count=len(path))
 
 
 HINTS = (
-    (r"data:", "attachments are files: save it as one and give its path"),
-    (r"file:", "give the path alone, without file://"),
-    (r"\w+://", "attachments are files: download it and give its path"),
-    (r"~", "~ is not expanded here: write the whole path"),
-    (r"[A-Za-z]:[\\/]", "that is a path of Windows: in WSL, drive C: is /mnt/c"),
+    (r"data:", tr("attachments are files: save it as one and give its path")),
+    (r"file:", tr("give the path alone, without file://")),
+    (r"\w+://", tr("attachments are files: download it and give its path")),
+    (r"~", tr("~ is not expanded here: write the whole path")),
+    (r"[A-Za-z]:[\\/]", tr("that is a path of Windows: in WSL, drive C: is /mnt/c")),
 )
 """How paths begin that are no paths here, and what to do."""
 
@@ -48,12 +49,14 @@ def hint(folder: Path, path: str) -> str:
     """Return what may be wrong with the path of an attachment that is not there."""
     for beginning, advice in HINTS:
         if re.match(beginning, path):
-            return f"; {advice}"
+            return joined("", ("; ", advice))
     if "\\" in path and _is_file(folder / path.replace("\\", "/")):
-        return "; with / instead of \\ it is there"
+        return tr("; with / instead of \\ it is there")
     for form in ("NFC", "NFD"):
         if (other := unicodedata.normalize(form, path)) != path and _is_file(folder / other):
-            return f"; the same name is there, written in another Unicode form ({form})"
+            return tr(
+                "; the same name is there, written in another Unicode form ({form})", form=form
+            )
     return ""
 
 
@@ -78,17 +81,26 @@ def measure(folder: Path, path: str, most: int = 0) -> list[int]:
     try:
         found = (folder / path).stat()
         if not stat.S_ISREG(found.st_mode):
-            raise AttachmentError(f"the attachment {shown(path)} is not a file")
+            raise AttachmentError(tr("the attachment {path} is not a file", path=shown(path)))
         with (folder / path).open("rb"):
             pass
     except (OSError, ValueError) as error:
-        reason = error.strerror if isinstance(error, OSError) else error
-        text = f"cannot read the attachment {shown(path)}: {reason} (looked in {folder})"
+        text = tr(
+            "cannot read the attachment {path}: {reason} (looked in {folder})",
+            path=shown(path),
+            reason=because(error) if isinstance(error, OSError) else error,
+            folder=folder,
+        )
         raise AttachmentError(text + hint(folder, path)) from error
     if most and found.st_size > most:
         raise AttachmentError(
-            f"the attachment {shown(path)} has {found.st_size} bytes, more than the "
-            f"{most // MIB} MiB that the service takes"
+            tr(
+                "the attachment {path} has {size} bytes, more than the {most} MiB that "
+                "the service takes",
+                path=shown(path),
+                size=found.st_size,
+                most=most // MIB,
+            )
         )
     return [found.st_size, found.st_mtime_ns]
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import httpx
 
 from gpt4batch.errors import UsageError
+from gpt4batch.words import tr
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -33,4 +34,6 @@ def authorities() -> ssl.SSLContext:
         return httpx.create_ssl_context()
     except OSError as error:  # ssl.SSLError is one
         file = os.environ.get("SSL_CERT_FILE") or os.environ.get("SSL_CERT_DIR") or "certificates"
-        raise UsageError(f"cannot read the certificates in {file}: {error}") from None
+        raise UsageError(
+            tr("cannot read the certificates in {file}: {error}", file=file, error=error)
+        ) from None

@@ -33,6 +33,7 @@ from gpt4batch.service.replies import Replies
 from gpt4batch.service.retry import LONGEST_AFTER, retrying
 from gpt4batch.service.transport import body_of
 from gpt4batch.settings import VERSION
+from gpt4batch.words import because, tr
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -229,7 +230,10 @@ class Client:
 
                 return await self._call("upload", request, where, new=new)
         except OSError as error:
-            raise CallError(f"cannot read {path}: {error.strerror}", stage="attachment") from error
+            raise CallError(
+                tr("cannot read {path}: {reason}", path=path, reason=because(error)),
+                stage="attachment",
+            ) from error
 
     async def _call(
         self,
@@ -300,7 +304,7 @@ class Client:
     async def _pause(self, error: RetryableError, delay: float) -> None:
         """Wait before the next attempt."""
         self._on_retry(error, delay)
-        text = "%s: attempt %d failed (%s); again in %.1f s"
+        text = tr("%s: attempt %d failed (%s); again in %.1f s")
         log.debug(text, error.stage, error.attempts, error, delay)
         with self._control.waiting():
             await anyio.sleep(delay)

@@ -24,6 +24,7 @@ from gpt4batch.service.client import Where
 from gpt4batch.service.counters import CallStats, Tally
 from gpt4batch.service.inline import InlineFiles
 from gpt4batch.usage import NO_USAGE
+from gpt4batch.words import tr
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping
@@ -36,12 +37,14 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-UNREAD = "%s:%d: not fetched, as they have no address: %d of the reply's downloads; see the answer"
+UNREAD = tr(
+    "%s:%d: not fetched, as they have no address: %d of the reply's downloads; see the answer"
+)
 
-NO_PLACE = (
-    "the answer to ask %d does not say which conversation and message it is (%s), so ask %d was not"
-    " asked: it would have begun a new conversation. The answers are kept; to ask the line from the"
-    " start, remove it from the output"
+NO_PLACE = tr(
+    "the answer to ask {place} does not say which conversation and message it is "
+    "({words}), so ask {next} was not asked: it would have begun a new conversation. The "
+    "answers are kept; to ask the line from the start, remove it from the output"
 )
 
 
@@ -210,7 +213,9 @@ class Conversation:
                 await self._download(outcome, place)
             # Before anything more of the line is paid for; a fleet's own dialect is the worker's.
             if reason := blank_ask(line) or self._dialect.wrong(line, self._manner.options):
-                outcome.error = CallError(f"{reason}; nothing was sent", code=400, stage="input")
+                outcome.error = CallError(
+                    tr("{reason}; nothing was sent", reason=reason), code=400, stage="input"
+                )
                 return outcome
             while len(outcome.answers) < len(line.asks):
                 await self._ask(outcome)
@@ -222,7 +227,9 @@ class Conversation:
             raise
         except Exception as error:
             log.exception("line %d: a defect of this tool; the other lines go on", line.number)
-            outcome.error = CallError(f"a defect of this tool: {error!r}", stage="internal")
+            outcome.error = CallError(
+                tr("a defect of this tool: {error!r}", error=error), stage="internal"
+            )
         return outcome
 
     # -- asking ------------------------------------------------------------------------------
@@ -289,7 +296,7 @@ class Conversation:
         thread = self._dialect.thread(rawjson.loads(outcome.answers[-1]))
         if isinstance(thread, Refusal):
             answered = len(outcome.answers)
-            text = NO_PLACE % (answered, thread.words, answered + 1)
+            text = NO_PLACE.filled(place=answered, words=thread.words, next=answered + 1)
             raise CallError(text, stage="reply")
         return thread
 
@@ -356,7 +363,9 @@ class Conversation:
             return {"origin": url, "local": await self._downloads.fetch(url, line_id, ask_id)}
         except DownloadError as error:
             where = url.partition("?")[0][:200]  # without its query, which holds signatures
-            outcome.lost = DownloadError(f"{error} ({where})", code=error.code)
+            outcome.lost = DownloadError(
+                tr("{error} ({where})", error=error, where=where), code=error.code
+            )
             outcome.lost.attempts = error.attempts
             return {"origin": url, "local": "", "error": str(error)}
 

@@ -16,13 +16,14 @@ from gpt4batch.errors import UsageError
 from gpt4batch.lines import rawjson
 from gpt4batch.lines.parse import BOM
 from gpt4batch.settings import DEFAULT_TOKEN_URL, DEFAULT_TTL, address
+from gpt4batch.words import because, tr
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
 log = logging.getLogger(__name__)
 
-HOW = "fetch one with: gpt4batch authsvc -e EMAIL"
+HOW = tr("fetch one with: gpt4batch authsvc -e EMAIL")
 
 LAST_SECOND = 253402300799
 """The end of the year 9999 as a time stamp; what is greater can only be milliseconds."""
@@ -38,8 +39,10 @@ def stored_path() -> Path:
         return Path.home() / ".gpt4api-sk.pub"
     except RuntimeError:
         raise UsageError(
-            "this user has no home folder to keep the token in: set HOME, or give the token by "
-            "--token-file or GPT4BATCH_TOKEN"
+            tr(
+                "this user has no home folder to keep the token in: set HOME, or give the "
+                "token by --token-file or GPT4BATCH_TOKEN"
+            )
         ) from None
 
 
@@ -165,15 +168,24 @@ def load() -> Credentials:
     try:
         raw = path.read_bytes()
     except FileNotFoundError:
-        raise UsageError(f"no token: {path} is not there; {HOW}") from None
+        raise UsageError(tr("no token: {path} is not there; {how}", path=path, how=HOW)) from None
     except OSError as error:
-        raise UsageError(f"cannot read the token in {path}: {error.strerror}") from None
+        raise UsageError(
+            tr("cannot read the token in {path}: {reason}", path=path, reason=because(error))
+        ) from None
     _keep_private(path)
     credentials = Credentials.from_reply(raw)
     if credentials is None:
-        raise UsageError(f"{path} holds no token; {HOW}")
+        raise UsageError(tr("{path} holds no token; {how}", path=path, how=HOW))
     if credentials.expires and credentials.expired:
-        raise UsageError(f"the token in {path} expired at {shown(credentials.expires)}; {HOW}")
+        raise UsageError(
+            tr(
+                "the token in {path} expired at {moment}; {how}",
+                path=path,
+                moment=shown(credentials.expires),
+                how=HOW,
+            )
+        )
     return credentials
 
 
@@ -206,17 +218,23 @@ def read_token(token: str, token_file: str) -> str:
     if token.strip():
         return clean(token.strip(), "in --token")
     if not token_file:
-        return clean(load().token, f"in {stored_path()}")
+        return clean(load().token, tr("in {path}", path=stored_path()))
     try:
         raw = Path(token_file).read_bytes()
         _warn_if_shared(Path(token_file))
     except OSError as error:
-        raise UsageError(f"cannot read --token-file {token_file}: {error.strerror}") from None
+        raise UsageError(
+            tr(
+                "cannot read --token-file {token_file}: {reason}",
+                token_file=token_file,
+                reason=because(error),
+            )
+        ) from None
     credentials = Credentials.from_reply(raw)
     text = credentials.token if credentials else raw.decode("utf-8-sig", "replace").strip()
     if not text:
-        raise UsageError(f"--token-file {token_file} is empty")
-    return clean(text, f"in {token_file}")
+        raise UsageError(tr("--token-file {token_file} is empty", token_file=token_file))
+    return clean(text, tr("in {path}", path=token_file))
 
 
 def tokens_again(token: str, token_file: str) -> Callable[[], list[str]]:
@@ -258,6 +276,9 @@ def clean(token: str, where: str) -> str:
         token = token[7:].strip()
     if not token.isascii() or not token.isprintable():
         raise UsageError(
-            f"the token {where} is not valid: it contains line breaks or odd characters"
+            tr(
+                "the token {where} is not valid: it contains line breaks or odd characters",
+                where=where,
+            )
         )
     return token

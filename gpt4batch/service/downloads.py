@@ -22,6 +22,7 @@ from gpt4batch.service.links import address_of, data_of, is_data
 from gpt4batch.service.part_file import CONTENT_RANGE, PartFile, remove_abandoned
 from gpt4batch.service.retry import retry_after, retrying
 from gpt4batch.service.unpacking import CHUNK, UNPACKED, UNREADABLE, is_marked, unpacked
+from gpt4batch.words import because, tr
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterable
@@ -105,7 +106,10 @@ class Downloads:
         except OSError as error:
             raise self._unwritable(error) from error
         if not os.access(self.folder, os.W_OK | os.X_OK):
-            text = f"cannot write downloads to {self.folder}; choose another folder with -d"
+            text = tr(
+                "cannot write downloads to {folder}; choose another folder with -d",
+                folder=self.folder,
+            )
             if chosen:
                 raise OutputError(text)
             log.warning("%s", text)
@@ -141,7 +145,13 @@ class Downloads:
         return local_name(self._prefix, line_id, ask_id, suggested, self._clock.ns())
 
     def _unwritable(self, error: OSError) -> OutputError:
-        return OutputError(f"cannot write downloads to {self.folder}: {error.strerror}")
+        return OutputError(
+            tr(
+                "cannot write downloads to {folder}: {reason}",
+                folder=self.folder,
+                reason=because(error),
+            )
+        )
 
     def _taken(self, part: PartFile, url: str) -> str:
         """Write the file that a `data:` link contains; return the suggested name."""
@@ -214,12 +224,16 @@ class Downloads:
             return
         if code == 416 or (code == 206 and (part.size or not _is_beginning(response))):
             part.start_over()
-            raise ServerError(f"{code}: a different part from the one requested", stage="download")
+            raise ServerError(
+                tr("{code}: a different part from the one requested", code=code), stage="download"
+            )
         if code in PASSING or code >= 500:
             after = retry_after(response.headers, self._clock.now())
             raise ServerError(text, code=code, stage="download", after=after)
         if code in GONE:
-            raise DownloadError(f"{text}: the link has expired or is not valid", code=code)
+            raise DownloadError(
+                tr("{text}: the link has expired or is not valid", text=text), code=code
+            )
         if code not in (200, 203, 206):
             raise DownloadError(text, code=code)
         part.begin(response.headers, _whole_size(response))
@@ -227,7 +241,7 @@ class Downloads:
 
     def _check_size(self, size: int) -> None:
         if self._max_size and size > self._max_size:
-            raise DownloadError(f"{size} bytes, more than --max-download-size allows")
+            raise DownloadError(tr("{size} bytes, more than --max-download-size allows", size=size))
 
     async def _receive(self, response: httpx.Response, part: PartFile) -> None:
         chunks = cast("AsyncIterable[bytes]", response.stream)
@@ -243,9 +257,11 @@ class Downloads:
                         self._check_speed(part.size - before, now - since)
                         since, before = now, part.size
         except TimeoutError:
-            raise NetworkError(f"no byte for {self._span:.0f} s", stage="download") from None
+            raise NetworkError(
+                tr("no byte for {span:.0f} s", span=self._span), stage="download"
+            ) from None
         if part.total is not None and part.size != part.total:
-            text = f"{part.size} of {part.total} bytes arrived"
+            text = tr("{size} of {total} bytes arrived", size=part.size, total=part.total)
             if part.size > part.total:
                 part.start_over()
             raise NetworkError(text, stage="download")
@@ -254,8 +270,13 @@ class Downloads:
         """Give up a download that trickles: it would hold its place for hours."""
         if size < self._min_speed * seconds:
             raise DownloadError(
-                f"too slow: {size} bytes in {seconds:.0f} s; --download-min-speed asks for "
-                f"{self._min_speed} a second; -f fetches it later"
+                tr(
+                    "too slow: {size} bytes in {seconds:.0f} s; --download-min-speed asks for "
+                    "{min_speed} a second; -f fetches it later",
+                    size=size,
+                    seconds=seconds,
+                    min_speed=self._min_speed,
+                )
             )
 
     # -- what comes compressed ---------------------------------------------------------------
@@ -271,7 +292,7 @@ class Downloads:
             if not await _is_packed(packed, coding):
                 return
             if coding in UNREADABLE:
-                raise DownloadError(f"Content-Encoding {coding} cannot be read")
+                raise DownloadError(tr("Content-Encoding {coding} cannot be read", coding=coding))
             part.renew()
             try:
                 for piece in unpacked(packed, coding):
@@ -279,11 +300,13 @@ class Downloads:
                     self._check_size(part.size)
                     await anyio.lowlevel.checkpoint()
             except EOFError:
-                text = f"Content-Encoding {coding}: the file ends too early"
+                text = tr("Content-Encoding {coding}: the file ends too early", coding=coding)
                 part.start_over()
                 raise NetworkError(text, stage="download") from None
             except zlib.error as error:
-                raise DownloadError(f"Content-Encoding {coding}: {error}") from error
+                raise DownloadError(
+                    tr("Content-Encoding {coding}: {error}", coding=coding, error=error)
+                ) from error
 
 
 async def _is_packed(file: IO[bytes], coding: str) -> bool:

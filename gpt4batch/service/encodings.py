@@ -10,6 +10,8 @@ import codecs
 import zlib
 from email.message import Message
 
+from gpt4batch.words import tr
+
 MOST = 1 << 28
 """Bytes that one reply may unpack to: a small reply can claim to hold any number of them."""
 
@@ -39,7 +41,9 @@ def unpacked(body: bytes, codings: list[bytes]) -> bytes:
         if coding == b"deflate":
             body = _deflated(body)
         elif coding in UNDECODED and not body.lstrip().startswith(JSON_STARTS):
-            raise UnreadableError(f"Content-Encoding {coding.decode()} was not asked for")
+            raise UnreadableError(
+                tr("Content-Encoding {coding} was not asked for", coding=coding.decode())
+            )
     for _ in range(LAYERS):
         if not body.startswith(GZIP):
             break
@@ -72,13 +76,13 @@ def _inflated(body: bytes, bits: int) -> bytes:
         try:
             piece = inflate.decompress(rest, MOST - size + 1)
         except zlib.error as error:
-            raise UnreadableError(f"it cannot be unpacked: {error}") from None
+            raise UnreadableError(tr("it cannot be unpacked: {error}", error=error)) from None
         pieces.append(piece)
         size += len(piece)
         if size > MOST:
-            raise UnreadableError(f"it unpacks to more than {MOST >> 20} MiB")
+            raise UnreadableError(tr("it unpacks to more than {most} MiB", most=MOST >> 20))
         if not inflate.eof:
-            raise CutShortError("its compressed data end too early")
+            raise CutShortError(tr("its compressed data end too early"))
         rest = inflate.unused_data
         if bits < 16 or not rest.startswith(GZIP):
             return b"".join(pieces)

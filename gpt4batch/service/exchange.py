@@ -19,6 +19,7 @@ from gpt4batch.dialects.openai_stream import looks_like_events
 from gpt4batch.service.connections import Channel, Connections
 from gpt4batch.service.encodings import CutShortError, UnreadableError, as_utf8, unpacked
 from gpt4batch.service.http1 import ResponseReader
+from gpt4batch.words import because, tr
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
@@ -161,7 +162,9 @@ class Exchange:
             if connection is None:
                 raise self._no_connection() from None
             if not reader.said_all:
-                raise httpx.ReadTimeout(f"no answer within {self._seconds:g} s") from None
+                raise httpx.ReadTimeout(
+                    tr("no answer within {seconds:g} s", seconds=self._seconds)
+                ) from None
             return self._response(reader, connection, sent=False)
         except BaseException:
             _drop(connection)
@@ -198,7 +201,9 @@ class Exchange:
             over = self._deadlines.now >= silence.deadline
             if not over or reader.said_all:
                 raise
-            text = f"nothing but keep-alives came for {self._idle:g} s (--idle-timeout)"
+            text = tr(
+                "nothing but keep-alives came for {idle:g} s (--idle-timeout)", idle=self._idle
+            )
             raise httpx.ReadTimeout(text) from None
 
     async def _connect(self, connections: Connections, *, fresh: bool) -> Connection:
@@ -206,7 +211,7 @@ class Exchange:
             return await connections.connect(self._route.target, fresh=fresh)
         except LOST as error:
             if _is_used_up(error):
-                raise OutOfDescriptors("too many open files on this machine") from None
+                raise OutOfDescriptors(tr("too many open files on this machine")) from None
             raise self._translated(error) from error
 
     # -- the request -------------------------------------------------------------------------
@@ -229,7 +234,7 @@ class Exchange:
         if cookie := self._cookies.header(self._route.url):
             parts.append(b"Cookie: %s\r\n" % cookie)
         if any(b"\n" in part[:-1] for part in parts[1:]):
-            raise httpx.LocalProtocolError("a header has a line break in it")
+            raise httpx.LocalProtocolError(tr("a header has a line break in it"))
         return b"".join((*parts, b"\r\n"))
 
     async def _write(self, channel: Channel, reader: ResponseReader, limit: Limit) -> bool:
@@ -254,7 +259,7 @@ class Exchange:
                 break
             channel.write(piece)
         if sent != self._length:
-            raise httpx.LocalProtocolError("the file was changed while it was sent")
+            raise httpx.LocalProtocolError(tr("the file was changed while it was sent"))
         return True
 
     # -- the response ------------------------------------------------------------------------
@@ -271,7 +276,9 @@ class Exchange:
         if b"set-cookie" in head.framing:
             self._cookies.keep(self._route.url, head.headers)
         if head.status == 407 and self._route.proxy is not None:
-            raise httpx.ProxyError(f"{self._route.proxy} answered 407: it wants a password")
+            raise httpx.ProxyError(
+                tr("{proxy} answered 407: it wants a password", proxy=str(self._route.proxy))
+            )
         raw = reader.body()
         damage = reader.damage
         codings = head.tokens(b"content-encoding")
@@ -280,11 +287,13 @@ class Exchange:
             raw = as_utf8(unpacked(raw, codings), head.framing.get(b"content-type", b""))
         except UnreadableError as error:
             if reader.until_closed and isinstance(error, CutShortError):
-                raise httpx.RemoteProtocolError(f"the reply was cut short: {error}") from None
+                raise httpx.RemoteProtocolError(
+                    tr("the reply was cut short: {error}", error=error)
+                ) from None
             damage = damage or str(error)
         else:
             raw = self._unfolded(reader, raw)
-        extensions = {"damage": damage.encode()} if damage else {}
+        extensions = {"damage": damage} if damage else {}
         stream = httpx.ByteStream(raw)
         return httpx.Response(
             head.status, headers=head.headers, stream=stream, extensions=extensions
@@ -306,26 +315,39 @@ class Exchange:
             events.feed(raw)
         events.close()
         if not events.ended:
-            raise httpx.RemoteProtocolError("the stream ended without its end: it was cut short")
+            raise httpx.RemoteProtocolError(
+                tr("the stream ended without its end: it was cut short")
+            )
         return events.reply()
 
     # -- errors ------------------------------------------------------------------------------
 
     def _no_connection(self) -> httpx.ConnectTimeout:
         seconds = min(self._seconds, CONNECT_TIMEOUT)
-        return httpx.ConnectTimeout(f"cannot connect to {self._peer()} within {seconds:g} s")
+        return httpx.ConnectTimeout(
+            tr("cannot connect to {peer} within {seconds:g} s", peer=self._peer(), seconds=seconds)
+        )
 
     def _peer(self) -> str:
         """Return what a connection is made to, as a message names it."""
         proxy = self._route.proxy
         where = f"{self._route.url.host}:{self._route.url.port}"
-        return where if proxy is None else f"{where} through {proxy}"
+        return (
+            where if proxy is None else tr("{where} through {proxy}", where=where, proxy=str(proxy))
+        )
 
     def _translated(self, error: Exception) -> httpx.HTTPError:
         """Return httpx's error for one of aiohttp's; its text shows no password."""
         proxy = self._route.proxy
         if isinstance(error, aiohttp.ClientHttpProxyError):
-            return httpx.ProxyError(f"{proxy} answered {error.status} {error.message}")
+            return httpx.ProxyError(
+                tr(
+                    "{proxy} answered {status} {message}",
+                    proxy=str(proxy),
+                    status=error.status,
+                    message=error.message,
+                )
+            )
         if isinstance(error, aiohttp.ClientConnectorError):
             of_proxy = proxy is not None and (error.host, error.port) == (
                 proxy.url.raw_host,
@@ -333,20 +355,24 @@ class Exchange:
             )
             kind = httpx.ProxyError if of_proxy else httpx.ConnectError
             peer = str(proxy) if of_proxy else f"{error.host}:{error.port}"
-            return kind(f"cannot connect to {peer}: {_reason(error)}")
-        text = " ".join(str(error).split()) or "the connection was lost"
+            return kind(tr("cannot connect to {peer}: {reason}", peer=peer, reason=_reason(error)))
+        text = " ".join(str(error).split()) or tr("the connection was lost")
         if proxy is not None:
-            return httpx.ProxyError(f"{proxy} did not connect: {text}")
+            return httpx.ProxyError(
+                tr("{proxy} did not connect: {text}", proxy=str(proxy), text=text)
+            )
         if isinstance(error, aiohttp.InvalidURL):
-            return httpx.UnsupportedProtocol(f"not an address: {text}")
-        return httpx.ConnectError(f"cannot connect to {self._peer()}: {text}")
+            return httpx.UnsupportedProtocol(tr("not an address: {text}", text=text))
+        return httpx.ConnectError(
+            tr("cannot connect to {peer}: {text}", peer=self._peer(), text=text)
+        )
 
 
 def _reason(error: aiohttp.ClientConnectorError) -> str:
     if isinstance(error, aiohttp.ClientSSLError):  # what is wrong with a certificate
         return " ".join(str(error).split())
     number = error.os_error.errno or 0
-    return str(os.strerror(number) if number > 0 else error.os_error.strerror)
+    return tr(os.strerror(number)) if number > 0 else because(error.os_error)
 
 
 def _is_used_up(error: Exception) -> bool:
@@ -386,12 +412,14 @@ class Body(httpx.AsyncByteStream):
                 async with self._deadlines.limit(IDLE):
                     piece = await self._reader.next_piece(make)
             except TimeoutError:
-                raise httpx.ReadTimeout(f"no byte for {IDLE:.0f} s") from None
+                raise httpx.ReadTimeout(tr("no byte for {seconds:.0f} s", seconds=IDLE)) from None
             if not piece:
                 break
             yield piece
         if self._reader.damage:
-            raise httpx.RemoteProtocolError(f"the reply cannot be read: {self._reader.damage}")
+            raise httpx.RemoteProtocolError(
+                tr("the reply cannot be read: {damage}", damage=self._reader.damage)
+            )
 
     async def aclose(self) -> None:
         """Give the connection back, or close it where bytes are still to come."""

@@ -21,6 +21,7 @@ from gpt4batch.errors import (
     ServerError,
     UnclearQuota,
 )
+from gpt4batch.words import Message, tr
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -43,7 +44,7 @@ TREATMENT: dict[Reason, type[Gpt4BatchError]] = {
 FORGOTTEN = {Reason.HISTORY_LOST: "conversation", Reason.UPLOAD_LOST: "upload"}
 """What a service that no longer knows something has forgotten."""
 
-EMPTY = "the account has nothing left ({text}); top it up, then run again with -f"
+EMPTY = tr("the account has nothing left ({text}); top it up, then run again with -f")
 
 
 def failure(refusal: Refusal, text: str, stage: str, after: float | None) -> Gpt4BatchError:
@@ -57,7 +58,7 @@ def failure(refusal: Refusal, text: str, stage: str, after: float | None) -> Gpt
     """
     kind = TREATMENT[refusal.reason]
     if issubclass(kind, QuotaError):
-        return kind(EMPTY.format(text=text))
+        return kind(EMPTY.filled(text=text))
     if issubclass(kind, RetryableError):
         return kind(text, code=refusal.status, stage=stage, after=after)
     if issubclass(kind, CallError):
@@ -86,6 +87,8 @@ def calling(stage: str, told: Callable[[str], str] = str) -> Iterator[None]:
 
 
 def shortened(text: str) -> str:
-    """Return a text in one line that is short enough to be shown."""
+    """Return a text in one line that is short enough to be shown; a message is short as it is."""
+    if isinstance(text, Message):
+        return text.without(shortened)
     text = " ".join(text.split())
     return text if len(text) <= SHOWN else text[:SHOWN] + "…"

@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import httpx
 
+from gpt4batch.words import because, tr
+
 if TYPE_CHECKING:
     import asyncio
     from collections.abc import Callable, Generator
@@ -232,11 +234,17 @@ class ResponseReader:
             self.error, self.whole = None, True
             self._finish()
         if not self.whole:
-            reason = getattr(error, "strerror", None) or "the connection was closed"
+            reason = tr("the connection was closed")
+            if isinstance(error, OSError) and error.strerror:
+                reason = because(error)
             if self.began:
-                self._fail(httpx.RemoteProtocolError(f"the reply was cut short: {reason}"))
+                self._fail(
+                    httpx.RemoteProtocolError(
+                        tr("the reply was cut short: {reason}", reason=reason)
+                    )
+                )
             else:
-                self._fail(httpx.ReadError(f"{reason} before a reply came"))
+                self._fail(httpx.ReadError(tr("{reason} before a reply came", reason=reason)))
 
     def _advance(self) -> None:
         try:
@@ -313,7 +321,7 @@ class ResponseReader:
             return
         yield from self._read_exactly(min(lengths))
         if len(lengths) > 1:
-            self.damage = "its Content-Length headers differ"
+            self.damage = tr("its Content-Length headers differ")
             self._take_all()
 
     def _name_length(self, length: int | None) -> None:
@@ -332,14 +340,16 @@ class ResponseReader:
             if found is not None:
                 break
             if len(buffer) > LONGEST_HEAD:
-                raise httpx.RemoteProtocolError("the headers of the reply are too long")
+                raise httpx.RemoteProtocolError(tr("the headers of the reply are too long"))
             yield from self._more()
         text = bytes(buffer[: found.start()])
         del buffer[: found.end()]
         head = parse_head(text.removesuffix(b"\r"))
         if head is None:
             shown = text[:40].decode("ascii", "replace")
-            raise httpx.RemoteProtocolError(f"the reply is not HTTP: it begins with {shown!r}")
+            raise httpx.RemoteProtocolError(
+                tr("the reply is not HTTP: it begins with {shown!r}", shown=shown)
+            )
         return head
 
     def _read_chunks(self) -> Generator[None, None, bool]:
@@ -351,7 +361,7 @@ class ResponseReader:
             if found is None:
                 self._buffer[:0] = line
                 if not first:
-                    self.damage = "a chunk of it has no length"
+                    self.damage = tr("a chunk of it has no length")
                     self._take_all()
                 return not first
             size = int(found[1], 16)
@@ -361,7 +371,7 @@ class ResponseReader:
             end = yield from self._read_line()
             if end.strip():
                 self._buffer[:0] = end
-                self.damage = "a chunk of it is longer than its length"
+                self.damage = tr("a chunk of it is longer than its length")
                 self._take_all()
                 return True
             first = False

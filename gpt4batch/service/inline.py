@@ -14,6 +14,7 @@ from gpt4batch.errors import AttachmentError
 from gpt4batch.lines.pictures import HEAD
 from gpt4batch.service.attachments import measure, shown
 from gpt4batch.settings import MIB
+from gpt4batch.words import because, tr
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -57,14 +58,20 @@ class InlineFiles:
             self._known.move_to_end(key)
         upload = Upload(kind, note)
         if wrong := self._dialect.unfit(upload):
-            raise AttachmentError(f"the attachment {shown(path)} {wrong}")
+            raise AttachmentError(
+                tr("the attachment {path} {wrong}", path=shown(path), wrong=wrong)
+            )
         return upload
 
     def _encoded(self, path: str) -> dict[str, Any]:
         try:
             content = (self._folder / path).read_bytes()
         except OSError as error:
-            text = f"cannot read the attachment {shown(path)}: {error.strerror}"
+            text = tr(
+                "cannot read the attachment {path}: {reason}",
+                path=shown(path),
+                reason=because(error),
+            )
             raise AttachmentError(text) from error
         return {"path": path, "head": content[:HEAD], "base64": b64encode(content)}
 

@@ -12,15 +12,17 @@ from gpt4batch.errors import UsageError
 from gpt4batch.service import credentials
 from gpt4batch.service.private_addresses import is_fake, is_private
 from gpt4batch.settings import header_of
+from gpt4batch.words import tr
 
 if TYPE_CHECKING:
     from gpt4batch.settings import Settings, WorkerSettings
 
 VARIABLE = "OPENAI_API_KEY"
 KEY_HEADERS = frozenset({"authorization", "api-key", "x-api-key"})
-REFUSED = (
-    "{reason}; is the key one of this service, and is -u its address? Set OPENAI_API_KEY (or"
-    " GPT4BATCH_TOKEN, --token, --token-file) to a key that is valid, then run again with -f"
+REFUSED = tr(
+    "{reason}; is the key one of this service, and is -u its address? Set "
+    "OPENAI_API_KEY (or GPT4BATCH_TOKEN, --token, --token-file) to a key that is "
+    "valid, then run again with -f"
 )
 
 
@@ -35,16 +37,20 @@ def read_key(settings: Settings | WorkerSettings) -> str:
     if settings.token.strip() or settings.token_file:
         return credentials.read_token(settings.token, settings.token_file)
     if key := os.environ.get(VARIABLE, "").strip():
-        return credentials.clean(key, f"in {VARIABLE}")
+        return credentials.clean(key, tr("in {variable}", variable=VARIABLE))
     if any(header_of(text)[0].lower() in KEY_HEADERS for text in settings.header):
         return ""
     host = urlsplit(settings.url).hostname or ""
     if service_of(settings.url) is ANY and _is_at_home(host):
         return ""
     raise UsageError(
-        f"no key for {host}: set {VARIABLE} (or GPT4BATCH_TOKEN, --token, --token-file; for a "
-        "header of its own, --header 'Name: value'). Only services on this machine or in a private "
-        "network are called without one"
+        tr(
+            "no key for {host}: set {variable} (or GPT4BATCH_TOKEN, --token, "
+            "--token-file; for a header of its own, --header 'Name: value'). Only "
+            "services on this machine or in a private network are called without one",
+            host=host,
+            variable=VARIABLE,
+        )
     )
 
 

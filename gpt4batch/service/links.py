@@ -16,6 +16,7 @@ from gpt4batch.service.client import USER_AGENT
 from gpt4batch.service.failures import calling
 from gpt4batch.service.file_names import ASCII, plain
 from gpt4batch.service.replies import REDIRECTS
+from gpt4batch.words import tr
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
@@ -55,13 +56,15 @@ def address_of(link: str, base: str) -> httpx.URL:
         address = httpx.URL(text if ABSOLUTE.match(text) else urljoin(base, text))
         fetched = address.scheme in ("http", "https") and bool(address.host)
         if (address.port or 0) > 65535:
-            raise DownloadError(f"not an address: {address.port} is not a valid port")
+            raise DownloadError(tr("not an address: {port} is not a valid port", port=address.port))
     except (httpx.InvalidURL, ValueError) as error:  # a host may be refused when it is read
-        raise DownloadError(f"not an address: {error}") from None
+        raise DownloadError(tr("not an address: {error}", error=error)) from None
     if address.copy_with(fragment=None) == httpx.URL(base):  # nothing in it, such as `//` or `#a`
-        raise DownloadError(f"not an address: {link[:100]!r}")
+        raise DownloadError(tr("not an address: {link!r}", link=link[:100]))
     if not fetched:
-        raise DownloadError(f"only http and https addresses are fetched, not {link[:100]!r}")
+        raise DownloadError(
+            tr("only http and https addresses are fetched, not {link!r}", link=link[:100])
+        )
     return address
 
 
@@ -84,9 +87,11 @@ def data_of(link: str) -> tuple[bytes, str]:
         try:
             content = b64decode(content + b"=" * (-len(content) % 4), validate=True)
         except ValueError as error:
-            raise DownloadError(f"a data: link that cannot be decoded: {error}") from None
+            raise DownloadError(
+                tr("a data: link that cannot be decoded: {error}", error=error)
+            ) from None
     if not comma:
-        raise DownloadError("a data: link without a comma before its data")
+        raise DownloadError(tr("a data: link without a comma before its data"))
     return content, f"file{mimetypes.guess_extension(kind.partition(';')[0].strip()) or ''}"
 
 
@@ -135,7 +140,7 @@ class Links:
                 return
             await response.aclose()
             address = _target(response, address)
-        raise DownloadError(f"more than {REDIRECTS_FOLLOWED} redirects")
+        raise DownloadError(tr("more than {most} redirects", most=REDIRECTS_FOLLOWED))
 
 
 def _target(response: httpx.Response, address: httpx.URL) -> httpx.URL:
@@ -144,8 +149,8 @@ def _target(response: httpx.Response, address: httpx.URL) -> httpx.URL:
         (text for name, text in response.headers.raw if name.lower() == b"location"), b""
     )
     if not location.strip():
-        raise DownloadError(f"{response.status_code}: a redirect without an address")
+        raise DownloadError(tr("{code}: a redirect without an address", code=response.status_code))
     try:
         return address_of(quote(location, safe=ASCII), str(address))
     except DownloadError as error:
-        raise DownloadError(f"a redirect to nowhere: {error}") from None
+        raise DownloadError(tr("a redirect to nowhere: {error}", error=error)) from None

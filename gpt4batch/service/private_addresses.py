@@ -9,6 +9,7 @@ import aiohttp
 from aiohttp.abc import AbstractResolver, ResolveResult
 
 from gpt4batch.errors import DownloadError
+from gpt4batch.words import tr
 
 EMBEDDED = [
     (ipaddress.IPv6Network("::/96"), 0),
@@ -38,8 +39,11 @@ def is_private(address: str) -> bool:
 def _refuse(host: str, address: str) -> None:
     if is_private(address):
         raise DownloadError(
-            f"{host} is an address inside this network; "
-            "--allow-private-downloads fetches from there"
+            tr(
+                "{host} is an address inside this network; --allow-private-downloads fetches "
+                "from there",
+                host=host,
+            )
         )
 
 

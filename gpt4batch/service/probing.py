@@ -10,6 +10,7 @@ import anyio
 
 from gpt4batch.clock import SYSTEM, Clock
 from gpt4batch.errors import QuotaError
+from gpt4batch.words import tr
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -23,14 +24,16 @@ FIRST = 5.0
 """Seconds from the refusal to the first probe; each later one waits twice as long."""
 LONGEST = 60.0
 
-BEGUN = (
-    "the service refuses calls without saying whether the account is empty or a temporary limit was"
-    " reached: %s. All calls are held; one is tried in %.0f s and then at longer intervals. The run"
-    " goes on when one succeeds, and stops if none does within %.0f s (--patience)"
+BEGUN = tr(
+    "the service refuses calls without saying whether the account is empty or a "
+    "temporary limit was reached: %s. All calls are held; one is tried in %.0f s "
+    "and then at longer intervals. The run goes on when one succeeds, and stops "
+    "if none does within %.0f s (--patience)"
 )
-GIVEN_UP = (
-    "no call was let through for {waited:.0f} s (--patience), so either the account is empty or its"
-    " limit lasts for hours ({words}); check the balance, then run again with -f"
+GIVEN_UP = tr(
+    "no call was let through for {waited:.0f} s (--patience), so either the "
+    "account is empty or its limit lasts for hours ({words}); check the balance, "
+    "then run again with -f"
 )
 
 
@@ -141,6 +144,6 @@ class Probing:
         assert self._since is not None
         end = self._since + self._patience
         if now >= end:
-            text = GIVEN_UP.format(waited=now - self._since, words=self.words)
+            text = GIVEN_UP.filled(waited=now - self._since, words=self.words)
             self._ended = self._ended or QuotaError(text)
         self._next = min(now + max(self._delay, after), end)

@@ -14,6 +14,7 @@ from yarl import URL
 
 from gpt4batch.errors import UsageError
 from gpt4batch.settings import is_address, without_user
+from gpt4batch.words import tr
 
 DEFAULT_PORTS = {"http": 80, "https": 443}
 
@@ -27,7 +28,8 @@ class Proxy:
 
     def __str__(self) -> str:
         """Return what a message may show of it."""
-        return f"the proxy {without_user(str(self.url)).rstrip('/')} ({self.source})"
+        url = without_user(str(self.url)).rstrip("/")
+        return tr("the proxy {url} ({source})", url=url, source=self.source)
 
     @property
     def authorization(self) -> bytes:
@@ -116,13 +118,17 @@ def _checked(proxy: str, source: str) -> Proxy:
     shown = f"{source} {without_user(proxy)!r}"
     scheme = proxy.partition("://")[0].lower() if "://" in proxy else ""
     if scheme not in DEFAULT_PORTS:
-        raise UsageError(f"{shown}: only http:// and https:// proxies are supported")
+        raise UsageError(
+            tr("{shown}: only http:// and https:// proxies are supported", shown=shown)
+        )
     try:
         url = URL(proxy) if is_address(proxy) else None
     except ValueError:
         url = None
     if url is None or not url.host:
-        raise UsageError(f"{shown}: not the address of a proxy, such as http://127.0.0.1:3128")
+        raise UsageError(
+            tr("{shown}: not the address of a proxy, such as http://127.0.0.1:3128", shown=shown)
+        )
     return Proxy(url, source)
 
 
@@ -135,4 +141,4 @@ def proxy_of(url: str, given: str = "") -> Proxy | None:
     try:
         return Proxies(given).of(URL(url, encoded=True))
     except ValueError as error:
-        raise UsageError(f"{url!r} is not an address: {error}") from None
+        raise UsageError(tr("{url!r} is not an address: {error}", url=url, error=error)) from None

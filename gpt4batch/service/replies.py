@@ -17,6 +17,7 @@ from gpt4batch.lines import rawjson
 from gpt4batch.service.failures import SHOWN, failure, shortened
 from gpt4batch.service.retry import retry_after
 from gpt4batch.service.transport import damage_of
+from gpt4batch.words import tr
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -80,14 +81,17 @@ class Replies:
             if damage or whole or (stage == "chat" and self._has_an_answer(body)):
                 # It may be an answer that was paid for: another one would be no better.
                 kept = rawjson.dumps(self._scrub(body.decode(errors="surrogateescape")))
-                text = f"the reply cannot be read: {damage}" if damage else f"the reply is {error}"
+                text = tr("the reply is {error}", error=error)
+                if damage:
+                    text = tr("the reply cannot be read: {damage}", damage=damage)
                 raise ReplyError(text, kept) from None
-            text = f"the reply is {error}"
-            text += f": {self._beginning(body)}" if body.strip() else ""
+            text = tr("the reply is {error}", error=error)
+            if body.strip():
+                text = tr("{text}: {words}", text=text, words=self._beginning(body))
             raise NetworkError(text, stage=stage, code=response.status_code) from None
 
         if not isinstance(doc, dict):
-            text = f"the reply is not a JSON object: {self._beginning(body)}"
+            text = tr("the reply is not a JSON object: {words}", words=self._beginning(body))
             raise ReplyError(text, self._scrubbed(rawjson.one_line(body)))
         return doc
 
@@ -98,7 +102,11 @@ class Replies:
 
     def no_upload(self, path: str, refusal: Refusal, reply: bytes) -> ReplyError:
         """Return the error of a reply to an upload that does not say what the file became."""
-        text = f"the reply to the upload of {path} has {self._shown(refusal.words)}"
+        text = tr(
+            "the reply to the upload of {path} has {words}",
+            path=path,
+            words=self._shown(refusal.words),
+        )
         return ReplyError(text, self._scrubbed(reply))
 
     def _refusal(
@@ -107,14 +115,14 @@ class Replies:
         """Return the error of a status that is not a success."""
         code = response.status_code
         refusal = self._dialect.refusal(code, response.headers, body, said)
-        text = f"{code} {response.reason_phrase}".strip()
+        text: str = f"{code} {response.reason_phrase}".strip()
         if words := self._shown(refusal.words):
-            text = f"{text}: {words}"
+            text = tr("{text}: {words}", text=text, words=words)
         if refusal.advice:
-            text = f"{text} ({refusal.advice})"
+            text = tr("{text} ({advice})", text=text, advice=refusal.advice)
         if code in REDIRECTS:
             target = self._scrub(response.headers.get("location", "nowhere"))
-            text += f" to {target}; the token is not sent on"
+            text = tr("{text} to {target}; the token is not sent on", text=text, target=target)
         after = retry_after(response.headers, now)
         error = failure(refusal, text, stage, refusal.after if after is None else after)
         if isinstance(error, CallError) and rawjson.objects_in(body[:LONGEST_KEPT]) == 1:

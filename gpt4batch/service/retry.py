@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, TypeVar
 from gpt4batch.dialects import limits
 from gpt4batch.dialects.waits import seconds_of
 from gpt4batch.errors import CallError, RetryableError
+from gpt4batch.words import tr
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping
@@ -77,7 +78,12 @@ def delay_after(
     """
     asked = error.after or 0.0
     if asked > LONGEST_AFTER:
-        text = f"{error}; asked to wait {asked:.0f} s, more than {LONGEST_AFTER:.0f} s"
+        text = tr(
+            "{error}; asked to wait {asked:.0f} s, more than {most:.0f} s",
+            error=error,
+            asked=asked,
+            most=LONGEST_AFTER,
+        )
         given_up = type(error)(text, code=error.code, stage=error.stage, after=error.after)
         given_up.attempts = error.attempts
         raise given_up from error

@@ -10,6 +10,8 @@ from contextlib import suppress
 from typing import NamedTuple
 from urllib.parse import unquote
 
+from gpt4batch.words import Message
+
 HIDDEN = "***"
 DEEPEST = 3
 """Encodings within each other that are looked through."""
@@ -51,7 +53,9 @@ class Secrets:
             self._texts.sort(key=len, reverse=True)  # one may be a part of another
 
     def scrub(self, text: str) -> str:
-        """Return a text without any secret in it."""
+        """Return a text without any secret in it; of a message, its values are looked through."""
+        if isinstance(text, Message):
+            return text.without(self.scrub)
         for secret in self._texts:
             text = text.replace(secret, HIDDEN)
         long = [secret for secret in self._texts if len(secret) >= SHORTEST]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import httpx
 
@@ -15,6 +15,7 @@ from gpt4batch.service.retry import retry_after, retrying
 from gpt4batch.service.secrets import Secrets
 from gpt4batch.service.transport import body_of
 from gpt4batch.settings import VERSION
+from gpt4batch.words import joined, tr
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -27,7 +28,7 @@ HEADERS = {"content-type": "application/json", "user-agent": f"gpt4batch/{VERSIO
 TIMEOUT = 60.0
 """Seconds that one call may take."""
 
-SET_BY = "It is set by GPT4BATCH_TOKEN_URL, or by -u of authsvc"
+SET_BY = tr("It is set by GPT4BATCH_TOKEN_URL, or by -u of authsvc")
 
 
 async def _give_up(error: RetryableError, _delay: float) -> None:
@@ -48,20 +49,18 @@ async def fetch_token(
     """
     url = account.url
     body = rawjson.dumps({name: getattr(account, name) for name in ("email", "password", "ttl")})
+    sent: Any = {"headers": HEADERS, "content": body, "extensions": {"timeout": TIMEOUT}}
     secrets = Secrets()
     secrets.add(account.password)
     causes: list[str] = []
 
     def unreachable(why: str) -> str:
-        return f"{url} cannot be reached: {why}; is the network up?"
+        return tr("{url} cannot be reached: {why}; is the network up?", url=url, why=why)
 
     async def attempt(_number: int) -> Credentials:
         try:
-            request = httpx.Request(
-                "POST", url, headers=HEADERS, content=body, extensions={"timeout": TIMEOUT}
-            )
             with calling("token", unreachable):
-                response = await transport.handle_async_request(request)
+                response = await transport.handle_async_request(httpx.Request("POST", url, **sent))
             return _read(url, response, secrets)
         except CallError as error:
             causes.append(str(error))
@@ -71,9 +70,12 @@ async def fetch_token(
         return await retrying(attempt, retries, pause)
     except CallError as error:
         # What went wrong first is the cause; what follows may be its consequence.
-        later = f"; then: {error}" if str(error) != causes[0] else ""
-        tries = f" ({error.attempts} attempts)" if error.attempts > 1 else ""
-        raise AuthError(f"{causes[0]}{later}{tries}") from error
+        parts = [causes[0]]
+        if str(error) != causes[0]:
+            parts.append(tr("; then: {error}", error=error))
+        if error.attempts > 1:
+            parts.append(tr(" ({attempts} attempts)", attempts=error.attempts))
+        raise AuthError(joined("", parts)) from error
 
 
 def _read(url: str, response: httpx.Response, secrets: Secrets) -> Credentials:
@@ -88,20 +90,30 @@ def _read(url: str, response: httpx.Response, secrets: Secrets) -> Credentials:
     if credentials is not None:
         return credentials
     status = f"{response.status_code} {response.reason_phrase}".strip()
+    words = ""
     try:
         words = shortened(secrets.scrub(error_text(rawjson.loads(raw))))
     except rawjson.JSONError:
-        text = f"{url} answered {status}, but no JSON; is it the right address? {SET_BY}"
+        text = tr(
+            "{url} answered {status}, but no JSON; is it the right address? {set_by}",
+            url=url,
+            status=status,
+            set_by=SET_BY,
+        )
         if response.is_success:  # a gateway's page, as while the service behind it restarts
             raise NetworkError(text, stage="token") from None
     else:
         if response.is_success:
-            raise AuthError(f"{url} answered without a token" + (f": {words}" if words else ""))
-        text = f"{url} answered {status}" + (f" ({words})" if words else "")
+            text = tr("{url} answered without a token", url=url)
+            raise AuthError(tr("{text}: {words}", text=text, words=words) if words else text)
+        status += f" ({words})" if words else ""
+        text = tr("{url} answered {status}", url=url, status=status)
     refusal = refusal_of(response.status_code, response.headers, raw)
     after = retry_after(response.headers)
     error = failure(refusal, text, "token", refusal.after if after is None else after)
     if isinstance(error, RetryableError):
         raise error
-    hint = "; check the email address and the password" if response.is_client_error else ""
-    raise AuthError(text.replace(" answered ", " refused: ", 1) + hint)
+    text = tr("{url} refused: {status}", url=url, status=status)
+    if response.is_client_error:
+        text += tr("; check the email address and the password")
+    raise AuthError(text)

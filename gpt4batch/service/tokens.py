@@ -10,6 +10,7 @@ import anyio
 from gpt4batch.clock import SYSTEM, Clock
 from gpt4batch.errors import AuthError
 from gpt4batch.service.secrets import SHORTEST, Secrets
+from gpt4batch.words import Message, tr
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping
@@ -19,11 +20,11 @@ log = logging.getLogger(__name__)
 RENEWAL_INTERVAL = 300.0
 """Seconds in which a token is fetched once at most."""
 
-NO_ACCOUNT = (
+NO_ACCOUNT = tr(
     "{reason}; fetch a new one with: gpt4batch authsvc -e EMAIL, then run again with -f. With"
     " GPT4BATCH_EMAIL and GPT4BATCH_PASSWORD set, a run renews its token itself"
 )
-TOO_SOON = (
+TOO_SOON = tr(
     "{reason}; this one was fetched less than 5 minutes ago, so another would not help: is -u the"
     " right address for this account, and is the account in order?"
 )
@@ -52,7 +53,7 @@ class Tokens:
         headers: Mapping[str, str] | None = None,
         secrets: tuple[str, ...] = (),
         stored: Callable[[], list[str]] = list,
-        advice: str = NO_ACCOUNT,
+        advice: Message = NO_ACCOUNT,
         clock: Clock = SYSTEM,
     ) -> None:
         self._clock = clock
@@ -68,7 +69,7 @@ class Tokens:
         self._refused: set[str] = set()
         self._renewing = anyio.Lock(fast_acquire=True)
         self._renewed_at = float("-inf")
-        self._failed_at, self._failure = float("-inf"), ""
+        self._failed_at, self._failure = float("-inf"), tr("")
         self.renewals = 0
 
     async def current(self) -> str:
@@ -107,9 +108,9 @@ class Tokens:
 
     async def _renew(self, reason: str) -> None:
         if self._fetch is None:
-            raise AuthError(self._advice.replace("{reason}", reason))
+            raise AuthError(self._advice.filled(reason=reason))
         if self._clock.monotonic() - self._renewed_at < RENEWAL_INTERVAL:
-            raise AuthError(TOO_SOON.format(reason=reason))
+            raise AuthError(TOO_SOON.filled(reason=reason))
         if self._clock.monotonic() - self._failed_at < RENEWAL_INTERVAL:
             raise AuthError(self._failure)  # a login that fails is not tried by every call
         try:
@@ -117,7 +118,9 @@ class Tokens:
         except AuthError as error:
             if self._take_stored():
                 return
-            self._failure = f"{reason}, and no new one could be fetched: {error}"
+            self._failure = tr(
+                "{reason}, and no new one could be fetched: {error}", reason=reason, error=error
+            )
             self._failed_at = self._clock.monotonic()
             raise AuthError(self._failure) from error
         self._renewed_at = self._clock.monotonic()

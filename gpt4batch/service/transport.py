@@ -19,6 +19,7 @@ from gpt4batch.service.deadlines import Deadlines
 from gpt4batch.service.exchange import Exchange, Route
 from gpt4batch.service.private_addresses import PublicResolver, refuse_private_literal
 from gpt4batch.service.proxies import Proxies
+from gpt4batch.words import tr
 
 if TYPE_CHECKING:
     import ssl
@@ -90,7 +91,9 @@ class AiohttpTransport(httpx.AsyncBaseTransport):
                 proxy = self._proxies.of(url)
                 known = Route.to(url, proxy)
             except ValueError as error:
-                raise httpx.UnsupportedProtocol(f"not an address: {error}") from None
+                raise httpx.UnsupportedProtocol(
+                    tr("not an address: {error}", error=error)
+                ) from None
             except UsageError as error:  # that of another host: the service's is looked at before
                 raise httpx.ProxyError(str(error)) from None
             if len(self._routes) < 64:  # a run calls three addresses; downloads differ
@@ -115,5 +118,5 @@ def body_of(response: httpx.Response) -> bytes:
 
 def damage_of(response: httpx.Response) -> str:
     """Return why the body of a response may not be what was sent; empty where all is well."""
-    damage: bytes = response.extensions.get("damage", b"")
-    return damage.decode()
+    damage: str = response.extensions.get("damage", "")
+    return damage

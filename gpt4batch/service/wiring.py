@@ -25,6 +25,7 @@ from gpt4batch.service.token_service import fetch_token
 from gpt4batch.service.tokens import Tokens
 from gpt4batch.service.transport import AiohttpTransport
 from gpt4batch.settings import MIB, Settings, WorkerSettings, header_of, moved
+from gpt4batch.words import because, tr
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -120,7 +121,7 @@ def _renewed(
     async def fetch() -> str:
         found = await fetch_token(transport, account, retries=settings.retries, pause=pause)
         try:
-            credentials.clean(found.token, f"that {account.url} gave")
+            credentials.clean(found.token, tr("that {url} gave", url=account.url))
         except UsageError as error:
             raise AuthError(str(error)) from None
         if not rehearsal:  # a rehearsal's must not replace the real one
@@ -136,7 +137,7 @@ def _keep(found: credentials.Credentials) -> None:
     try:
         credentials.store(found)
     except (OSError, UsageError) as error:  # UsageError: no home folder
-        why = error.strerror if isinstance(error, OSError) else error
+        why = because(error) if isinstance(error, OSError) else error
         log.warning("the new token could not be stored, only this run has it: %s", why)
 
 

@@ -16,6 +16,7 @@ from gpt4batch.view.figures import Figures
 from gpt4batch.view.questions import lacks_question
 from gpt4batch.view.record import Facts, State, examine, go_of_step, go_of_whole
 from gpt4batch.view.rows import Place, Rows
+from gpt4batch.words import because, tr
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -44,11 +45,13 @@ def open_file(path: Path) -> File:
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
     except OSError as error:
-        raise UsageError(f"{path}: cannot be read: {error.strerror}") from None
+        raise UsageError(
+            tr("{path}: cannot be read: {reason}", path=path, reason=because(error))
+        ) from None
     status = os.fstat(descriptor)
     if not stat.S_ISREG(status.st_mode):
         os.close(descriptor)
-        raise UsageError(f"{path}: not a file; give an output such as out.jsonl")
+        raise UsageError(tr("{path}: not a file; give an output such as out.jsonl", path=path))
     return File(descriptor, status.st_dev, status.st_ino)
 
 

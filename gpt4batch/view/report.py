@@ -20,6 +20,7 @@ from gpt4batch.view.files import head_of
 from gpt4batch.view.index import same_file
 from gpt4batch.view.record import State
 from gpt4batch.view.server import PAGE
+from gpt4batch.words import because, tr
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -63,12 +64,16 @@ def export(show: Show, path: Path, size: int) -> str:
     """Write the report and return what it holds, in words; `size` bytes are never exceeded."""
     for output in show.outputs:
         if any(file is not None and same_file(path, file) for file in (output.path, output.source)):
-            raise UsageError(f"--export {path}: the report would replace what it is made from")
+            raise UsageError(
+                tr("--export {path}: the report would replace what it is made from", path=path)
+            )
     shell = page({}, "")
     room = size - len(shell.encode()) - ROOM_FOR_HEAD
     if room < 64 * 1024:
         needed = (size - room) / 1024 / 1024 + 0.1
-        raise UsageError(f"--export-size: the page alone takes {needed:.1f} MiB; give more")
+        raise UsageError(
+            tr("--export-size: the page alone takes {needed:.1f} MiB; give more", needed=needed)
+        )
     parts = []
     for output in show.outputs:
         output.index.follow()
@@ -77,14 +82,12 @@ def export(show: Show, path: Path, size: int) -> str:
     facts = facts_of(show.outputs, parts)
     text = page(data_of(show.outputs, parts, facts), show.outputs[0].path.name)
     write(path, text.encode())
-    return f"{path}: {len(text.encode()) / 1024 / 1024:.1f} MiB, {said(facts)}"
-
-
-def said(facts: dict[str, Any]) -> str:
-    """Return in words what a report holds."""
-    return (
-        f"{facts['lines_shown']} of {facts['lines']} lines ({facts['failed_shown']} of "
-        f"{facts['failed']} failed), {facts['pictures_shown']} of {facts['pictures']} pictures"
+    return tr(
+        "{path}: {size:.1f} MiB, {lines_shown} of {lines} lines ({failed_shown} of {failed} "
+        "failed), {pictures_shown} of {pictures} pictures",
+        path=path,
+        size=len(text.encode()) / 1024 / 1024,
+        **facts,
     )
 
 
@@ -284,4 +287,6 @@ def write(path: Path, data: bytes) -> None:
             with disk.replacing(path, part, synced=False) as file:
                 file.write(data)
     except OSError as error:
-        raise OutputError(f"{path}: cannot be written: {error.strerror}") from None
+        raise OutputError(
+            tr("{path}: cannot be written: {reason}", path=path, reason=because(error))
+        ) from None

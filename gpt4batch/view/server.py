@@ -25,6 +25,7 @@ from gpt4batch.view.compare import KINDS, Pairings
 from gpt4batch.view.files import Folders
 from gpt4batch.view.record import State
 from gpt4batch.view.search import Filters, Question, readable_query
+from gpt4batch.words import because, tr
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterable, Iterator
@@ -404,7 +405,14 @@ async def serve(show: Show, host: str = "127.0.0.1", port: int = 0) -> Server:
         await web.TCPSite(runner, host, port).start()
     except OSError as error:
         await runner.cleanup()
-        raise UsageError(f"--host {host} --port {port}: {error.strerror or error}") from None
+        raise UsageError(
+            tr(
+                "--host {host} --port {port}: {reason}",
+                host=host,
+                port=port,
+                reason=because(error),
+            )
+        ) from None
     viewer.host, viewer.port = host, runner.addresses[0][1]
     for output in show.outputs:
         output.start()

@@ -28,6 +28,7 @@ from gpt4batch.lines.parse import (
 from gpt4batch.lines.reading import listed, mapped, text_of
 from gpt4batch.lines.record import BAD_LINE, LOG_MARK
 from gpt4batch.usage import usage_of
+from gpt4batch.words import tr
 
 CHAT = "/v1/chat/completions"
 """Where a line goes that names no address."""
@@ -43,7 +44,7 @@ CANCELLED = "batch_cancelled"
 NOT_RUN_YET = (CANCELLED, "batch_expired")
 """The codes of rows that stand for requests that were never made."""
 
-FOREIGN = (
+FOREIGN = tr(
     "results of another tool are taken by their custom_id alone: whether a request was edited since"
     " then is not known"
 )
@@ -81,7 +82,9 @@ class Batch:
             line = self._line(decoded(raw, rawjson.exact), raw, index, number)
         before, _ = self._lines.setdefault(hash(line.id), (number, line.key))
         if before != number:
-            raise BadLine(f"custom_id {line.id!r} stands in line {before} already")
+            raise BadLine(
+                tr("custom_id {id!r} stands in line {before} already", id=line.id, before=before)
+            )
         return line
 
     def _line(self, doc: dict[str, Any], raw: bytes, index: int, number: int) -> Line:
@@ -96,32 +99,40 @@ class Batch:
         custom_id = doc.get("custom_id")
         if isinstance(custom_id, bool) or not isinstance(custom_id, str | int) or custom_id == "":
             kind = (
-                "is missing"
+                tr("is missing")
                 if custom_id in (None, "")
-                else f"must be text, not {kind_of(custom_id)}"
+                else tr("must be text, not {kind}", kind=kind_of(custom_id))
             )
-            raise BadLine(f"custom_id {kind}")
+            raise BadLine(tr("custom_id {kind}", kind=kind))
         if "asks" in doc:
-            raise BadLine("it has custom_id and asks: a file has lines of one kind")
+            raise BadLine(tr("it has custom_id and asks: a file has lines of one kind"))
         method = doc.get("method") or "POST"
         if not isinstance(method, str) or method.upper() != "POST":
-            raise BadLine(f"method {method!r}: only POST is made")
+            raise BadLine(tr("method {method!r}: only POST is made", method=method))
         _check_url(doc.get("url") or CHAT)
         self._check_body(doc)
 
     def _check_body(self, doc: dict[str, Any]) -> None:
         body = doc.get("body")
         if not isinstance(body, dict):
-            what = "is missing" if body is None else f"must be an object, not {kind_of(body)}"
-            also = "; params are those of another service's batches" if "params" in doc else ""
-            raise BadLine(f"body {what}{also}")
+            what = (
+                tr("is missing")
+                if body is None
+                else tr("must be an object, not {kind}", kind=kind_of(body))
+            )
+            reason = tr("body {what}", what=what)
+            if "params" in doc:
+                reason += tr("; params are those of another service's batches")
+            raise BadLine(reason)
         if body.get("stream"):
-            raise BadLine("stream in the body: leave it out, and set --stream for the whole run")
+            raise BadLine(
+                tr("stream in the body: leave it out, and set --stream for the whole run")
+            )
         model = body.get("model")
         if model is not None and not isinstance(model, str):
-            raise BadLine(f"body.model must be text, not {kind_of(model)}")
+            raise BadLine(tr("body.model must be text, not {kind}", kind=kind_of(model)))
         if not model and not self._model:
-            raise BadLine("body.model is missing: name it there, or for all lines by -m")
+            raise BadLine(tr("body.model is missing: name it there, or for all lines by -m"))
 
     def line(self, raw: bytes, index: int = 0, number: int = 0) -> Line:
         """Return a line of an input that `parse` took, ready to be asked: read only once."""
@@ -219,9 +230,15 @@ def _own(custom_id: bytes, title: str, url: str, body: bytes) -> bytes:
 
 def _check_url(url: Any) -> None:
     if not isinstance(url, str):
-        raise BadLine(f"url must be text, not {kind_of(url)}")
+        raise BadLine(tr("url must be text, not {kind}", kind=kind_of(url)))
     if not URL.fullmatch(url) or ".." in url:
-        raise BadLine(f"url {url!r}: must be a path below the service's address, such as {CHAT}")
+        raise BadLine(
+            tr(
+                "url {url!r}: must be a path below the service's address, such as {chat}",
+                url=url,
+                chat=CHAT,
+            )
+        )
 
 
 def _title(doc: dict[str, Any]) -> str:

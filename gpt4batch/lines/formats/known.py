@@ -10,6 +10,7 @@ from gpt4batch.lines.formats.asks import Asks
 from gpt4batch.lines.formats.batch import Batch, said_before
 from gpt4batch.lines.parse import BATCH, BOM, BadLine, Line, decoded, parse_line
 from gpt4batch.lines.reading import mapped
+from gpt4batch.words import tr
 
 if TYPE_CHECKING:
     from gpt4batch.lines.formats.base import Format
@@ -34,8 +35,11 @@ def form_of(first: bytes, asks: Format, batch: Batch | None) -> Format:
         return asks
     if batch is None:
         raise UsageError(
-            "the input is an OpenAI batch file, whose requests go to an OpenAI-compatible service:"
-            " name its address by -u (such as https://api.openai.com/v1), or set --api openai"
+            tr(
+                "the input is an OpenAI batch file, whose requests go to an "
+                "OpenAI-compatible service: name its address by -u (such as "
+                "https://api.openai.com/v1), or set --api openai"
+            )
         )
     return batch
 
