@@ -87,11 +87,12 @@ class Minute:
 class Weather:
     """A share of the calls is refused whatever the pace."""
 
-    def __init__(self, share: float) -> None:
-        self.share = share
+    def __init__(self, share: float, after: float | None = None) -> None:
+        self.share, self.after = share, after
 
     def ask(self, now: float, live: int, chance: random.Random) -> Verdict:
-        return chance.random() >= self.share, None
+        accepted = chance.random() >= self.share
+        return accepted, None if accepted else self.after
 
 
 class Crowd:

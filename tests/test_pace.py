@@ -69,6 +69,19 @@ def test_refusals_at_random_cost_little_but_themselves(
 
 
 @pytest.mark.parametrize("seed", SEEDS)
+@pytest.mark.parametrize("after", [1.0, 5.0])
+@pytest.mark.parametrize(
+    ("share", "least"), [(0.02, 0.7), (0.05, 0.25), (0.1, 0.7), (0.2, 0.8), (0.3, 0.7), (0.67, 0.7)]
+)
+def test_refusals_at_random_that_hold_everyone_do_not_slow_what_is_between(
+    share: float, least: float, after: float, seed: int
+) -> None:
+    gap, rate = 1 / share, 12
+    seen = Batch(Weather(share, after), Rule(rate), 1200, 30, (0.5, 1.3), seed=seed).run()
+    assert seen.rate() >= least * (gap - 1) / (gap / rate + after)
+
+
+@pytest.mark.parametrize("seed", SEEDS)
 def test_limit_is_found_under_refusals_at_random(seed: int) -> None:
     model = Both(Weather(0.05), Sliding(100, None))
     seen = Batch(model, Rule(200), 10_000, seed=seed).run()

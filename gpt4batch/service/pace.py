@@ -209,7 +209,8 @@ class Rule:
             through = through if trial is None else min(through, 0.95 * self.pace)
         elif after <= SHORT_WAIT:
             through = min(0.85 * self.pace, max(0.25 * self.pace, through))
-        if cycle.gap < (ENOUGH if math.isinf(self.pace) else STREAK):  # so few are no measure
+        few = ENOUGH if math.isinf(self.pace) else STREAK
+        if cycle.gap < few and (trial is None or trial.steps < STEPS_DOWN):  # they are no measure
             through = max(through, (ENOUGH if math.isinf(self.pace) else self.pace) / 2)
 
         self._span = min(LONGEST_SPAN, max(SPAN, after / 6))
@@ -305,9 +306,11 @@ class Rule:
         ceiling, height = self._ceiling, max(SLOWEST, through / (1 - self.weather))
         if self._trial is not None:
             self._trial.steps += 1
+            self._trial.left += self._cycle.gap
         elif self.pace <= 0.98 * ceiling.height:
             before = min(self.pace, max(ENOUGH, 2 * through))
-            self._trial = Trial(before, max(share - self.weather, TOLERATED), ceiling.height)
+            excess = max(share - self.weather, TOLERATED)
+            self._trial = Trial(before, excess, ceiling.height, named)
         elif ceiling.is_same(height):
             ceiling.patience = min(PATIENCE[1], 1.6 * ceiling.patience)
         else:
@@ -321,7 +324,7 @@ class Rule:
 
     def _ended_as_weather(self, trial: Trial, share: float, named: float) -> bool:
         """Give a trial up that cured nothing, and return whether it was so."""
-        if trial.steps <= STEPS_DOWN or share > WORST_WEATHER or named > WORST_WEATHER / 2:
+        if trial.steps <= STEPS_DOWN or (not named and share > WORST_WEATHER):
             return False
         if named:
             self._cycle.named = named
@@ -338,7 +341,7 @@ class Rule:
         if refused >= 3:
             self._meet(now, share, through)
             return
-        if calls * trial.share < 8:
+        if calls < (trial.enough() if trial.named else 8 / trial.share):
             return
         if abs(self._ceiling.height / trial.ceiling - 1) > SAME:
             self._ceiling.patience = PATIENCE[0]

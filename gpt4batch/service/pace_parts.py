@@ -16,6 +16,8 @@ STREAK = 5
 """Refusals one after the other after which all calls are held."""
 PATIENCE = (8.0, 18.0)
 """Seconds for which a ceiling is believed: a new one, and one that was met again and again."""
+MOST_CALLS = 300
+"""Calls that are enough for anything."""
 FIRST_HOLD = (0.25, 2.0)
 LONGEST_HOLD = 15.0
 """Seconds for which the rule itself holds all calls: at first, by the pace, and at most."""
@@ -111,7 +113,16 @@ class Trial:
     pace: float
     share: float
     ceiling: float
+    named: float
+    """The share of refusals that named a wait when it began."""
     steps: int = 1
+    left: int = 0
+    """The calls that left between its steps."""
+
+    def enough(self) -> float:
+        """Return how many calls in a row without such a refusal show that they are cured."""
+        gap = self.left / (self.steps - 1) if self.steps > 1 else 1 / self.named
+        return min(MOST_CALLS, max(ENOUGH, 3 * gap))
 
 
 @dataclass(slots=True)
@@ -210,7 +221,7 @@ class Cycle:
     began: float = 0.0
     through: int = 0
     gap: int = 0
-    gaps: deque[int] = field(default_factory=lambda: deque(maxlen=5))
+    gaps: deque[int] = field(default_factory=lambda: deque(maxlen=10))
     named: float = 0.0
 
     def leave(self) -> None:
