@@ -105,7 +105,9 @@ def flags_in_reference(language: str, command: str) -> dict[str, Row]:
 
 @pytest.mark.parametrize("language", LANGUAGES)
 @pytest.mark.parametrize("command", COMMANDS)
-def test_reference_and_help_tell_the_same_flags(command: str, language: str, tmp_path: Path) -> None:
+def test_reference_and_help_tell_the_same_flags(
+    command: str, language: str, tmp_path: Path
+) -> None:
     shown = flags_in_help(help_of(command, lang=LANGUAGES[language][1], home=tmp_path))
     written = flags_in_reference(language, command)
     assert shown
