@@ -5,7 +5,6 @@ With `--check` nothing is written; what is not current is named, and the exit co
 
 from __future__ import annotations
 
-import re
 import sys
 from collections.abc import Iterator
 from pathlib import Path

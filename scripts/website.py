@@ -1,7 +1,7 @@
 """Build the documentation site in site/ from docs/ and the READMEs, with the Chinese in site/zh.
 
-The pages are staged in build/docs first. A built page that would load anything from another host, or
-that links to a page which is not there, is an error.
+The pages are staged in build/docs first. A built page that would load anything from another host,
+or that links to a page which is not there, is an error.
 """
 
 from __future__ import annotations

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import httpx
 
@@ -49,7 +49,6 @@ async def fetch_token(
     """
     url = account.url
     body = rawjson.dumps({name: getattr(account, name) for name in ("email", "password", "ttl")})
-    sent: Any = {"headers": HEADERS, "content": body, "extensions": {"timeout": TIMEOUT}}
     secrets = Secrets()
     secrets.add(account.password)
     causes: list[str] = []
@@ -60,7 +59,7 @@ async def fetch_token(
     async def attempt(_number: int) -> Credentials:
         try:
             with calling("token", unreachable):
-                response = await transport.handle_async_request(httpx.Request("POST", url, **sent))
+                response = await transport.handle_async_request(_request(url, body))
             return _read(url, response, secrets)
         except CallError as error:
             causes.append(str(error))
@@ -76,6 +75,11 @@ async def fetch_token(
         if error.attempts > 1:
             parts.append(tr(" ({attempts} attempts)", attempts=error.attempts))
         raise AuthError(joined("", parts)) from error
+
+
+def _request(url: str, body: bytes) -> httpx.Request:
+    more = {"timeout": TIMEOUT}
+    return httpx.Request("POST", url, headers=HEADERS, content=body, extensions=more)
 
 
 def _read(url: str, response: httpx.Response, secrets: Secrets) -> Credentials:
