@@ -1,11 +1,10 @@
-"""Write the tables of flags in both READMEs and the reference pages, from the code.
+"""Write the reference pages from the code.
 
 With `--check` nothing is written; what is not current is named, and the exit code is 1.
 """
 
 from __future__ import annotations
 
-import re
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -18,11 +17,7 @@ from gpt4batch.words import Message, catalogue, tr
 
 ROOT = Path(__file__).resolve().parent.parent
 ENGLISH, CHINESE = 0, 1
-READMES = {ENGLISH: ROOT / "README.md", CHINESE: ROOT / "README.zh-CN.md"}
 PAGES = {ENGLISH: ROOT / "docs/en/reference.md", CHINESE: ROOT / "docs/zh/reference.md"}
-MARKED = re.compile(r"(<!-- flags: (?P<command>\w+) -->\n).*?(<!-- end of flags -->)", re.DOTALL)
-
-END = "<!-- end of flags -->"
 
 HEAD = (("Flag", "Default", "What it does"), ("参数", "默认值", "说明"))
 ENVIRONMENT = ("Environment", "环境变量")
@@ -112,31 +107,9 @@ def page(language: int) -> str:
     return "\n".join(parts)
 
 
-def readme(language: int) -> str:
-    """Return a README with its marked tables made anew."""
-
-    def fill(found: re.Match[str]) -> str:
-        made = table(COMMANDS[found["command"]].SETTINGS, language)
-        return f"{found[1]}{made}{found[3]}"
-
-    return MARKED.sub(fill, with_sections(READMES[language].read_text(), language))
-
-
-def with_sections(text: str, language: str) -> str:
-    """Return a README with a section for every command, after those that it has."""
-    for name, module in COMMANDS.items():
-        if f"<!-- flags: {name} -->" not in text:
-            table = f"<!-- flags: {name} -->\n{END}\n"
-            section = f"\n\n### {name}\n\n{in_language(module.HELP, language)}\n\n{table}"
-            place = text.rindex(END) + len(END)
-            text = text[:place] + section.rstrip("\n") + text[place:]
-    return text
-
-
 def wanted() -> Iterator[tuple[Path, str]]:
-    """Yield each file that holds a reference, and what it has to say."""
+    """Yield each page, and what it has to say."""
     for language in (ENGLISH, CHINESE):
-        yield READMES[language], readme(language)
         yield PAGES[language], page(language)
 
 

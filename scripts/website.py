@@ -1,7 +1,7 @@
 """Build the documentation site in site/ from docs/ and the READMEs, with the Chinese in site/zh.
 
-The pages are staged in build/docs first, a page for each section of a README. A built page that
-would load anything from another host, or that links to a page which is not there, is an error.
+The pages are staged in build/docs first. A built page that would load anything from another host,
+or that links to a page which is not there, is an error.
 """
 
 from __future__ import annotations
@@ -24,6 +24,20 @@ TITLES = {
     "en": ("Start", "Reference", "Examples", "Changes", "Contributing", "Licence"),
     "zh": ("开始", "命令参考", "示例", "更新记录", "参与开发", "许可证"),
 }
+GROUPS = (
+    (
+        {"en": "Use", "zh": "使用"},
+        ("files", "running", "services", "batch-files", "convert", "viewer", "fleet"),
+    ),
+    ({"en": "Reference", "zh": "参考"}, ("reference", "summary", "examples", "original")),
+    (
+        {"en": "Trust", "zh": "可靠性"},
+        ("security", "faults", "performance", "chaos", "benchmarks"),
+    ),
+    ({"en": "Develop", "zh": "开发"}, ("architecture", "contributing", "changes", "licence")),
+)
+"""The pages besides the first one, as the navigation has them."""
+
 KINDS = {".py": "python", ".sh": "sh", ".yml": "yaml", ".jsonl": "json"}
 LINK = re.compile(r"\[(?P<text>[^\]]*)\]\((?P<target>[^)\s#]+)(?P<anchor>#[^)\s]*)?\)")
 LOADS = {"script": "src", "img": "src", "iframe": "src", "link": "href", "source": "src"}
@@ -162,11 +176,7 @@ def stage(language: str) -> list[tuple[str, str]]:
         (folder / name).write_text(rewritten(source, text, language))
         pages.append((title, name))
 
-    readme = ROOT / READMES[language]
-    head, first, *sections = re.split(r"^## ", readme.read_text(), flags=re.M)
-    add(start, "index.md", readme, f"{head}## {first}")
-    for number, section in enumerate(sections[:-1], 1):
-        add(section.partition("\n")[0], f"section-{number}.md", readme, f"# {section}")
+    add(start, "index.md", ROOT / READMES[language])
     add(reference, "reference.md", ROOT / f"docs/{language}/reference.md")
     add(examples, "examples.md", ROOT / "examples", examples_page(examples))
     for path in (*own_pages(language), *shared_pages()):
@@ -178,10 +188,22 @@ def stage(language: str) -> list[tuple[str, str]]:
     return pages
 
 
+def navigation(pages: list[tuple[str, str]], language: str) -> str:
+    """Return the entries of the navigation, in groups; every page but the first has its place."""
+    (first, index), *others = pages
+    entries = {Path(name).stem: f"{{ '{title}' = '{name}' }}" for title, name in others}
+    parts = [f"  {{ '{first}' = '{index}' }},"]
+    for titles, names in GROUPS:
+        inner = ", ".join(entries.pop(name) for name in names if name in entries)
+        parts.append(f"  {{ '{titles[language]}' = [{inner}] }},")
+    if entries:
+        sys.exit(f"pages without a place in the navigation: {', '.join(entries)}")
+    return "\n".join(parts)
+
+
 def build(language: str) -> None:
     """Build the site of one language."""
-    pages = stage(language)
-    nav = "\n".join(f"  {{ '{title}' = '{name}' }}," for title, name in pages)
+    nav = navigation(stage(language), language)
     up = "../" if language == "zh" else ""
     config = STAGE / f"{language}.toml"
     config.write_text(

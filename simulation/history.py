@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import os
 import random
 import shutil
@@ -14,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from simulation.disk import cut_power
+from simulation.forms import input_line
 from simulation.judge import ATTACHED, Judge
 from simulation.plan import CALM, Plan, RunPlan
 from simulation.run import Ended, run
@@ -93,10 +93,18 @@ class _History:
 
     def _run(self, number: int, step: RunPlan) -> Ended:
         self._change(step, number)
-        ended = run(self._folder, step, self._state, self._draw.randrange(1 << 30), fix=number > 0)
+        ended = run(
+            self._folder,
+            step,
+            self._state,
+            self._draw.randrange(1 << 30),
+            fix=number > 0,
+            spoken=self._plan.spoken,
+        )
         self._state = ended.state
         self._verdict.runs += 1
         _count(self._verdict.faults, step, ended.how)
+        self._verdict.faults[f"run of {self._plan.spoken}"] += 1
         if ended.how in ("killed", "returned") and step.power_cut:
             cut_power(self._folder, ended.durable, self._draw)
         self._said.update(ended.stderr.replace(str(self._root).encode(), b""))
@@ -114,7 +122,8 @@ class _History:
             self._write()
 
     def _write(self) -> None:
-        text = "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in self._lines)
+        spoken = self._plan.spoken
+        text = "".join(input_line(line, spoken) + "\n" for line in self._lines)
         bom = "\ufeff" if self._plan.bom else ""
         (self._folder / "in.jsonl").write_text(bom + text, encoding="utf-8")
 

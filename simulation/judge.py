@@ -7,6 +7,7 @@ import re
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from simulation.forms import BATCH, read_back
 from simulation.run import PASSWORD, Ended
 
 if TYPE_CHECKING:
@@ -125,6 +126,7 @@ class Judge:
         by_serial = {answer.serial: answer for answer in state.answers}
         used: set[int] = set()
         for place, line in enumerate(lines):
+            line.setdefault("asks", self._given()[place]["asks"])  # rows do not say what was asked
             refused = any(ask["content"].startswith("reject") for ask in line["asks"])
             if _state(line) != ("failed" if refused else "done"):
                 self.blame(f"line {place + 1} is {_state(line)} at the end: {line.get('iErr')}")
@@ -219,18 +221,28 @@ class Judge:
 
     def _lines(self) -> list[dict[str, Any]]:
         raw = (self.folder / "out.jsonl").read_bytes()
-        return [json.loads(line) for line in raw.split(b"\n") if line.strip()]
+        return [read_back(json.loads(line)) for line in raw.split(b"\n") if line.strip()]
+
+    def _given(self) -> list[dict[str, Any]]:
+        raw = (self.folder / "in.jsonl").read_bytes().removeprefix(b"\xef\xbb\xbf").split(b"\n")
+        return [read_back(json.loads(line)) for line in raw if line.strip()]
 
     def _order(self, lines: list[dict[str, Any]]) -> None:
-        raw = (self.folder / "in.jsonl").read_bytes().removeprefix(b"\xef\xbb\xbf").split(b"\n")
-        given = [json.loads(line) for line in raw if line.strip()]
+        given = self._given()
+        if self.plan.spoken == BATCH:
+            given = [{"id": line["id"]} for line in given]
+            lines = [{"id": line["id"]} for line in lines]
         kept = [{key: line.get(key) for key in KEYS} for line in lines]
         if kept != [{key: line.get(key) for key in KEYS} for line in given]:
             self.blame("the output has not the lines of the input, in their order")
 
 
 def _serial(reply: dict[str, Any]) -> int:
-    return int(reply["contents"][0]["message"]["content"]["parts"][0].removeprefix("answer "))
+    if "choices" in reply:
+        text = reply["choices"][0]["message"]["content"]
+    else:
+        text = reply["contents"][0]["message"]["content"]["parts"][0]
+    return int(text.removeprefix("answer "))
 
 
 def _state(line: dict[str, Any]) -> str:
@@ -239,4 +251,5 @@ def _state(line: dict[str, Any]) -> str:
         return "not_run"
     if error:
         return "failed"
-    return "done" if len(line["answers"] or ()) == len(line["asks"]) else "not_run"
+    asks = len(line["asks"]) if "asks" in line else 1
+    return "done" if len(line["answers"] or ()) == asks else "not_run"

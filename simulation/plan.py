@@ -10,6 +10,7 @@ from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 from simulation.disk import Trouble
+from simulation.forms import GPT4API, SPOKEN, fitting
 from simulation.service import Weather
 
 CALM = Weather(latency=0.2)
@@ -51,6 +52,8 @@ class Plan:
     """Whether the input begins with a byte order mark."""
     linked: bool = False
     """Whether the output is a symbolic link."""
+    spoken: str = GPT4API
+    """What the service speaks, and what kind of file the input is."""
 
 
 def written(plan: Plan) -> str:
@@ -92,9 +95,11 @@ def _differing(doc: dict[str, Any], plain: dict[str, Any] | None) -> dict[str, A
 def drawn(seed: int) -> Plan:
     """Return the history of a seed."""
     draw = random.Random(seed)
-    lines = tuple(_line(draw, number) for number in range(draw.randint(1, 7)))
+    lines = [_line(draw, number) for number in range(draw.randint(1, 7))]
     runs = tuple(_run(draw) for _ in range(draw.choice((1, 1, 2, 3))))
-    return Plan(seed, lines, runs, bom=draw.random() < 0.1, linked=draw.random() < 0.1)
+    bom, linked = draw.random() < 0.1, draw.random() < 0.1
+    [spoken] = draw.choices(SPOKEN, (3, 1, 1))
+    return Plan(seed, tuple(fitting(lines, spoken)), runs, bom, linked, spoken)
 
 
 def _line(draw: random.Random, number: int) -> dict[str, Any]:

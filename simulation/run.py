@@ -21,8 +21,9 @@ from gpt4batch import Settings
 from gpt4batch.errors import Gpt4BatchError, UsageError
 from simulation import seam
 from simulation.disk import Disk, Durable
+from simulation.forms import GPT4API
 from simulation.loop import VirtualLoop
-from simulation.service import CHAT, TOKEN, UPLOAD, Service, State
+from simulation.service import BASE, CHAT, TOKEN, UPLOAD, Service, State
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -52,14 +53,14 @@ class Ended:
     seconds: float = 0.0
 
 
-def run(folder: Path, plan: RunPlan, state: State, seed: int, *, fix: bool) -> Ended:
+def run(folder: Path, plan: RunPlan, state: State, seed: int, *, fix: bool, spoken: str) -> Ended:
     """Run the program once in a child process and return what came of it."""
     receive, send = os.pipe()
     child = os.fork()
     if child == 0:
         os.close(receive)
         try:
-            Child(folder, plan, state, seed, send, fix=fix).live()
+            Child(folder, plan, state, seed, send, fix=fix, spoken=spoken).live()
         except BaseException:  # noqa: BLE001 - the child ends here, whatever it was
             traceback.print_exc()
         finally:
@@ -80,13 +81,22 @@ class Child:
     """The process of one run."""
 
     def __init__(
-        self, folder: Path, plan: RunPlan, state: State, seed: int, send: int, *, fix: bool
+        self,
+        folder: Path,
+        plan: RunPlan,
+        state: State,
+        seed: int,
+        send: int,
+        *,
+        fix: bool,
+        spoken: str,
     ) -> None:
         self._folder = folder
         self._plan = plan
         self._send = send
         self._seed = seed
         self._fix = fix
+        self._spoken = spoken
         self._rounds = 0
         self._second = ""
         self._began = state.seconds
@@ -153,16 +163,18 @@ class Child:
         os._exit(0)
 
     async def _program(self) -> dict[str, Any]:
+        where: dict[str, Any] = {"url": CHAT, "upload_url": UPLOAD}
+        if self._spoken != GPT4API:
+            where = {"url": BASE, "model": "m"}
         settings = Settings(
             input="in.jsonl",
             out="out.jsonl",
             fix=self._fix,
-            url=CHAT,
-            upload_url=UPLOAD,
             token=f"token-{self._service.state.token:06d}",
             download_dir="downloads",
             allow_private_downloads=True,
             skip_bad_results=True,
+            **where,
             **self._plan.flags,
         )
         async with anyio.create_task_group() as tasks:

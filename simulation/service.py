@@ -7,9 +7,11 @@ on from run to run.
 
 from __future__ import annotations
 
+import base64
 import json
 import random
 import re
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -20,6 +22,8 @@ import httpx
 ORIGIN = "http://service.invalid"
 CHAT = f"{ORIGIN}/standard/all-tools"
 UPLOAD = f"{ORIGIN}/standard/uploaded"
+BASE = f"{ORIGIN}/v1"
+COMPLETIONS = f"{BASE}/chat/completions"
 FILES = f"{ORIGIN}/files"
 TOKEN = f"{ORIGIN}/console/access_token"
 LATER = 3.0
@@ -137,7 +141,14 @@ class Service(httpx.AsyncBaseTransport):
             return refusal
         if url == UPLOAD:
             return await self._upload(body)
-        return await self._chat(json.loads(body), request, fault)
+        doc = json.loads(body)
+        if url == CHAT:
+            return await self._chat(doc, request, fault)
+        if (asked := self._completing(doc)) is not None:
+            no_answer = {"error": {"message": "the model is overloaded"}}
+            return await self._answer(asked, _completed, no_answer, request, fault)
+        await anyio.sleep(self._delay(0.02))
+        return reply({"error": {"message": "the prompt is not allowed"}}, 400)
 
     # -- faults ------------------------------------------------------------------------------
 
@@ -155,7 +166,7 @@ class Service(httpx.AsyncBaseTransport):
 
     def _count_call(self, url: str) -> None:
         self.state.calls.append(anyio.current_time())
-        self.state.chats += url == CHAT
+        self.state.chats += url in (CHAT, COMPLETIONS)
         self.state.uploaded += url == UPLOAD
         self._in_this_run += 1
 
@@ -219,18 +230,52 @@ class Service(httpx.AsyncBaseTransport):
         if any(name not in state.uploads for name in sent):
             await anyio.sleep(self._delay(0.02))
             return reply({"error": {"message": "attachment not found"}}, 404)
+        files = tuple(state.uploads[name][1] for name in sent)
+        asked = (message, conversation, parent, files)
+        no_answer = {"contents": [{"error": "the model is overloaded", "message": None}]}
+        return await self._answer(
+            asked, lambda answer: reply(self._answered(answer)), no_answer, request, fault
+        )
+
+    async def _answer(
+        self,
+        asked: tuple[str, str, str, tuple[str, ...]],
+        worded: Callable[[Answer], httpx.Response],
+        no_answer: dict[str, Any],
+        request: httpx.Request,
+        fault: str,
+    ) -> httpx.Response:
+        """Give an answer, which is paid for from here on."""
+        message, conversation, parent, files = asked
         if fault == "no_answer":
             await anyio.sleep(self._delay(self.weather.latency))
-            return reply({"contents": [{"error": "the model is overloaded", "message": None}]})
+            return reply(no_answer)
         number = self._number()
         conversation = conversation or f"c-{number}"
-        files = tuple(state.uploads[name][1] for name in sent)
-        answer = Answer(number, message, conversation, parent, files, state.run)
-        state.answers.append(answer)
-        state.conversations.setdefault(conversation, []).append(f"m-{number}")
+        answer = Answer(number, message, conversation, parent, files, self.state.run)
+        self.state.answers.append(answer)
+        self.state.conversations.setdefault(conversation, []).append(f"m-{number}")
         await self._end(request, fault)
         answer.arrived = anyio.current_time()
-        return reply(self._answered(answer))
+        return worded(answer)
+
+    def _completing(self, body: dict[str, Any]) -> tuple[str, str, str, tuple[str, ...]] | None:
+        """Return what a call of chat completions asks, unless it is refused.
+
+        The conversation that it goes on is that of the last answer in it.
+        """
+        *before, last = body["messages"]
+        parts = last["content"]
+        parts = [{"type": "text", "text": parts}] if isinstance(parts, str) else parts
+        message = "".join(part["text"] for part in parts if part["type"] == "text")
+        if message.startswith("reject"):
+            return None
+        data = [part["file"]["file_data"] for part in parts if part["type"] == "file"]
+        files = tuple(base64.b64decode(one.partition("base64,")[2]).decode() for one in data)
+        said = [one["content"] for one in before if one["role"] == "assistant"]
+        serial = int(said[-1].removeprefix("answer ")) if said else 0
+        known = {answer.serial: answer.conversation for answer in self.state.answers}
+        return message, known.get(serial, ""), f"m-{serial}" if serial else "", files
 
     def _answered(self, answer: Answer) -> dict[str, Any]:
         message = {
@@ -326,6 +371,12 @@ class _Streamed(httpx.AsyncByteStream):
 
     async def aclose(self) -> None:
         """Nothing is open."""
+
+
+def _completed(answer: Answer) -> httpx.Response:
+    message = {"role": "assistant", "content": f"answer {answer.serial}"}
+    choice = {"index": 0, "message": message, "finish_reason": "stop"}
+    return reply({"id": f"m-{answer.serial}", "object": "chat.completion", "choices": [choice]})
 
 
 def reply(
