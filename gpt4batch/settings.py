@@ -8,7 +8,7 @@ Times are in seconds, sizes in bytes and rates in calls per second unless a fiel
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit, urlunsplit
 
@@ -49,6 +49,8 @@ class Flag:
     kind: type
     choices: tuple[str, ...] = ()
     panel: str = ""
+    metavar: str = ""
+    common: bool = False
     argument: bool = False
     secret: bool = False
     env: str = ""
@@ -61,16 +63,21 @@ def flag(  # noqa: PLR0913 - one argument a property
     *,
     choices: tuple[str, ...] = (),
     panel: str = "",
+    metavar: str = "",
+    common: bool = False,
     argument: bool = False,
     secret: bool = False,
     env: str = "",
 ) -> Any:
     """Declare a field that is a flag; `names` is `long` or `long/s`.
 
+    Those that most people need are `common`: `--help` shows them, and `--help-all` all of them.
     Numbers whose default is a whole one are still taken as fractions where the default is a float.
     """
     long, _, short = names.partition("/")
-    spec = Flag(long, short, text, type(default), choices, panel, argument, secret, env)
+    spec = Flag(
+        long, short, text, type(default), choices, panel, metavar, common, argument, secret, env
+    )
     return field(default=default, metadata={"flag": spec})
 
 
@@ -81,267 +88,252 @@ def flags_of(settings: type) -> Iterator[tuple[str, Any, Flag]]:
             yield item.name, item.default, item.metadata["flag"]
 
 
-ORIGINAL, RUN, NETWORK, LOGGING = "original", "run", "network", "logging"
-FLEET = "fleet"
+FILES, PACE, SERVICE, DOWNLOADS = "files", "pace", "service", "fetching"
+SNAPSHOTS, QUEUE, LOGGING = "snapshots", "queue", "logging"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
-    """One batch run: the original's flags with its names and defaults, then ours."""
+    """One batch run: the original's flags with its names and defaults, and ours, by their use."""
 
-    download_dir: str = flag(
-        "",
-        "download-dir/d",
-        "Folder for downloads. Left empty: the input file's folder; with --mock OUT.rehearsal.",
-        panel=ORIGINAL,
-    )
-    download_prefix: str = flag(
-        "GPT4API",
-        "download-prefix/p",
-        "Prefix of downloaded files' names.",
-        panel=ORIGINAL,
-    )
-    enable_download: bool = flag(
-        True,
-        "enable-download/e",
-        "Download the files that answers link to.",
-        panel=ORIGINAL,
-    )
-    enable_nsq: bool = flag(
-        False,
-        "enable_nsq/n",
-        "Publish each answer to NSQ as well.",
-        panel=ORIGINAL,
-    )
-    fix: bool = flag(
-        False,
-        "fix/f",
-        "Resume: run only what has not succeeded.",
-        panel=ORIGINAL,
-    )
-    gizmo_id: str = flag(
-        "",
-        "gizmo-id/z",
-        "GPT (gizmo) to ask; without -u the calls go to /gizmos.",
-        panel=ORIGINAL,
-    )
-    goroutine: int = flag(
-        60,
-        "goroutine/g",
-        "Lines that run at the same time.",
-        panel=ORIGINAL,
-    )
-    history_and_training_disabled: bool = flag(
-        True,
-        "history_and_training_disabled/s",
-        "Keep the conversations out of the account's history.",
-        panel=ORIGINAL,
-    )
     input: str = flag(
         "example.jsonl",
         "in/i",
         "Input file; - is standard input.",
-        panel=ORIGINAL,
-    )
-    model: str = flag(
-        DEFAULT_MODEL,
-        "model/m",
-        "Model to ask.",
-        panel=ORIGINAL,
+        panel=FILES,
+        metavar="FILE",
+        common=True,
     )
     out: str = flag(
         "out.jsonl",
         "out/o",
         "Output file; - is standard output.",
-        panel=ORIGINAL,
+        panel=FILES,
+        metavar="FILE",
+        common=True,
     )
-    qps: float = flag(
-        1.0,
-        "qps/q",
-        "Calls a second, over all lines; 0 is no limit.",
-        panel=ORIGINAL,
-    )
-    rdb: bool = flag(
-        True,
-        "rdb/r",
-        "Write a snapshot of the results every -v minutes.",
-        panel=ORIGINAL,
-    )
-    rdb_interval: float = flag(
-        60.0,
-        "rdb_interval/v",
-        "Minutes between snapshots.",
-        panel=ORIGINAL,
-    )
-    upload_url: str = flag(
-        DEFAULT_UPLOAD_URL,
-        "upload_url/l",
-        "Address for uploads. Default: like -u, with /uploaded at the end.",
-        panel=ORIGINAL,
-    )
-    url: str = flag(
-        DEFAULT_URL,
-        "url/u",
-        "Address for chats: .../all-tools or .../gizmos; with --api openai the service's base"
-        " (.../v1), or the address of chat completions.",
-        panel=ORIGINAL,
-    )
-
-    api: str = flag(
-        "",
-        "api",
-        "What the service speaks. Left empty it follows from -u.",
-        choices=("gpt4api", "openai"),
-        panel=RUN,
-    )
-    stream: bool = flag(
+    fix: bool = flag(
         False,
-        "stream",
-        "With --api openai: ask for streams; each becomes one ordinary answer.",
-        panel=RUN,
+        "fix/f",
+        "Resume: run only what has not succeeded.",
+        panel=FILES,
+        common=True,
     )
-    idle_timeout: float = flag(
-        120.0,
-        "idle-timeout",
-        "With --stream: seconds in which nothing but keep-alives may come.",
-        panel=RUN,
-    )
-    fail_on: str = flag(
-        DEFAULT_FAIL_ON,
-        "fail-on",
-        "With --api openai: what makes an answer fail its line, of empty, content_filter, length.",
-        panel=RUN,
+    mock: bool = flag(
+        False,
+        "mock",
+        "Rehearse against the embedded service; needs no token and costs nothing.",
+        panel=FILES,
+        common=True,
     )
     limit: int = flag(
         0,
         "limit",
         "Run at most this many lines; 0 is all.",
-        panel=RUN,
-    )
-    max_calls: int = flag(
-        0,
-        "max-calls",
-        "Budget: stop after this many chat calls, retries counted; 0 is no limit.",
-        panel=RUN,
-    )
-    tpm: int = flag(
-        0,
-        "tpm",
-        "Tokens a minute, over all lines; 0 is no limit. Needs a service that tells usage.",
-        panel=RUN,
-    )
-    max_tokens: int = flag(
-        0,
-        "max-tokens",
-        "Budget of this run: stop when its calls have taken so many tokens; 0 is no limit.",
-        panel=RUN,
-    )
-    max_cost: float = flag(
-        0.0,
-        "max-cost",
-        "Budget of this run in money, by --price; 0 is no limit.",
-        panel=RUN,
-    )
-    price: str = flag(
-        "",
-        "price",
-        "What a million tokens cost: in=0.15,cached=0.075,out=0.60",
-        panel=RUN,
-    )
-    ramp: float = flag(
-        0.0,
-        "ramp",
-        "Seconds in which the pace rises from a tenth of -q to all of it; 0 begins at once.",
-        panel=RUN,
-    )
-    retries: int = flag(
-        5,
-        "retries",
-        "Retries of a call after a temporary failure.",
-        panel=RUN,
-    )
-    timeout: float = flag(
-        480.0,
-        "timeout",
-        "Seconds that the answer to one call may take.",
-        panel=RUN,
-    )
-    max_consecutive_failures: int = flag(
-        20,
-        "max-consecutive-failures",
-        "Stop when this many lines in a row fail; 0 is never.",
-        panel=RUN,
-    )
-    patience: float = flag(
-        900.0,
-        "patience",
-        "Seconds to find out whether an account is empty or a limit passes, before the run stops.",
-        panel=RUN,
+        panel=FILES,
+        metavar="N",
+        common=True,
     )
     skip_bad_lines: bool = flag(
         False,
         "skip-bad-lines",
         "Run the good lines of an input that has bad ones.",
-        panel=RUN,
+        panel=FILES,
     )
     skip_bad_results: bool = flag(
         False,
         "skip-bad-results",
         "With -f: take what can be read of a damaged output and keep the rest aside.",
-        panel=RUN,
-    )
-    grace: float = flag(
-        20.0,
-        "grace",
-        "Seconds that lines in flight get to finish after Ctrl-C.",
-        panel=RUN,
+        panel=FILES,
     )
     error_file: str = flag(
         "",
         "error-file",
         "For an OpenAI batch file: put the rows of requests that failed here, not in the output.",
-        panel=RUN,
+        panel=FILES,
+        metavar="FILE",
+    )
+    summary: str = flag(
+        "",
+        "summary",
+        "Write the run's totals to this file as JSON.",
+        panel=FILES,
+        metavar="FILE",
     )
     fsync: str = flag(
         "interval",
         "fsync",
         "When answers survive a power cut: each at once, within a second, or as it comes.",
         choices=("always", "interval", "never"),
-        panel=RUN,
-    )
-    summary: str = flag(
-        "",
-        "summary",
-        "Write the run's totals to this file as JSON.",
-        panel=RUN,
-    )
-    mock: bool = flag(
-        False,
-        "mock",
-        "Rehearse against the embedded service; needs no token and costs nothing.",
-        panel=RUN,
+        panel=FILES,
     )
 
+    qps: float = flag(
+        1.0,
+        "qps/q",
+        "Calls a second, over all lines; 0 is no limit.",
+        panel=PACE,
+        metavar="N",
+        common=True,
+    )
+    goroutine: int = flag(
+        60,
+        "goroutine/g",
+        "Lines that run at the same time.",
+        panel=PACE,
+        metavar="N",
+        common=True,
+    )
+    retries: int = flag(
+        5,
+        "retries",
+        "Retries of a call after a temporary failure.",
+        panel=PACE,
+        metavar="N",
+        common=True,
+    )
+    timeout: float = flag(
+        480.0,
+        "timeout",
+        "Seconds that the answer to one call may take.",
+        panel=PACE,
+        metavar="SECONDS",
+        common=True,
+    )
+    max_calls: int = flag(
+        0,
+        "max-calls",
+        "Budget: stop after this many chat calls, retries counted; 0 is no limit.",
+        panel=PACE,
+        metavar="N",
+        common=True,
+    )
+    max_tokens: int = flag(
+        0,
+        "max-tokens",
+        "Budget of this run: stop when its calls have taken so many tokens; 0 is no limit.",
+        panel=PACE,
+        metavar="N",
+    )
+    max_cost: float = flag(
+        0.0,
+        "max-cost",
+        "Budget of this run in money, by --price; 0 is no limit.",
+        panel=PACE,
+        metavar="AMOUNT",
+    )
+    price: str = flag(
+        "",
+        "price",
+        "What a million tokens cost: in=0.15,cached=0.075,out=0.60",
+        panel=PACE,
+        metavar="PRICES",
+    )
+    tpm: int = flag(
+        0,
+        "tpm",
+        "Tokens a minute, over all lines; 0 is no limit. Needs a service that tells usage.",
+        panel=PACE,
+        metavar="N",
+    )
+    ramp: float = flag(
+        0.0,
+        "ramp",
+        "Seconds in which the pace rises from a tenth of -q to all of it; 0 begins at once.",
+        panel=PACE,
+        metavar="SECONDS",
+    )
+    max_consecutive_failures: int = flag(
+        20,
+        "max-consecutive-failures",
+        "Stop when this many lines in a row fail; 0 is never.",
+        panel=PACE,
+        metavar="N",
+    )
+    patience: float = flag(
+        900.0,
+        "patience",
+        "Seconds to find out whether an account is empty or a limit passes, before the run stops.",
+        panel=PACE,
+        metavar="SECONDS",
+    )
+    grace: float = flag(
+        20.0,
+        "grace",
+        "Seconds that lines in flight get to finish after Ctrl-C.",
+        panel=PACE,
+        metavar="SECONDS",
+    )
+
+    url: str = flag(
+        DEFAULT_URL,
+        "url/u",
+        "Address for chats: .../all-tools or .../gizmos; with --api openai the service's base"
+        " (.../v1), or the address of chat completions.",
+        panel=SERVICE,
+        metavar="URL",
+        common=True,
+    )
+    upload_url: str = flag(
+        DEFAULT_UPLOAD_URL,
+        "upload_url/l",
+        "Address for uploads. Default: like -u, with /uploaded at the end.",
+        panel=SERVICE,
+        metavar="URL",
+    )
+    api: str = flag(
+        "",
+        "api",
+        "What the service speaks. Left empty it follows from -u.",
+        choices=("gpt4api", "openai"),
+        panel=SERVICE,
+        common=True,
+    )
+    model: str = flag(
+        DEFAULT_MODEL,
+        "model/m",
+        "Model to ask.",
+        panel=SERVICE,
+        metavar="NAME",
+        common=True,
+    )
+    gizmo_id: str = flag(
+        "",
+        "gizmo-id/z",
+        "GPT (gizmo) to ask; without -u the calls go to /gizmos.",
+        panel=SERVICE,
+        metavar="ID",
+    )
+    history_and_training_disabled: bool = flag(
+        True,
+        "history_and_training_disabled/s",
+        "Keep the conversations out of the account's history.",
+        panel=SERVICE,
+    )
     token: str = flag(
         "",
         "token",
         "Access token or API key, instead of the stored one; better by GPT4BATCH_TOKEN, or with"
         " --api openai by OPENAI_API_KEY.",
-        panel=NETWORK,
+        panel=SERVICE,
+        metavar="TOKEN",
         secret=True,
     )
     token_file: str = flag(
         "",
         "token-file",
         "File that holds the access token.",
-        panel=NETWORK,
+        panel=SERVICE,
+        metavar="FILE",
+        common=True,
     )
     header: tuple[str, ...] = flag(
         (),
         "header",
         "A header that every call has, 'Name: value'; may be given several times, and by"
         " GPT4BATCH_HEADER a line each. Values are secrets.",
-        panel=NETWORK,
+        panel=SERVICE,
+        metavar="HEADER",
         secret=True,
         env="GPT4BATCH_HEADER",
     )
@@ -349,94 +341,169 @@ class Settings:
         "",
         "proxy",
         "Proxy for all calls but those to this machine, besides HTTPS_PROXY and the like.",
-        panel=NETWORK,
+        panel=SERVICE,
+        metavar="URL",
     )
-    allow_private_downloads: bool = flag(
+    stream: bool = flag(
         False,
-        "allow-private-downloads",
-        "Download from private and loopback addresses too.",
-        panel=NETWORK,
+        "stream",
+        "With --api openai: ask for streams; each becomes one ordinary answer.",
+        panel=SERVICE,
+    )
+    idle_timeout: float = flag(
+        120.0,
+        "idle-timeout",
+        "With --stream: seconds in which nothing but keep-alives may come.",
+        panel=SERVICE,
+        metavar="SECONDS",
+    )
+    fail_on: str = flag(
+        DEFAULT_FAIL_ON,
+        "fail-on",
+        "With --api openai: what makes an answer fail its line, of empty, content_filter, length.",
+        panel=SERVICE,
+        metavar="WORDS",
+    )
+
+    download_dir: str = flag(
+        "",
+        "download-dir/d",
+        "Folder for downloads. Left empty: the input file's folder; with --mock OUT.rehearsal.",
+        panel=DOWNLOADS,
+        metavar="DIR",
+        common=True,
+    )
+    enable_download: bool = flag(
+        True,
+        "enable-download/e",
+        "Download the files that answers link to.",
+        panel=DOWNLOADS,
+        common=True,
+    )
+    download_prefix: str = flag(
+        "GPT4API",
+        "download-prefix/p",
+        "Prefix of downloaded files' names.",
+        panel=DOWNLOADS,
+        metavar="TEXT",
     )
     max_download_size: int = flag(
         0,
         "max-download-size",
         "Largest download in MiB; 0 is no limit.",
-        panel=NETWORK,
+        panel=DOWNLOADS,
+        metavar="MIB",
     )
     download_min_speed: int = flag(
         1024,
         "download-min-speed",
         "Give up a download slower than this many bytes a second over a minute; 0 is never.",
-        panel=NETWORK,
+        panel=DOWNLOADS,
+        metavar="BYTES",
+    )
+    allow_private_downloads: bool = flag(
+        False,
+        "allow-private-downloads",
+        "Download from private and loopback addresses too.",
+        panel=DOWNLOADS,
+    )
+
+    rdb: bool = flag(
+        True,
+        "rdb/r",
+        "Write a snapshot of the results every -v minutes.",
+        panel=SNAPSHOTS,
+    )
+    rdb_interval: float = flag(
+        60.0,
+        "rdb_interval/v",
+        "Minutes between snapshots.",
+        panel=SNAPSHOTS,
+        metavar="MINUTES",
+    )
+
+    enable_nsq: bool = flag(
+        False,
+        "enable_nsq/n",
+        "Publish each answer to NSQ as well.",
+        panel=QUEUE,
     )
     nsqd_tcp_address: str = flag(
         "127.0.0.1:4150",
         "nsqd-tcp-address",
         "nsqd for -n; several are separated by commas.",
-        panel=NETWORK,
+        panel=QUEUE,
+        metavar="ADDRESS",
     )
     nsq_topic: str = flag(
         "gpt4api",
         "nsq-topic",
         "NSQ topic for -n.",
-        panel=NETWORK,
+        panel=QUEUE,
+        metavar="TOPIC",
     )
     nsq_tls: bool = flag(
         False,
         "nsq-tls",
         "Speak to nsqd over TLS only.",
-        panel=NETWORK,
+        panel=QUEUE,
     )
     nsq_ca: str = flag(
         "",
         "nsq-ca",
         "CA file for nsqd's certificate. Left empty: SSL_CERT_FILE, else the usual ones.",
-        panel=NETWORK,
+        panel=QUEUE,
+        metavar="FILE",
     )
     nsq_auth_secret: str = flag(
         "",
         "nsq-auth-secret",
         "Secret for an nsqd that wants one; better by GPT4BATCH_NSQ_AUTH_SECRET.",
-        panel=NETWORK,
+        panel=QUEUE,
+        metavar="SECRET",
         secret=True,
     )
-
     fleet: bool = flag(
         False,
         "fleet",
         "Let workers (gpt4batch worksvc) run the lines, by way of nsqd.",
-        panel=FLEET,
+        panel=QUEUE,
     )
     lookupd_http_address: str = flag(
         "",
         "lookupd-http-address",
         "nsqlookupd that knows of more nsqds; several are separated by commas.",
-        panel=FLEET,
+        panel=QUEUE,
+        metavar="ADDRESS",
     )
     inline_files: int = flag(
         0,
         "inline-files",
         "Send the attachments of a line along with it, up to this many KiB; 0 is never.",
-        panel=FLEET,
+        panel=QUEUE,
+        metavar="KIB",
     )
     lease: float = flag(
         30.0,
         "lease",
         "Seconds of silence after which a worker's lines are given to others.",
-        panel=FLEET,
+        panel=QUEUE,
+        metavar="SECONDS",
     )
 
-    progress_interval: float = flag(
-        10.0,
-        "progress-interval",
-        "Seconds between progress lines where there is no terminal.",
-        panel=LOGGING,
-    )
     quiet: bool = flag(
         False,
         "quiet",
         "Show no progress and no summary.",
         panel=LOGGING,
+        common=True,
+    )
+    progress_interval: float = flag(
+        10.0,
+        "progress-interval",
+        "Seconds between progress lines where there is no terminal.",
+        panel=LOGGING,
+        metavar="SECONDS",
     )
     log_level: str = flag(
         "info",
@@ -457,19 +524,21 @@ class Settings:
         "log-file",
         "Log to this file instead of standard error.",
         panel=LOGGING,
+        metavar="FILE",
     )
-
     metrics_port: int = flag(
         0,
         "metrics-port",
         "Serve the run's counters to Prometheus on this port; 0 is off.",
         panel=LOGGING,
+        metavar="PORT",
     )
     metrics_address: str = flag(
         "127.0.0.1",
         "metrics-address",
         "Address for --metrics-port; 0.0.0.0 lets other machines read them.",
         panel=LOGGING,
+        metavar="ADDRESS",
     )
 
     origin: str = ""
@@ -523,7 +592,9 @@ class Settings:
 def same(name: str) -> Any:
     """Declare a field that is the same flag as one of a batch run."""
     item = Settings.__dataclass_fields__[name]
-    return field(default=item.default, metadata=item.metadata)
+    return field(
+        default=item.default, metadata={"flag": replace(item.metadata["flag"], common=False)}
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -535,9 +606,12 @@ class WorkerSettings:
         0.0,
         "qps/q",
         "Calls a second of this worker at most, whatever the fleet's pace; 0 is no limit.",
-        panel=ORIGINAL,
+        panel=PACE,
+        metavar="N",
     )
-    download_dir: str = flag(".", "download-dir/d", "Folder for downloads.", panel=ORIGINAL)
+    download_dir: str = flag(
+        ".", "download-dir/d", "Folder for downloads.", panel=DOWNLOADS, metavar="DIR"
+    )
     download_prefix: str = same("download_prefix")
     upload_url: str = same("upload_url")
     url: str = same("url")
@@ -550,19 +624,22 @@ class WorkerSettings:
         "",
         "name",
         "Name of this worker. Left empty: the host's.",
-        panel=FLEET,
+        panel=QUEUE,
+        metavar="NAME",
     )
     files_root: str = flag(
         ".",
         "files-root",
         "Folder that the paths of attachments start from.",
-        panel=FLEET,
+        panel=QUEUE,
+        metavar="DIR",
     )
     spool_dir: str = flag(
         ".",
         "spool-dir",
         "Folder for results that nsqd has not taken yet.",
-        panel=FLEET,
+        panel=QUEUE,
+        metavar="DIR",
     )
     nsqd_tcp_address: str = same("nsqd_tcp_address")
     lookupd_http_address: str = same("lookupd_http_address")
@@ -667,7 +744,8 @@ def check(settings: Any) -> None:
                 )
             )
         if spec.kind in (int, float):
-            _check_number(f"--{spec.long} {value}", value, LARGEST if spec.kind is float else None)
+            name = f"-{spec.short}" if spec.short else f"--{spec.long}"
+            _check_number(f"{name} {value:g}", value, LARGEST if spec.kind is float else None)
 
 
 def _check_number(given: str, value: float, most: float | None) -> None:
@@ -748,25 +826,28 @@ def moved(url: str, origin: str) -> str:
 class AuthSettings:
     """Fetching a token."""
 
-    email: str = flag("", "email/e", "Email address of the account.")
+    email: str = flag("", "email/e", "Email address of the account.", metavar="EMAIL")
     password: str = flag(
         "",
         "password/p",
         "Password. Safer: leave it out and type it when asked, pipe it in, or set "
         "GPT4BATCH_PASSWORD.",
+        metavar="PASSWORD",
         secret=True,
     )
-    ttl: int = flag(DEFAULT_TTL, "ttl/t", "Lifetime of the token in seconds.")
+    ttl: int = flag(DEFAULT_TTL, "ttl/t", "Lifetime of the token in seconds.", metavar="SECONDS")
     url: str = flag(
         DEFAULT_TOKEN_URL,
         "url/u",
         "Address that issues tokens.",
+        metavar="URL",
         env="GPT4BATCH_TOKEN_URL",  # not that of batchsvc: passwords must not go to chats
     )
     proxy: str = flag(
         "",
         "proxy",
         "Proxy, besides HTTPS_PROXY and the like.",
+        metavar="URL",
     )
 
     def __post_init__(self) -> None:

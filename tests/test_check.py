@@ -242,7 +242,7 @@ async def test_coordinator_needs_no_token(bench: Bench) -> None:
     [
         (["--metrics-port", "70000"], {}, "--metrics-port 70000: ports end at 65535"),
         (["-u", "http://user:secret@h/x"], {}, "--url 'http://h/x': leave out the user name"),
-        ([], {"GPT4BATCH_QPS": "-1"}, "GPT4BATCH_QPS: --qps -1.0: must not be below 0"),
+        ([], {"GPT4BATCH_QPS": "-1"}, "GPT4BATCH_QPS: -q -1: must not be below 0"),
         (
             ["-u", "http://service.invalid/all-tools"],
             {"HTTP_PROXY": "http://user:secret@[::1"},

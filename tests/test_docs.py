@@ -52,7 +52,7 @@ def environment(home: Path, **more: str) -> dict[str, str]:
 
 def help_of(*words: str, lang: str, home: Path) -> str:
     env = environment(home, COLUMNS="500", LC_ALL=lang, TERM="dumb")
-    command = [sys.executable, "-m", "gpt4batch", *words, "--help"]
+    command = [sys.executable, "-m", "gpt4batch", *words, "--help-all"]
     return subprocess.run(command, env=env, check=True, capture_output=True, text=True).stdout
 
 
@@ -75,7 +75,7 @@ def plain(default: str) -> str:
 
 
 def flags_in_help(text: str) -> dict[str, Row]:
-    kind = r"(?:(?:<\w+>|INTEGER|NUMBER|\S*\|\S*) +)?"  # a switch has none
+    kind = r"(?:(?:[A-Z]+(?=  )|\S*\|\S*) +)?"  # a switch has none
     pattern = re.compile(rf"│ --(?P<long>[\w-]+) +(?:-(?P<short>\w) +)?{kind}(?P<text>.*?) *│")
     found = {}
     for match in pattern.finditer(text):

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import shlex
 from dataclasses import fields
 from typing import TYPE_CHECKING, Any
 
@@ -8,8 +9,8 @@ import pytest
 import typer
 from conftest import COMMAND
 
-from gpt4batch.cli import prepared
-from gpt4batch.cli.flags import command_of, environment_name
+from gpt4batch.cli import COMMANDS, prepared
+from gpt4batch.cli.flags import command_of, environment_name, rewrite
 from gpt4batch.service.wiring import endpoints
 from gpt4batch.settings import AuthSettings, Flag, Settings, flags_of
 
@@ -245,12 +246,12 @@ def test_address_for_uploads_that_was_given_stays() -> None:
         (["-g=-3"], "-3"),
         (["-g"], "-g"),
         (["--out"], "--out"),
-        (["-q", "fast"], "--qps"),
-        (["-q=-1"], "--qps"),
-        (["-q", "nan"], "--qps nan: must be a finite number"),
-        (["-q", "inf"], "--qps inf: must be a finite number"),
-        (["-q", "1e20"], "--qps 1e+20: must be at most 1,000,000,000"),
-        (["-q", "1e-310"], "--qps 1e-310: must be 0, or at least 1e-09"),
+        (["-q", "fast"], "-q"),
+        (["-q=-1"], "-q"),
+        (["-q", "nan"], "-q nan: must be a finite number"),
+        (["-q", "inf"], "-q inf: must be a finite number"),
+        (["-q", "1e20"], "-q 1e+20: must be at most 1,000,000,000"),
+        (["-q", "1e-310"], "-q 1e-310: must be 0, or at least 1e-09"),
         (["--grace", "inf"], "--grace inf: must be a finite number"),
         (["--metrics-port", "70000"], "--metrics-port 70000: ports end at 65535"),
         (["-f=maybe"], "--fix"),
@@ -295,7 +296,7 @@ async def test_wrong_flag_is_refused_by_name(bench: Bench, words: list[str], nam
     [
         ("GPT4BATCH_GOROUTINE", "many", "Invalid value for GPT4BATCH_GOROUTINE (-g / --goroutine)"),
         ("GPT4BATCH_FIX", "maybe", "Invalid value for GPT4BATCH_FIX (-f / --fix)"),
-        ("GPT4BATCH_QPS", "-1", "GPT4BATCH_QPS: --qps -1.0: must not be below 0"),
+        ("GPT4BATCH_QPS", "-1", "GPT4BATCH_QPS: -q -1: must not be below 0"),
         ("GPT4BATCH_LOG_LEVEL", "loud", "GPT4BATCH_LOG_LEVEL: --log-level 'loud': choose"),
         ("GPT4BATCH_PROXY", "http://[::1", "GPT4BATCH_PROXY: --proxy 'http://[::1'"),
         ("GPT4BATCH_TOKEN_URL", "http://user:secret@h/x", "GPT4BATCH_TOKEN_URL 'http://h/x'"),
@@ -323,7 +324,7 @@ async def test_wrong_environment_variable_is_refused_by_name(
     ("name", "text", "said"),
     [
         ("GPT4BATCH_PORT", "many", "GPT4BATCH_PORT: 'many' is not a whole number"),
-        ("GPT4BATCH_LATENCY", "-1", "GPT4BATCH_LATENCY: --latency -1.0: must not be below 0"),
+        ("GPT4BATCH_LATENCY", "-1", "GPT4BATCH_LATENCY: --latency -1: must not be below 0"),
     ],
 )
 async def test_wrong_variable_of_a_rehearsal_is_refused_by_name(
@@ -369,11 +370,8 @@ def test_white_space_around_an_address_is_left_out() -> None:
 
 
 @pytest.mark.parametrize("command", ["batchsvc", "authsvc", "mocksvc"])
-@pytest.mark.parametrize("word", ["-h", "--help"])
-async def test_help_names_every_flag(bench: Bench, command: str, word: str) -> None:
-    from gpt4batch.cli import COMMANDS
-
-    result = await bench.call(command, word)
+async def test_help_names_every_flag(bench: Bench, command: str) -> None:
+    result = await bench.call(command, "--help-all")
     assert result.code == 0
     assert result.err == ""
     module: Any = COMMANDS[command]
@@ -389,7 +387,7 @@ async def test_help_at_the_end_of_a_bundle_is_help(bench: Bench) -> None:
 
 @pytest.mark.parametrize("variable", ["LANG", "LC_ALL", "LC_MESSAGES"])
 async def test_help_is_chinese_where_the_locale_is(bench: Bench, variable: str) -> None:
-    result = await bench.call("batchsvc", "-h", env={variable: "zh_CN.UTF-8"})
+    result = await bench.call("batchsvc", "--help-all", env={variable: "zh_CN.UTF-8"})
     assert result.code == 0
     for words in (
         "下载回答中链接的文件。",
@@ -420,3 +418,45 @@ async def test_missing_input_is_refused_by_name(bench: Bench) -> None:
     assert result.code == 2
     assert "nowhere.jsonl: No such file" in result.last
     assert bench.names("*.jsonl") == []
+
+
+# Help by what people do, and refusals that say what to do
+
+
+async def test_help_is_short_and_names_the_flag_for_the_rest(bench: Bench) -> None:
+    short = (await bench.call("batchsvc", "--help")).out
+    whole = (await bench.call("batchsvc", "--help-all")).out
+    assert len(short.splitlines()) < len(whole.splitlines()) / 2
+    assert "gpt4batch batchsvc --help-all" in short
+    assert ("--fsync" in short, "--fsync" in whole) == (False, True)
+    assert short.index("gpt4batch batchsvc -i questions.jsonl") < short.index("--in ")
+    assert short.index("--in ") < short.index("--out ") < short.index("--qps")
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+async def test_help_shows_examples_that_can_be_parsed(bench: Bench, command: str) -> None:
+    module: Any = COMMANDS[command]
+    shown = " ".join((await bench.call(command, "--help")).out.split())
+    for example in module.EXAMPLES:
+        program, name, *words = shlex.split(example)
+        assert (program, name) == ("gpt4batch", command)
+        assert example in shown
+        longs = {spec.long for _, _, spec in flags_of(module.SETTINGS)}
+        for word in rewrite(words, [spec for _, _, spec in flags_of(module.SETTINGS)]):
+            assert not word.startswith("--") or word[2:].partition("=")[0] in longs
+
+
+@pytest.mark.parametrize(
+    ("words", "advice"),
+    [
+        (["batchsvc", "-f", "false"], "-f takes no separate word: -f=false"),
+        (["batchsvc", "--quiet", "0"], "--quiet takes no separate word: --quiet=0"),
+        (["batchsvc", "questions.jsonl"], "did you mean -i questions.jsonl?"),
+        (["-q", "3"], "-q belongs to batchsvc, check, worksvc: gpt4batch batchsvc -q …"),
+        (["batchsvc", "-q", "-1"], "-q -1: must not be below 0"),
+    ],
+)
+async def test_refusal_says_what_may_be_meant(bench: Bench, words: list[str], advice: str) -> None:
+    result = await bench.call(*words)
+    assert result.code == 2
+    assert advice in " ".join(result.err.split()), result.err

@@ -827,7 +827,7 @@ async def test_call_given_up_by_its_client_is_not_answered() -> None:
     [
         ({"error_rate": 1.5}, "--error-rate 1.5: a share is 0 to 1"),
         ({"error_rate": 0.6, "hang_rate": 0.6}, "together more than 1"),
-        ({"latency": -1.0}, "--latency -1.0: must not be below 0"),
+        ({"latency": -1.0}, "--latency -1: must not be below 0"),
         ({"port": 70000}, "--port 70000: ports end at 65535"),
     ],
 )

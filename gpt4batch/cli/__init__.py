@@ -26,25 +26,31 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 COMMANDS = {
-    "authsvc": authsvc,
     "batchsvc": batchsvc,
     "check": check,
-    "convert": convert,
-    "mocksvc": mocksvc,
-    "results": results,
     "viewsvc": viewsvc,
+    "results": results,
+    "convert": convert,
+    "authsvc": authsvc,
+    "mocksvc": mocksvc,
     "worksvc": worksvc,
 }
-"""Each command's module: its `SETTINGS`, its `action` and its `HELP`."""
+"""Each command's module: its `SETTINGS`, its `action`, its `HELP` and its `EXAMPLES`."""
+
+ALL_FLAGS = "--help-all"
 
 UNWRITABLE = {errno.EBADF, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.ENOSPC}
 """How a standard output that cannot be written fails; typer ends quietly at a broken pipe."""
 
 
-def application(words: Sequence[str] = ()) -> typer.Typer:
+def application(words: Sequence[str] = (), *, brief: bool = False) -> typer.Typer:
     """Return the typer application with every command, or only the one that `words` begin with.
 
     A command takes the start-up 5 to 10 ms.
+
+    Args:
+        words: What was typed.
+        brief: The help of a command shows its common flags only, where it has some.
     """
     app = typer.Typer(
         name="gpt4batch",
@@ -57,9 +63,17 @@ def application(words: Sequence[str] = ()) -> typer.Typer:
     app.callback()(top)
     named = {name: COMMANDS[name] for name in words[:1] if name in COMMANDS}
     for name, module in (named or COMMANDS).items():
-        command = command_of(module.SETTINGS, module.action)
-        app.command(name, cls=Command, help=spoken(module.HELP))(command)
+        few = brief and any(spec.common for _, _, spec in flags_of(module.SETTINGS))
+        command = command_of(module.SETTINGS, module.action, brief=few)
+        more = say("All flags: {command}", command=f"gpt4batch {name} --help-all") if few else None
+        app.command(name, cls=Command, help=help_of(module), epilog=more)(command)
     return app
+
+
+def help_of(module: Any) -> str:
+    """Return what a command does, and below it how it is called."""
+    examples = "\n".join(f"  {example}" for example in module.EXAMPLES)
+    return f"{spoken(module.HELP)}\n\n\b\n{examples}"  # \b: the rows stay as they are
 
 
 def show_version(value: bool) -> None:
@@ -81,7 +95,9 @@ def main(argv: list[str] | None = None) -> NoReturn:
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # a core file would hold the token
     lend_catalogue()
     try:
-        sys.exit(application(words)(prepared(words), standalone_mode=True))
+        given = prepared(words)
+        app = application(words, brief="--help" in given and ALL_FLAGS not in words)
+        sys.exit(app(given, standalone_mode=True))
     except Gpt4BatchError as error:
         tell(printable(f"gpt4batch: {spoken(error)}"))
         sys.exit(error.exit_code)
@@ -128,6 +144,7 @@ def has_working_folder() -> bool:
 
 def prepared(words: list[str]) -> list[str]:
     """Return argv with the flags of its command rewritten."""
+    words = ["--help" if word == ALL_FLAGS else word for word in words]
     for place, word in enumerate(words):
         module: Any = COMMANDS.get(word)
         if module is not None:

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 SETTINGS = AuthSettings
 HELP = tr("Fetch a token and store it in ~/.gpt4api-sk.pub.")
+EXAMPLES = ("gpt4batch authsvc -e me@example.com",)
 
 
 def action(settings: AuthSettings) -> None:

@@ -31,6 +31,10 @@ log = logging.getLogger(__name__)
 
 SETTINGS = Settings
 HELP = tr("Run a batch: ask what each line of the input asks and append the answers to the output.")
+EXAMPLES = (
+    "gpt4batch batchsvc -i questions.jsonl -o out.jsonl",
+    "gpt4batch batchsvc -i questions.jsonl -o out.jsonl -f",
+)
 
 
 STREAMS = {0: tr("standard input"), 1: tr("standard output"), 2: tr("standard error")}

@@ -11,7 +11,7 @@ import typer
 
 from gpt4batch.cli.frame import named
 from gpt4batch.errors import UsageError
-from gpt4batch.settings import LOGGING, Settings, flag
+from gpt4batch.settings import FILES, Settings, flag
 from gpt4batch.words import Message, counted, joined, spoken, tr
 
 if TYPE_CHECKING:
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 HELP = tr(
     "Check a batch before it is paid for, and say what it will cost; writes and calls nothing."
 )
+EXAMPLES = ("gpt4batch check -i questions.jsonl -o out.jsonl",)
 SHOWN = 20
 
 
@@ -28,7 +29,7 @@ SHOWN = 20
 class CheckSettings(Settings):
     """The settings of the run that is checked."""
 
-    json: bool = flag(False, "json", "Print the report as JSON.", panel=LOGGING)
+    json: bool = flag(False, "json", "Print the report as JSON.", panel=FILES, common=True)
 
     refusal: UsageError | None = None
     """Why a run would not take the settings, where that is to be told as JSON."""

@@ -14,6 +14,10 @@ SETTINGS = ConvertSettings
 HELP = tr(
     "Make a batch of tables (CSV, TSV, XLSX) or of pictures; the whole file is written or none."
 )
+EXAMPLES = (
+    "gpt4batch convert questions.csv -o questions.jsonl",
+    "gpt4batch convert photos -o photos.jsonl --ask 'What is in it?'",
+)
 
 
 def action(settings: ConvertSettings) -> None:

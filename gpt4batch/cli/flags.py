@@ -24,10 +24,12 @@ TRUE = {"1", "t", "true"}
 FALSE = {"0", "f", "false"}
 
 PANELS = {
-    "original": tr("Flags of the original"),
-    "run": tr("Running"),
-    "network": tr("Network"),
-    "fleet": tr("Fleet"),
+    "files": tr("Input and output"),
+    "pace": tr("Pace and budget"),
+    "service": tr("Service"),
+    "fetching": tr("Downloads"),
+    "snapshots": tr("Snapshots"),
+    "queue": tr("NSQ and fleet"),
     "logging": tr("Progress and log"),
     "openai": tr("The dialect openai"),
     "faults": tr("Faults to rehearse"),
@@ -133,8 +135,20 @@ def _assign(spec: Flag, value: str | None, words: Iterable[str], shown: str) -> 
     return f"--{spec.long}={value}"
 
 
-def command_of(settings: type, action: Callable[[Any], None]) -> Callable[..., None]:
-    """Return a function that typer can register: a parameter a flag, called with the settings."""
+METAVARS = {bool: "", float: "NUMBER", int: "N", str: "TEXT", tuple: "TEXT"}
+"""What stands for the value of a flag that does not say it itself; a switch needs none."""
+
+
+def command_of(
+    settings: type, action: Callable[[Any], None], *, brief: bool = False
+) -> Callable[..., None]:
+    """Return a function that typer can register: a parameter a flag, called with the settings.
+
+    Args:
+        settings: The record.
+        action: What is called with it.
+        brief: The help shows the common flags only.
+    """
 
     def command(**values: Any) -> None:
         for name, _, spec in flags_of(settings):
@@ -148,7 +162,7 @@ def command_of(settings: type, action: Callable[[Any], None]) -> Callable[..., N
             name,
             inspect.Parameter.KEYWORD_ONLY,
             default=_argument_default(default, spec),
-            annotation=_annotation(spec),
+            annotation=_annotation(spec, hidden=brief and not spec.common),
         )
         for name, default, spec in flags_of(settings)
     ]
@@ -168,10 +182,10 @@ def environment_name(spec: Flag) -> str:
 def _argument_default(default: Any, spec: Flag) -> Any:
     if spec.kind is bool:
         return "true" if default else "false"
-    return default
+    return f"{default:g}" if spec.kind is float else default
 
 
-def _annotation(spec: Flag) -> Any:
+def _annotation(spec: Flag, *, hidden: bool = False) -> Any:
     text = spoken(tr(spec.help))
     if spec.argument:
         if spec.kind is tuple:
@@ -186,16 +200,12 @@ def _annotation(spec: Flag) -> Any:
         "envvar": None if spec.kind is tuple else environment_name(spec),
         "show_envvar": False,
         "rich_help_panel": spoken(panel) if panel else None,
+        "hidden": hidden,
+        "metavar": "|".join(spec.choices) or spec.metavar or METAVARS[spec.kind],
     }
-    if spec.kind is bool:
-        shown |= {"parser": parse_switch, "metavar": "BOOL"}
-    elif spec.kind is float:
-        shown |= {"parser": parse_number, "metavar": "NUMBER"}
-    elif spec.kind is int:
-        shown |= {"parser": parse_whole, "metavar": "INTEGER"}
-    elif spec.choices:
-        shown["metavar"] = "|".join(spec.choices)
-    kind = Parsed if spec.kind in (bool, float, int) else spec.kind
+    kind = spec.kind
+    if reader := READERS.get(spec.kind):
+        kind, shown["parser"] = Parsed, reader
     if spec.kind is tuple:
         kind, shown["show_default"] = list[str], False
     return Annotated[kind, typer.Option(*names, **shown)]

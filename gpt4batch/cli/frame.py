@@ -11,10 +11,10 @@ import typer
 from typer.core import TyperCommand, TyperGroup
 
 from gpt4batch.errors import UsageError
-from gpt4batch.words import Message, say, spoken, tr
+from gpt4batch.words import Message, joined, say, spoken, tr
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
 FOUND_BY_TYPER = (
     tr("Arguments"),
@@ -35,15 +35,19 @@ FLAGS_OF_TYPER = {
 }
 """Its own flags, and what they do."""
 
+NO_OPTION = tr("No such option: {flag}")
+TOO_MANY = tr("Got unexpected extra argument(s) ({words})")
+SWITCHES = ("1", "t", "true", "0", "f", "false")
+
 SAID_BY_TYPER = (
     tr("No such option: {flag} (Possible options: {flags})"),
-    tr("No such option: {flag}"),
+    NO_OPTION,
     tr("Invalid value for {flag}: {reason}"),
     tr("Missing option {flag}."),
     tr("Missing argument {name}."),
     tr("Option {flag} does not take a value."),
     tr("Option {flag} requires an argument."),
-    tr("Got unexpected extra argument(s) ({words})"),
+    TOO_MANY,
     tr("No such command {name}. Did you mean {names}?"),
     tr("No such command {name}."),
     tr("Missing command."),
@@ -67,14 +71,16 @@ def in_our_words(text: str) -> str:
 
 
 @contextmanager
-def said_anew(context: Any) -> Iterator[None]:
-    """Say what typer refuses in the block in the user's language."""
+def said_anew(context: Any, advice: Callable[[str], str] = lambda _: "") -> Iterator[None]:
+    """Say what typer refuses in the block in the user's language, and what may help."""
     try:
         yield
     except typer.TyperException as error:
         if type(error).__name__ == "NoArgsIsHelpError":  # the help was asked for, as it were
             raise
-        (getattr(error, "ctx", None) or context).fail(in_our_words(error.format_message()))
+        text = error.format_message()
+        rows = filter(None, (in_our_words(text), advice(text)))
+        (getattr(error, "ctx", None) or context).fail("\n".join(rows))
 
 
 @contextmanager
@@ -140,7 +146,8 @@ class Command(Framed, TyperCommand):
 
     def parse_args(self, context: Any, words: list[str]) -> list[str]:
         """Read the words; what the environment holds is not blamed on the flag."""
-        with said_anew(context):
+        given = list(words)
+        with said_anew(context, lambda text: self._advice(text, given)):
             try:
                 return super().parse_args(context, words)
             except typer.BadParameter as error:
@@ -148,6 +155,19 @@ class Command(Framed, TyperCommand):
                     flags = " / ".join(error.param.opts)
                     error.param_hint = f"{error.param.envvar} ({flags})"
                 raise
+
+    def _advice(self, text: str, given: list[str]) -> str:
+        """Return what may be meant by a word too many."""
+        found = pattern_of(TOO_MANY).fullmatch(text)
+        word = found["words"].split()[0] if found else ""
+        before = given[given.index(word) - 1] if word in given[1:] else ""
+        if word.lower() in SWITCHES and before.endswith("=true"):
+            long = before.removesuffix("=true")
+            flag = next((item.opts[0] for item in self.params if long in item.opts), long)
+            return say("{flag} takes no separate word: {flag}={word}", flag=flag, word=word)
+        if word and any("-i" in item.opts for item in self.params):
+            return say("did you mean -i {word}?", word=word)
+        return ""
 
     def invoke(self, context: Any) -> Any:
         """Run the command."""
@@ -171,8 +191,25 @@ class Group(Framed, TyperGroup):
 
     def parse_args(self, context: Any, words: list[str]) -> list[str]:
         """Read the words before a command."""
-        with said_anew(context):
+        with said_anew(context, self._advice):
             return super().parse_args(context, words)
+
+    def _advice(self, text: str) -> str:
+        """Return to which commands a flag belongs that stands before any."""
+        found = pattern_of(NO_OPTION).fullmatch(text)
+        flag = found["flag"] if found else ""
+        names = [
+            name
+            for name, command in self.commands.items()
+            if any(flag in item.opts for item in command.params)
+        ]
+        if not names:
+            return ""
+        example = f"gpt4batch {names[0]} {flag}"
+        listed = spoken(joined(", ", names))
+        return say(
+            "{flag} belongs to {names}: {example} …", flag=flag, names=listed, example=example
+        )
 
     def resolve_command(self, context: Any, words: list[str]) -> Any:
         """Find the command."""

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from gpt4batch.mock.server import MockService
 
 HELP = tr("Run the embedded service: rehearse a batch, with faults if you like, and pay nothing.")
+EXAMPLES = ("gpt4batch mocksvc --latency 2 --rate-limit-rate 0.1",)
 PORT = 8787
 
 

@@ -23,6 +23,10 @@ SETTINGS = ResultsSettings
 HELP = tr(
     "Make a table of an output: CSV, TSV, XLSX or Markdown, a row an ask; or list what failed."
 )
+EXAMPLES = (
+    "gpt4batch results out.jsonl -o out.csv",
+    "gpt4batch results out.jsonl --failed",
+)
 DAMAGED = 1
 
 

@@ -19,6 +19,10 @@ if TYPE_CHECKING:
     from gpt4batch.view.server import Show
 
 HELP = tr("Look at one or several outputs in the browser, while the run is on or after it.")
+EXAMPLES = (
+    "gpt4batch viewsvc out.jsonl -i questions.jsonl --open",
+    "gpt4batch viewsvc out.jsonl --export report.html",
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

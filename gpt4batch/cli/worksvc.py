@@ -10,6 +10,7 @@ from gpt4batch.words import tr
 
 SETTINGS = WorkerSettings
 HELP = tr("Work for a fleet: run the lines that `batchsvc --fleet` hands out, until interrupted.")
+EXAMPLES = ("gpt4batch worksvc --nsqd-tcp-address 10.0.0.5:4150",)
 
 
 def action(settings: WorkerSettings) -> None:
