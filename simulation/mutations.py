@@ -175,6 +175,8 @@ def main() -> int:
     parser.add_argument("--most", type=int, default=MOST, help="histories for each fault")
     parser.add_argument("names", nargs="*", default=list(MUTATIONS), help="the faults")
     options = parser.parse_args()
+    if unknown := set(options.names) - MUTATIONS.keys():
+        parser.error(f"no such fault: {', '.join(sorted(unknown))}")
     missed = 0
     # A process for each: what is patched stays patched.
     jobs, context = os.cpu_count() or 1, get_context("spawn")
