@@ -219,8 +219,9 @@ async def test_hostile_words_never_reach_the_terminal(
 
         shown = await anyio.to_thread.run_sync(watch)
     assert "2 × service error: 400" in shown.text
+    raw = re.sub(rb"\x1b\]0;\d+% out\.jsonl\x07", b"", shown.raw)  # the title is our own
     for part in (b"\x1b]0", b"\x1b[2J", b"\x1b[31m\xe2", b"\x07", b"\x9b5n", "\u202e".encode()):
-        assert part not in shown.raw, part
+        assert part not in raw, part
     assert rb"\x1b]0;owned" in shown.raw
 
 
@@ -503,3 +504,26 @@ async def test_end_names_the_viewer_with_the_files_of_the_run(
     bench.write(bench.line(1, "x"))
     result = await bench.call(*bench.batchsvc(service.origin))
     assert result.last == "look at it: gpt4batch viewsvc out.jsonl -i in.jsonl --open"
+
+
+def test_title_of_the_terminal_tells_how_far_the_run_is_and_is_given_back(
+    bench: Bench, terminal: Callable[..., Any]
+) -> None:
+    many(bench, 8)
+    with terminal(*REHEARSAL, "--notify", **LATENCY) as shown:
+        assert shown.end() == 1
+    titles = re.findall(rb"\x1b\]0;(\d+)% out\.jsonl\x07", shown.raw)
+    assert len(titles) > 1
+    assert titles == sorted(titles, key=int)
+    assert shown.raw.count(b"\x1b[22;0t") == shown.raw.count(b"\x1b[23;0t") == 1
+    assert re.search(
+        rb"\x07\x1b\]9;gpt4batch: 7 of 8 lines done, 1 failed; took .*\x1b\\$", shown.raw
+    )
+
+
+async def test_nothing_is_rung_where_there_is_no_terminal(
+    bench: Bench, service: MockService
+) -> None:
+    bench.write(bench.line(1, "x"))
+    result = await bench.call(*bench.batchsvc(service.origin, "--notify"))
+    assert (result.code, CONTROL.search(result.err)) == (0, None)

@@ -7,6 +7,7 @@ import sys
 import time
 from contextlib import suppress
 from datetime import datetime, timedelta
+from pathlib import PurePath
 from typing import TYPE_CHECKING
 
 import anyio
@@ -51,6 +52,14 @@ def terminal() -> Console | None:
     return Console(stderr=True, highlight=False)
 
 
+def notify(text: str) -> None:
+    """Ring the bell of the terminal and let it show a text; nothing where nobody watches it."""
+    if terminal() is not None:
+        with suppress(OSError):
+            sys.stderr.write(f"\a\x1b]9;{printable(text)}\x1b\\")
+            sys.stderr.flush()
+
+
 class View:
     """What there is to tell of a run at a moment, in a few short facts."""
 
@@ -66,6 +75,11 @@ class View:
         progress, self._now = self._progress, self._look()
         finished = progress.done + progress.failed
         self._meter.take(Sample(progress.elapsed, finished, self._now.calls.calls))
+
+    @property
+    def name(self) -> str:
+        """Return the name of the output."""
+        return printable(PurePath(self._settings.out).name)
 
     @property
     def left(self) -> int:
