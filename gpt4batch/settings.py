@@ -134,6 +134,13 @@ class Settings:
         metavar="N",
         common=True,
     )
+    only: str = flag(
+        "",
+        "only",
+        "Run only the lines with these ids, separated by commas, of those that are not done.",
+        panel=FILES,
+        metavar="IDS",
+    )
     skip_bad_lines: bool = flag(
         False,
         "skip-bad-lines",

@@ -14,6 +14,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from gpt4batch.batch.chosen import Chosen
 from gpt4batch.batch.download_folder import download_folder
 from gpt4batch.batch.estimates import Estimate
 from gpt4batch.batch.refusals import (
@@ -46,7 +47,7 @@ from gpt4batch.settings import Settings
 from gpt4batch.words import tr
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
 
     from gpt4batch.dialects.base import Dialect
 
@@ -211,15 +212,20 @@ class _Check:
         for error in source.bad:
             level: Level = "fails" if settings.skip_bad_lines else "refused"
             self._note(level, "input", str(error))
-        self._found.plan = self._plan(source)
+        self._try("input", lambda: self._take_plan(source))
 
     # -- the plan ----------------------------------------------------------------------------
 
-    def _plan(self, source: Source) -> Plan:
+    def _take_plan(self, source: Source) -> None:
+        settings = self._settings
+        chosen = Chosen(self._journal, source, settings.limit, settings.only)
+        self._found.plan = self._plan(source, chosen)
+
+    def _plan(self, source: Source, chosen: Chosen) -> Plan:
         ledger = self._journal.ledger
         plan = Plan(lines=len(ledger), bad_lines=source.bad_count, done=ledger.count(State.DONE))
         survey = Survey(source, plan, self._note, self._dialect)
-        for index in self._to_run(source):
+        for index in chosen:
             survey.take(self._journal.line(index))
         survey.tell()
         if not plan.to_run:
@@ -228,13 +234,6 @@ class _Check:
             )
         self._learn(plan, survey.estimate)
         return plan
-
-    def _to_run(self, source: Source) -> Iterator[int]:
-        left = self._settings.limit or -1
-        for index, state in enumerate(self._journal.ledger.states):
-            if state != State.DONE and not source.bad_reason(index) and left:
-                left -= 1
-                yield index
 
     def _learn(self, plan: Plan, estimate: Estimate) -> None:
         """Take the length of calls and answers, and their tokens, from lines of an earlier run."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING, Protocol
 
+from gpt4batch.batch.chosen import Chosen
 from gpt4batch.batch.pool import Pool
 from gpt4batch.batch.progress import Progress
 from gpt4batch.clock import SYSTEM, Clock
@@ -55,11 +56,14 @@ class Work:
     how far they are.
 
     Args:
-        settings: How many lines, and when to give up.
+        settings: Which lines, and when to give up.
         journal: Where results go; it is open.
         source: The input.
         control: Whether the run goes on.
         clock: Tells the time.
+
+    Raises:
+        UsageError: A line was named that the input does not have.
     """
 
     def __init__(
@@ -81,6 +85,7 @@ class Work:
         self.safe: Callable[[int], None] = _not_told
         """Is told of each line once its outcome would survive a crash."""
         self._settings = settings
+        self._chosen = Chosen(journal, source, settings.limit, settings.only)
         self._executor: Executor
         self._failed: set[int] = set()
         self._in_hand: dict[int, Line] = {}
@@ -90,9 +95,7 @@ class Work:
         ledger, progress = self.journal.ledger, self.progress
         progress.total = len(ledger)
         progress.done_before = ledger.count(State.DONE)
-        progress.to_run = progress.total - progress.done_before - self.source.bad_count
-        if self._settings.limit:
-            progress.to_run = min(progress.to_run, self._settings.limit)
+        progress.to_run = len(self._chosen)
 
     async def run(self, executor: Executor, places: int) -> None:
         """Run the lines that are not done, so many at a time at most."""
@@ -142,13 +145,9 @@ class Work:
 
     def _lines(self) -> Iterator[int]:
         """Yield the index of each line that is to be run, until the run is told to stop."""
-        left = self.progress.to_run
-        for index in range(len(self.journal.ledger)):
-            if left == 0 or self.control.draining:
+        for index in self._chosen:
+            if self.control.draining:
                 return
-            if self.journal.ledger.states[index] == State.DONE or self.source.bad_reason(index):
-                continue
-            left -= 1
             yield index
 
     async def _run_line(self, index: int) -> None:
