@@ -138,7 +138,7 @@ def test_picture_tells_the_state_of_the_run(
         assert re.search(r"\d+/24 done · .*\d+ left · \d/4 in flight", text)
         assert re.search(r"calls/s \(-q 20\)", text)
         assert re.search(r"starting|so far, (time left not known yet|about .* left)", text)
-        assert re.search(r"last error, .* ago: 400 Bad Request", text)
+        assert re.search(r"last failure, .* ago: 400 Bad Request", text)
         assert sum(BAR in row for row in shown.rows) == 1
         assert not any(row.startswith("·") or row.endswith(("·", "-q")) for row in shown.rows)
         assert shown.end() == 1

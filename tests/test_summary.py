@@ -278,3 +278,11 @@ def test_times_beyond_the_classes_are_counted() -> None:
     assert histogram.percentile(100) <= 1e9
     assert histogram.percentile(1) < 0.0011
     assert dict(histogram.up_to((0.01, 1.0))) == {0.01: 2, 1.0: 2}
+
+
+async def test_wrong_path_of_the_address_is_named_where_nothing_is_found(
+    bench: Bench, service: MockService
+) -> None:
+    bench.write(bench.line(1, "x"), bench.line(2, "y"))
+    result = await bench.call(*bench.batchsvc(f"{service.origin}/nowhere"))
+    assert "every call got 404: is -u the right address?" in result.err

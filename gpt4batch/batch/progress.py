@@ -22,6 +22,15 @@ LONGEST = 300
 OTHER = tr("other causes")
 
 
+@dataclass(frozen=True, slots=True)
+class LastError:
+    """The newest error, when it was, and whether it failed its line or only a call of it."""
+
+    text: str
+    at: float
+    fails: bool
+
+
 @dataclass(slots=True)
 class Failures:
     """Lines that failed for one cause, with the message of the first and the ids of a few."""
@@ -49,8 +58,7 @@ class Progress:
         self.chats = 0
         self.retries = 0
         self.finishing = False
-        self.last_error = ""
-        self.last_error_at = 0.0
+        self.last: LastError | None = None
         self.in_a_row = 0
         self.failures: dict[tuple[str, int, str], Failures] = {}
         self.seconds = Histogram()
@@ -63,7 +71,7 @@ class Progress:
     def retrying(self, error: CallError) -> None:
         """Count a failed attempt that will be tried again."""
         self.retries += 1
-        self._remember(error)
+        self._remember(error, fails=False)
 
     def answered(self, seconds: float, tokens: list[int] | None = None) -> None:
         """Count an answer, with its tokens where it tells."""
@@ -79,7 +87,7 @@ class Progress:
     def line_failed(self, line_id: Any, error: CallError) -> int:
         """Count a line that failed, by its cause, and return how many that one has failed."""
         self.failed += 1
-        self._remember(error)
+        self._remember(error, fails=True)
         if error.stage not in (
             "attachment",
             "download",
@@ -116,6 +124,5 @@ class Progress:
             return {}
         return {f"p{share}": round(self.seconds.percentile(share), 3) for share in (50, 90, 99)}
 
-    def _remember(self, error: CallError) -> None:
-        self.last_error = str(error)
-        self.last_error_at = self._clock.monotonic()
+    def _remember(self, error: CallError, *, fails: bool) -> None:
+        self.last = LastError(str(error), self._clock.monotonic(), fails)

@@ -219,14 +219,16 @@ class View:
             facts.append(_nsq(now.messages))
         return facts
 
-    def error(self) -> str:
-        """Return the last error and how long ago it was."""
-        progress = self._progress
-        if not progress.last_error:
-            return ""
-        ago = rough(time.monotonic() - progress.last_error_at)
-        text = " ".join(printable(spoken(progress.last_error)).split())
-        return say("last error, {ago} ago: {text}", ago=ago, text=text)
+    def error(self) -> tuple[str, str]:
+        """Return the last error and how long ago it was, with its style: only failures are red."""
+        last = self._progress.last
+        if last is None:
+            return "", ""
+        ago = rough(time.monotonic() - last.at)
+        text = " ".join(printable(spoken(last.text)).split())
+        if last.fails:
+            return say("last failure, {ago} ago: {text}", ago=ago, text=text), BAD
+        return say("last retry, {ago} ago: {text}", ago=ago, text=text), NOTE
 
 
 class Display:
@@ -296,6 +298,6 @@ def plain(view: View) -> str:
     facts = [*view.lines(), *view.trouble(), *view.speed(), *view.files()]
     moment = datetime.now().astimezone().strftime("%H:%M:%S")
     text = f"{moment} " + spoken(joined(", ", [fact for fact, _ in facts]))
-    if error := view.error():
+    if error := view.error()[0]:
         text += f"; {error}"
     return text

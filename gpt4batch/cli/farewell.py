@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from gpt4batch.batch.summary import Summary
 
 SHOWN_GROUPS = 10
+NOT_FOUND = 404
 STAGES = {
     "input": tr("input"),
     "attachment": tr("attachment"),
@@ -134,6 +135,8 @@ def _failures(summary: Summary) -> list[Message]:
                 causes=len(more),
             )
         )
+    if rows and not summary.done and all(group["code"] == NOT_FOUND for group in groups):
+        rows.append(tr("every call got 404: is -u the right address? check looks at it"))
     return [tr("why lines failed:"), *rows] if rows else []
 
 

@@ -14,7 +14,7 @@ from rich.progress import BarColumn, TaskProgressColumn
 from rich.progress import Progress as Bar
 from rich.text import Text
 
-from gpt4batch.cli.display import BAD, GOOD, View
+from gpt4batch.cli.display import GOOD, View
 
 if TYPE_CHECKING:
     from rich.console import Console, ConsoleRenderable, RenderableType
@@ -93,8 +93,9 @@ class Picture(RenderHook):
         rows: list[RenderableType] = [Constrain(self._bar.get_renderable(), width)]
         for facts in (view.lines(), view.speed(), view.trouble(), view.files()):
             rows += packed(facts, width)
-        if error := view.error():
-            text = Text(error, style=BAD)
+        error, style = view.error()
+        if error:
+            text = Text(error, style=style)
             text.truncate(width, overflow="ellipsis")
             rows.append(text)
         return Group(*rows[: max(self._console.height - 1, 2)])
