@@ -107,6 +107,21 @@ class Calls:
 
 
 @dataclass(slots=True)
+class Stretch:
+    """The calls that are judged together.
+
+    Args:
+        span: Seconds that they left within, at least.
+        since: When the first of them left: earlier ones are of another pace.
+        look: When they are looked at next.
+    """
+
+    span: float
+    since: float = 0.0
+    look: float = 0.0
+
+
+@dataclass(slots=True)
 class Trial:
     """A slowing down that shows whether refusals depend on the pace."""
 
