@@ -14,7 +14,7 @@ ENOUGH = 20
 """Calls that are judged together, at least."""
 STREAK = 5
 """Refusals one after the other after which all calls are held."""
-PATIENCE = (8.0, 18.0)
+PATIENCE = (10.0, 25.0)
 """Seconds for which a ceiling is believed: a new one, and one that was met again and again."""
 MOST_CALLS = 300
 """Calls that are enough for anything."""
