@@ -505,6 +505,13 @@ class Settings:
         panel=LOGGING,
         common=True,
     )
+    notify: bool = flag(
+        False,
+        "notify",
+        "Where there is a terminal: ring its bell and notify when the run ends.",
+        panel=LOGGING,
+        common=True,
+    )
     progress_interval: float = flag(
         10.0,
         "progress-interval",

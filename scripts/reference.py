@@ -21,19 +21,21 @@ PAGES = {ENGLISH: ROOT / "docs/en/reference.md", CHINESE: ROOT / "docs/zh/refere
 
 HEAD = (("Flag", "Default", "What it does"), ("参数", "默认值", "说明"))
 ENVIRONMENT = ("Environment", "环境变量")
-CHOICES = ("One of {}.", "可选: {}.")
-NO_TABLE = ("It has no flags.", "没有参数.")
+CHOICES = ("One of {}.", "可选：{}。")
+NO_TABLE = ("It has no flags.", "没有参数。")
 OTHERS = ("Others", "其他")
 TITLE = ("Reference of the commands", "命令参考")
 INTRODUCTION = (
     (
         "This page is made from the code by `make reference`. Flags parse as in Go's pflag: `-f`, "
         "`-f=true`, `-g30`, `-g=30`, `--goroutine 30`; hyphens and underscores in long names are "
-        "one and the same. A flag on the command line wins over its environment variable."
+        "one and the same. A flag on the command line wins over its environment variable. "
+        "`--help` shows the flags that most people need, `--help-all` all of them."
     ),
     (
-        "本页由 `make reference` 从代码生成. 参数写法与Go的pflag一致: `-f`, `-f=true`, `-g30`, "
-        "`-g=30`, `--goroutine 30`; 长参数名中的连字符与下划线等价. 命令行参数优先于环境变量."
+        "本页由 `make reference` 从代码生成。参数写法与 Go 的 pflag 一致：`-f`、`-f=true`、`-g30`、"
+        "`-g=30`、`--goroutine 30`；长参数名中的连字符与下划线等价。命令行参数优先于环境变量。"
+        "`--help` 显示常用参数，`--help-all` 显示全部。"
     ),
 )
 

@@ -21,10 +21,13 @@ from aiohttp import web
 from rich.cells import cell_len
 
 import gpt4batch
+from gpt4batch.batch.progress import Progress
+from gpt4batch.batch.status import Status
 from gpt4batch.cli.display import View, plain
 from gpt4batch.cli.meter import SPAN, Meter, Sample
 from gpt4batch.cli.picture import packed
 from gpt4batch.cli.units import duration, rate, rough, size
+from gpt4batch.service.counters import CallStats
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -32,8 +35,6 @@ if TYPE_CHECKING:
 
     from conftest import Bench
 
-    from gpt4batch.batch.progress import Progress
-    from gpt4batch.batch.status import Status
     from gpt4batch.mock.server import MockService
 
     Serving = Callable[..., MockService]
@@ -136,7 +137,7 @@ def test_picture_tells_the_state_of_the_run(
         text = shown.shows(r"[1-9]\d*/24 done")
         assert re.search(r"\d+/24 done · .*\d+ left · \d/4 in flight", text)
         assert re.search(r"calls/s \(-q 20\)", text)
-        assert re.search(r"so far, (time left not known yet|about .* left)", text)
+        assert re.search(r"starting|so far, (time left not known yet|about .* left)", text)
         assert re.search(r"last error, .* ago: 400 Bad Request", text)
         assert sum(BAR in row for row in shown.rows) == 1
         assert not any(row.startswith("·") or row.endswith(("·", "-q")) for row in shown.rows)
@@ -172,9 +173,9 @@ def test_narrower_terminal_gets_one_whole_picture(
         frame = shown.raw[shown.raw.rindex("━".encode()) :]
         assert b"60 done" in frame
         shown.process.send_signal(signal.SIGINT)
-        shown.shows("stopping: lines in flight end within")
+        shown.shows("stopping: ")
         assert shown.end() == 130
-    assert "stopped: SIGINT" in shown.text
+    assert "stopped: by Ctrl-C" in shown.text
 
 
 def test_no_color_has_no_colour(bench: Bench, terminal: Callable[..., Any]) -> None:
@@ -217,9 +218,10 @@ async def test_hostile_words_never_reach_the_terminal(
                 return shown  # type: ignore[no-any-return]
 
         shown = await anyio.to_thread.run_sync(watch)
-    assert "2 × chat: 400" in shown.text
+    assert "2 × service error: 400" in shown.text
+    raw = re.sub(rb"\x1b\]0;\d+% out\.jsonl\x07", b"", shown.raw)  # the title is our own
     for part in (b"\x1b]0", b"\x1b[2J", b"\x1b[31m\xe2", b"\x07", b"\x9b5n", "\u202e".encode()):
-        assert part not in shown.raw, part
+        assert part not in raw, part
     assert rb"\x1b]0;owned" in shown.raw
 
 
@@ -320,8 +322,8 @@ async def test_slow_run_tells_its_longest_call_and_no_time_left(
         settings = bench.settings(service.origin, goroutine=3)
         await gpt4batch.run(settings, show=show)
     assert "0/3 done, 3 left, 3/3 in flight" in said[0]
-    assert "time left not known yet" in said[0]
-    assert re.search(r"longest call \d+ ms so far \(--timeout 8 min\)", said[0])
+    assert "starting" in said[0]
+    assert re.search(r"waiting for 3 answers, for the oldest \d+ ms \(--timeout 8 min\)", said[0])
 
 
 async def test_retry_after_and_slower_pace_are_told(bench: Bench, serving: Serving) -> None:
@@ -421,3 +423,107 @@ async def test_help_is_whole_at_every_width(bench: Bench, language: str, columns
         env = {"LC_ALL": language, "COLUMNS": columns}
         result = await bench.call(*words, "--help", env=env)
         assert "…" not in result.out
+
+
+# What a slow run and its end tell
+
+
+def view_of(*, places: int = 10, qps: float = 1.0, **calls: Any) -> tuple[View, Progress]:
+    """Return a view of a run of 40 lines that has not been looked at."""
+    progress = Progress()
+    progress.total = progress.to_run = 40
+    status = Status(
+        calls=CallStats(**calls),
+        places=places,
+        draining=False,
+        grace_left=float("inf"),
+        pace=qps,
+        cooling=0.0,
+        room=0,
+        probe=None,
+        workers=None,
+        fetching=None,
+        snapshot="",
+        messages=None,
+    )
+    return View(progress, lambda: status, gpt4batch.Settings(qps=qps, goroutine=places)), progress
+
+
+def test_run_whose_answers_take_minutes_tells_what_it_waits_for() -> None:
+    view, progress = view_of(calls=10, in_flight=10, longest=199.0)
+    progress.began -= 200
+    view.look()
+    assert "waiting for 10 answers, for the oldest 3 min 19 s (--timeout 8 min)" in plain(view)
+    assert "all 10 places are taken: -g limits the pace, not -q" in plain(view)
+    assert "half the answers" not in plain(view)
+    assert "time left not known yet" in plain(view)
+
+
+def test_first_slow_answers_tell_the_least_time_that_is_left() -> None:
+    view, progress = view_of(calls=14, in_flight=10)
+    progress.began -= 700
+    for seconds in (400.0, 500.0):
+        progress.answered(seconds)
+        progress.line_done()
+    view.look()
+    assert "at least 19 min left" in plain(view)  # 28 more lines, 10 at a time, 400 s each
+
+
+def test_retries_and_calls_without_a_reply_are_told_while_they_happen() -> None:
+    view, progress = view_of(calls=52, in_flight=1, unanswered=7)
+    progress.chats, progress.retries = 52, 30
+    view.look()
+    told = "52 chat calls, 30 of them retries, 7 without a reply (may be paid for)"
+    assert told in plain(view)
+
+
+def test_end_that_is_far_is_told_as_a_time_of_the_clock() -> None:
+    view, progress = view_of(calls=100, in_flight=1, places=1)
+    progress.total = progress.to_run = 4000
+    progress.began -= 1000
+    for _ in range(100):
+        progress.line_done()
+    view.look()
+    assert re.search(r"about 10 h 50 min left \(until (\S+ )?\d\d:\d\d\)", plain(view))
+
+
+async def test_equal_failures_are_logged_a_few_times_and_then_counted(
+    bench: Bench, service: MockService
+) -> None:
+    bench.write(*[bench.line(f"q-{n}", "x [[mock:400*99]]") for n in range(12)])
+    result = await bench.call(*bench.batchsvc(service.origin, "-g", "1"))
+    assert result.err.count("failed: 400 Bad Request") == 5
+    assert "in.jsonl:1 (id q-0): failed: 400" in result.err
+    assert result.err.count("5 lines failed so; more of them are only counted") == 1
+    assert "12 × service error: 400 Bad Request" in result.err
+
+
+async def test_end_names_the_viewer_with_the_files_of_the_run(
+    bench: Bench, service: MockService
+) -> None:
+    bench.write(bench.line(1, "x"))
+    result = await bench.call(*bench.batchsvc(service.origin))
+    assert result.last == "look at it: gpt4batch viewsvc out.jsonl -i in.jsonl --open"
+
+
+def test_title_of_the_terminal_tells_how_far_the_run_is_and_is_given_back(
+    bench: Bench, terminal: Callable[..., Any]
+) -> None:
+    many(bench, 8)
+    with terminal(*REHEARSAL, "--notify", **LATENCY) as shown:
+        assert shown.end() == 1
+    titles = re.findall(rb"\x1b\]0;(\d+)% out\.jsonl\x07", shown.raw)
+    assert len(titles) > 1
+    assert titles == sorted(titles, key=int)
+    assert shown.raw.count(b"\x1b[22;0t") == shown.raw.count(b"\x1b[23;0t") == 1
+    assert re.search(
+        rb"\x07\x1b\]9;gpt4batch: 7 of 8 lines done, 1 failed; took .*\x1b\\$", shown.raw
+    )
+
+
+async def test_nothing_is_rung_where_there_is_no_terminal(
+    bench: Bench, service: MockService
+) -> None:
+    bench.write(bench.line(1, "x"))
+    result = await bench.call(*bench.batchsvc(service.origin, "--notify"))
+    assert (result.code, CONTROL.search(result.err)) == (0, None)

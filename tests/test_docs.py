@@ -98,7 +98,7 @@ def flags_in_reference(language: str, command: str) -> dict[str, Row]:
         r"^\| (?:`-(\w)`, )?`--([\w-]+)` \| .*? \| (?:`(.*?)`)? \| (.*) \|$", re.MULTILINE
     )
     for short, long, default, words in pattern.findall(section[1]):
-        words = re.sub(r" (One of|可选:) `.*\.$", "", words).replace("\\|", "|")
+        words = re.sub(r" (?:One of |可选：)`.*[.。]$", "", words).replace("\\|", "|")
         found[long] = Row(short, plain(default), words)
     return found
 

@@ -194,7 +194,10 @@ async def test_end_is_told_in_words(bench: Bench, service: MockService) -> None:
     result = await bench.call(*bench.batchsvc(service.origin))
     assert "1 of 2 lines done, 1 failed; took" in result.err
     assert "2 chat calls\n" in result.err
-    assert "  1 × chat: 400 Bad Request: the mock service fails on purpose (id 1)" in result.err
+    assert (
+        "  1 × service error: 400 Bad Request: the mock service fails on purpose (id 1)"
+        in result.err
+    )
     assert f"output: {bench.folder}/out.jsonl" in result.err
     assert service.token not in result.err
 
@@ -227,14 +230,14 @@ async def test_next_command_goes_on(bench: Bench, service: MockService) -> None:
 @pytest.mark.parametrize(
     ("given", "command"),
     [
-        ({}, "-f=true"),
-        ({"fix": True, "qps": 2.5, "rdb": False}, "-q 2.5 -r=false -f=true"),
-        ({"input": "-", "out": "o.jsonl"}, "-i o.jsonl -o o.jsonl -f=true"),
-        ({"input": "my file", "mock": True}, "-i 'my file' --mock -f=true"),
-        ({"log_level": "debug", "quiet": True, "progress_interval": 1.0}, "-f=true"),
-        ({"token": "secret-1", "limit": 3}, "--limit 3 -f=true   (and --token as before)"),
-        ({"proxy": "http://u:secret-1@p"}, "-f=true   (and --proxy as before)"),
-        ({"nsq_auth_secret": "secret-1"}, "-f=true   (and --nsq-auth-secret as before)"),
+        ({}, "-f"),
+        ({"fix": True, "qps": 2.5, "rdb": False}, "-q 2.5 -r=false -f"),
+        ({"input": "-", "out": "o.jsonl"}, "-i o.jsonl -o o.jsonl -f"),
+        ({"input": "my file", "mock": True}, "-i 'my file' --mock -f"),
+        ({"log_level": "debug", "quiet": True, "progress_interval": 1.0}, "-f"),
+        ({"token": "secret-1", "limit": 3}, "--limit 3 -f   (and --token as before)"),
+        ({"proxy": "http://u:secret-1@p"}, "-f   (and --proxy as before)"),
+        ({"nsq_auth_secret": "secret-1"}, "-f   (and --nsq-auth-secret as before)"),
     ],
 )
 def test_next_command_has_what_is_needed_and_no_secret(given: dict[str, Any], command: str) -> None:
@@ -247,7 +250,7 @@ def test_next_command_leaves_to_the_environment_what_it_sets(
     monkeypatch.setenv("GPT4BATCH_TOKEN", "secret-1")
     monkeypatch.setenv("GPT4BATCH_MODEL", "gpt-4")
     settings = Settings(token="secret-1", model="gpt-4", gizmo_id="g-1")
-    assert next_command(settings) == "gpt4batch batchsvc -z g-1 -f=true"
+    assert next_command(settings) == "gpt4batch batchsvc -z g-1 -f"
 
 
 # The histogram

@@ -76,8 +76,8 @@ class Progress:
         self.done += 1
         self.in_a_row = 0
 
-    def line_failed(self, line_id: Any, error: CallError) -> None:
-        """Count a line that failed, by its cause."""
+    def line_failed(self, line_id: Any, error: CallError) -> int:
+        """Count a line that failed, by its cause, and return how many that one has failed."""
         self.failed += 1
         self._remember(error)
         if error.stage not in (
@@ -98,6 +98,7 @@ class Progress:
         group.count += 1
         if len(group.examples) < EXAMPLES:
             group.examples.append(line_id)
+        return group.count
 
     @property
     def left(self) -> int:

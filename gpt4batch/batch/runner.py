@@ -19,7 +19,7 @@ from gpt4batch.errors import FatalError, OutputError
 from gpt4batch.lines import rawjson
 from gpt4batch.lines.record import State
 from gpt4batch.signals import listening
-from gpt4batch.words import because
+from gpt4batch.words import because, counted
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Sequence
@@ -125,10 +125,20 @@ class Runner:
             self._control.cancel()
             return
         self._signal = number
+        calls, name = self._executor.stats(), signal.Signals(number).name
         log.warning(
-            "%s: no new lines; those in flight have %g s to finish (again to stop at once)",
-            signal.Signals(number).name,
-            self._settings.grace,
+            counted(
+                "{name}: no new lines; {n:,} call in flight, for {oldest:.0f} s, has {grace:g} s to"
+                " finish, then it is given up and may be paid for all the same (--grace); again to"
+                " stop at once",
+                "{name}: no new lines; {n:,} calls in flight, the oldest for {oldest:.0f} s, have "
+                "{grace:g} s to finish, then they are given up and may be paid for all the same "
+                "(--grace); again to stop at once",
+                calls.in_flight,
+                name=name,
+                oldest=calls.longest,
+                grace=self._settings.grace,
+            )
         )
         self._control.drain(self._settings.grace)
 

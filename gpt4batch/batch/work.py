@@ -29,6 +29,12 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+LISTED = 5
+"""Failures of one cause that are logged one by one."""
+
+FAILED = tr("%s:%d (id %s): failed: %s")
+AND_SO_ON = tr("%d lines failed so; more of them are only counted (--log-level debug lists all)")
+
 MOST_FETCHING = 128
 """How many lines may wait for their files beside the `-g` that ask; a file host may be down."""
 
@@ -182,8 +188,11 @@ class Work:
             return
         if isinstance(outcome.error, ReplyError) and outcome.error.usage is not None:
             progress.usage = progress.usage.plus(outcome.error.usage)
-        progress.line_failed(line.number if line.id is None else line.id, outcome.error)
-        log.info("%s:%d: failed: %s", self.source.path, line.number, outcome.error)
+        alike = progress.line_failed(line.number if line.id is None else line.id, outcome.error)
+        told = log.info if alike <= LISTED else log.debug
+        told(FAILED, self.source.path, line.number, line.id, outcome.error)
+        if alike == LISTED:
+            log.info(AND_SO_ON, LISTED)
         most = self._settings.max_consecutive_failures
         if most and progress.in_a_row >= most:
             only_failures = ServiceError(

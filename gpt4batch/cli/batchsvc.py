@@ -68,8 +68,11 @@ def action(settings: Settings) -> None:
             raise DefectError(unexpected(error, begun=True)) from None
         for number in obeyed():  # what is left to do takes no time, and the exit code is earned
             signal.signal(number, signal.SIG_IGN)
+        told = farewell(summary)
         if not settings.quiet:
-            tell(farewell(summary))
+            tell(told)
+        if settings.notify:
+            display.notify(f"gpt4batch: {told.partition(chr(10))[0]}")
     sys.exit(summary.exit_code)
 
 

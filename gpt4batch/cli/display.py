@@ -6,7 +6,8 @@ import os
 import sys
 import time
 from contextlib import suppress
-from datetime import datetime
+from datetime import datetime, timedelta
+from pathlib import PurePath
 from typing import TYPE_CHECKING
 
 import anyio
@@ -29,6 +30,15 @@ if TYPE_CHECKING:
 LONG_CALL = 10.0
 """Seconds after which the oldest call in flight is worth a word."""
 
+FAR = 600.0
+"""Seconds left from which on the end is told as a time of the clock too."""
+
+SETTLED = 30.0
+"""Seconds after which the pace of a run tells something."""
+
+BASIS_OF_MEDIAN = 5
+"""Answers from which on the middle of their times is told."""
+
 GOOD, BAD, NOTE = "green", "red", "magenta"
 """Colours that are legible on black and on white."""
 
@@ -40,6 +50,14 @@ def terminal() -> Console | None:
     from rich.console import Console
 
     return Console(stderr=True, highlight=False)
+
+
+def notify(text: str) -> None:
+    """Ring the bell of the terminal and let it show a text; nothing where nobody watches it."""
+    if terminal() is not None:
+        with suppress(OSError):
+            sys.stderr.write(f"\a\x1b]9;{printable(text)}\x1b\\")
+            sys.stderr.flush()
 
 
 class View:
@@ -57,6 +75,11 @@ class View:
         progress, self._now = self._progress, self._look()
         finished = progress.done + progress.failed
         self._meter.take(Sample(progress.elapsed, finished, self._now.calls.calls))
+
+    @property
+    def name(self) -> str:
+        """Return the name of the output."""
+        return printable(PurePath(self._settings.out).name)
 
     @property
     def left(self) -> int:
@@ -79,9 +102,9 @@ class View:
     def speed(self) -> list[tuple[str, str]]:
         """Return facts about the calls and the time."""
         progress, qps = self._progress, self._settings.qps
-        calls = rate(self._meter.calls) + (f" (-q {qps:g})" if qps else "")
-        facts = [(calls, ""), (self._time(), "")]
-        if progress.seconds.count:
+        calls = per_second(self._meter.calls) + f" (-q {qps:g})" if qps else rate(self._meter.calls)
+        facts = [(calls, ""), (self._time(), ""), *self._attempts()]
+        if progress.seconds.count >= BASIS_OF_MEDIAN:
             middle = duration(progress.seconds.percentile(50))
             facts.append((say("half the answers within {time}", time=middle), ""))
         if usage := progress.usage.total:
@@ -90,32 +113,66 @@ class View:
             facts.append((say("{number:,.0f} tokens a minute", number=minute) + limit, ""))
         if price := self._settings.priced:
             facts.append((say("cost {cost:.4f}", cost=price.of(progress.usage)), ""))
-        longest = self._now.calls.longest
-        if longest >= LONG_CALL:
-            waits, limit = duration(longest), duration(self._settings.timeout)
-            text = say("longest call {time} so far (--timeout {limit})", time=waits, limit=limit)
-            facts.append((text, ""))
+        flying = self._now.calls
+        if flying.longest >= LONG_CALL:
+            text = counted(
+                "waiting for {n:,} answer for {time} (--timeout {limit})",
+                "waiting for {n:,} answers, for the oldest {time} (--timeout {limit})",
+                flying.in_flight,
+                time=duration(flying.longest),
+                limit=duration(self._settings.timeout),
+            )
+            facts.append((spoken(text), ""))
         return facts
 
+    def _attempts(self) -> list[tuple[str, str]]:
+        """Return how many calls were made where it is not plain from the lines."""
+        progress, lost = self._progress, self._now.calls.unanswered
+        if not progress.retries and not lost:
+            return []
+        parts = [counted("{n:,} chat call", "{n:,} chat calls", progress.chats)]
+        if progress.retries:
+            parts.append(tr("{number:,} of them retries", number=progress.retries))
+        if lost:
+            parts.append(tr("{number:,} without a reply (may be paid for)", number=lost))
+        return [(spoken(joined(", ", parts)), "")]
+
     def _time(self) -> str:
-        progress = self._progress
+        progress, now = self._progress, self._now
         if progress.finishing:
             return say("putting the output in order")
+        if progress.elapsed < 1:
+            return say("starting")
         spent = duration(progress.elapsed)
+        if now.draining:  # what is left is left: only the end of the grace counts
+            return say("{spent} so far", spent=spent)
         left = self._meter.left(self.left)
-        if left is None:
+        if left is not None:
+            text = say("{spent} so far, about {left} left", spent=spent, left=rough(left))
+            return text if left < FAR else say("{text} (until {clock})", text=text, clock=_in(left))
+        least = self._least()
+        if least < LONG_CALL:
             return say("{spent} so far, time left not known yet", spent=spent)
-        return say("{spent} so far, about {left} left", spent=spent, left=rough(left))
+        return say("{spent} so far, at least {left} left", spent=spent, left=rough(least))
+
+    def _least(self) -> float:
+        """Return the seconds that are needed if every call takes as long as the fastest so far."""
+        waiting = self.left - self._now.calls.in_flight
+        if not self._progress.seconds.count or waiting <= 0:
+            return 0.0
+        return waiting / max(self._now.places, 1) * self._progress.seconds.least
 
     def trouble(self) -> list[tuple[str, str]]:
         """Return facts about what holds the run up, if anything does."""
         now, facts = self._now, []
         if now.draining and not self._progress.finishing:
-            text = say("stopping: lines in flight end")
+            running = self._progress.running
+            text = counted(
+                "stopping: {n:,} line in flight", "stopping: {n:,} lines in flight", running
+            )
             if now.grace_left != float("inf"):
-                within = duration(now.grace_left)
-                text = say("stopping: lines in flight end within {time}", time=within)
-            facts.append(text)
+                text = tr("{text}, at most {time}", text=text, time=duration(now.grace_left))
+            facts.append(spoken(text))
         if (probe := now.probe) is not None:
             facts.append(
                 say(
@@ -130,9 +187,22 @@ class View:
             facts.append(say("the service asks to wait: {time}", time=duration(now.cooling)))
         if 0 < now.pace < (self._settings.qps or float("inf")):
             facts.append(say("slowed down by 429 to {rate}", rate=per_second(now.pace)))
+        if self._is_held_by_places():
+            facts.append(
+                say("all {places} places are taken: -g limits the pace, not -q", places=now.places)
+            )
         if now.room:
             facts.append(say("the service takes {number} calls at a time", number=now.room))
         return [(text, NOTE) for text in facts]
+
+    def _is_held_by_places(self) -> bool:
+        """Return whether the run would be faster with more lines at a time."""
+        now, qps = self._now, self._settings.qps
+        if not qps or 0 < now.pace < qps or now.cooling > 0 or now.room or now.draining:
+            return False  # something else limits it, or nothing does
+        full = now.calls.in_flight >= now.places < self.left
+        settled = self._progress.elapsed >= SETTLED
+        return full and settled and self._meter.calls < qps * 0.9
 
     def files(self) -> list[tuple[str, str]]:
         """Return facts about the workers, the downloads, the snapshot and NSQ."""
@@ -187,6 +257,13 @@ class Display:
             if waited >= self._settings.progress_interval:
                 waited = 0.0
                 tell(plain(view))
+
+
+def _in(seconds: float) -> str:
+    """Return the time of the clock in so many seconds, with the day unless that is today."""
+    now = datetime.now().astimezone()
+    then = now + timedelta(seconds=seconds)
+    return then.strftime("%H:%M" if then.date() == now.date() else "%Y-%m-%d %H:%M")
 
 
 def _workers(workers: tuple[Worker, ...]) -> str:

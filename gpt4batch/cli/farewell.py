@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from gpt4batch.cli.next_command import look_command
 from gpt4batch.cli.units import duration, size
 from gpt4batch.lines.steering import printable
 from gpt4batch.words import Message, counted, joined, spoken, tr
@@ -16,13 +17,20 @@ STAGES = {
     "input": tr("input"),
     "attachment": tr("attachment"),
     "upload": tr("upload"),
-    "chat": tr("chat"),
-    "reply": tr("reply"),
+    "chat": tr("service error"),
+    "reply": tr("answer with an error"),
     "download": tr("download"),
     "fleet": tr("fleet"),
     "internal": tr("internal"),
 }
 """Where in a line something failed, as it is shown; the output has the English word."""
+
+SIGNALS = {
+    "SIGINT": tr("by Ctrl-C"),
+    "SIGTERM": tr("by SIGTERM"),
+    "SIGHUP": tr("by the end of its terminal (SIGHUP)"),
+}
+"""What ended a run, as it is shown; the summary has the signal's name."""
 
 
 def farewell(summary: Summary) -> str:
@@ -30,9 +38,12 @@ def farewell(summary: Summary) -> str:
     rows = [_lines(summary), *_calls(summary), *_failures(summary), *_files(summary)]
     rows += _fleet(summary.fleet)
     if summary.stopped:
-        rows.append(tr("stopped: {reason}", reason=summary.stopped))
+        reason = SIGNALS.get(summary.stopped, summary.stopped)
+        rows.append(tr("stopped: {reason}", reason=reason))
     if summary.next:
         rows.append(tr("go on with: {command}", command=summary.next))
+    if look := look_command(summary):
+        rows.append(tr("look at it: {command}", command=look))
     return printable("\n".join(map(spoken, rows)))
 
 
@@ -133,11 +144,14 @@ def _failure(group: dict[str, Any]) -> Message:
     message = " ".join(spoken(group["message"]).split())
     code = str(group["code"])
     # 501 is what a failure without a status is written as; many messages begin with their status.
-    status = "" if code == "501" or message.startswith(code) else f" {code}"
+    is_told = code in ("200", "501") or message.startswith(code)
+    status, stage = "" if is_told else f" {code}", STAGES.get(group["stage"], group["stage"])
+    if group["stage"] == "chat" and code == "501":
+        stage = tr("no connection or no answer")
     return tr(
         "  {count:,} × {stage}{status}: {message} (id {ids})",
         count=group["count"],
-        stage=STAGES.get(group["stage"], group["stage"]),
+        stage=stage,
         status=status,
         message=message,
         ids=joined(", ", shown),

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import os
 import shlex
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from gpt4batch.cli.flags import environment_name
 from gpt4batch.journal.source import STDIN
 from gpt4batch.settings import LOGGING, Flag, Settings, flags_of
 from gpt4batch.words import tr
+
+if TYPE_CHECKING:
+    from gpt4batch.batch.summary import Summary
 
 ADDRESSES = ("url", "upload_url", "proxy")
 
@@ -32,11 +35,29 @@ def next_command(settings: Settings) -> str:
             hidden += [] if environment_name(spec) in os.environ else [f"--{spec.long}"]
         elif os.environ.get(environment_name(spec)) != str(value):
             words += _words(spec, value)
-    command = shlex.join([*words, "-f=true"])
+    command = shlex.join([*words, "-f"])
     if hidden:
         again = " ".join(hidden)
         return tr("{command}   (and {again} as before)", command=command, again=again)
     return command
+
+
+def look_command(summary: Summary) -> str:
+    """Return what to type to look at an output; nothing where that is no file of its own."""
+    if not os.path.isfile(summary.out):  # noqa: PTH113
+        return ""
+    words = ["gpt4batch", "viewsvc", shortest(summary.out)]
+    if os.path.isfile(summary.input):  # noqa: PTH113
+        words += ["-i", shortest(summary.input)]
+    if summary.downloads and summary.download_dir:
+        words += ["-d", shortest(summary.download_dir)]
+    return shlex.join([*words, "--open"])
+
+
+def shortest(path: str) -> str:
+    """Return a path from the working folder on, where it lies in that."""
+    within = os.path.relpath(path)
+    return path if within.startswith("..") else within
 
 
 def _words(spec: Flag, value: Any) -> list[str]:

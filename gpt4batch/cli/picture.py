@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
 REFRESH = 0.25
 WIDEST = 100
+KEEP_TITLE, OLD_TITLE = "\x1b[22;0t", "\x1b[23;0t"
+"""Let a terminal remember its title, and take it up again."""
 
 
 class Picture(RenderHook):
@@ -34,12 +36,14 @@ class Picture(RenderHook):
         self._view = view
         self._width = console.width
         self._drawn: RenderableType = ""
+        self._title = ""
         self._bar = _bar()
         self._task = self._bar.add_task("", total=max(progress.done_before + progress.to_run, 1))
 
     async def draw(self) -> None:
         """Draw until cancelled, then leave the terminal as it was."""
         self._console.push_render_hook(self)
+        self._console.file.write(KEEP_TITLE)
         try:
             with Live(console=self._console, auto_refresh=False, transient=True) as live:
                 while True:
@@ -47,9 +51,19 @@ class Picture(RenderHook):
                     picture = self.now()
                     live.update(picture, refresh=True)
                     self._drawn = picture
+                    self._name_window()
                     await anyio.sleep(REFRESH)
         finally:
             self._console.pop_render_hook()
+            self._console.file.write(OLD_TITLE)
+            self._console.file.flush()
+
+    def _name_window(self) -> None:
+        """Let the terminal's title tell how far the run is, as one sees it in another tab."""
+        title = f"{int(self._bar.tasks[0].percentage)}% {self._view.name}"
+        if title != self._title:
+            self._title = title
+            self._console.set_window_title(title)
 
     def process_renderables(self, renderables: list[ConsoleRenderable]) -> list[ConsoleRenderable]:
         """Do what has to come before anything is written, be it the picture or the log."""
