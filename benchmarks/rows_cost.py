@@ -93,6 +93,29 @@ def cost(bench: Bench) -> Iterator[Figure]:
     yield Figure("cost", "memory", memory, "× the floor", "memory.floor")
 
 
+@row("tls")
+def tls(bench: Bench) -> Iterator[Figure]:
+    """CPU per line over the floor's in the same round, both over TLS; start-up left out."""
+    lines = 20_000
+    source, one = bench.questions(lines), bench.questions(1)
+    with services.instant(tls=True) as service:
+        found = interleaved(
+            {
+                "floor": lambda: bench.floor(source, service, lines),
+                "product": lambda: bench.batch(source, service, lines),
+            },
+            bench.rounds,
+        )
+        starts = {
+            "floor": bench.floor(one, service, 1),
+            "product": bench.batch(one, service, 1),
+        }
+    bare = [[marginal(s, starts[name], lines) for s in samples] for name, samples in found.items()]
+    yield Figure("tls", "floor: CPU per line", median(bare[0]) * MICRO, "µs")
+    yield Figure("tls", "CPU per line", median(bare[1]) * MICRO, "µs")
+    yield Figure("tls", "CPU per line", ratio(bare[1], bare[0]), "× the floor", "cost.tls")
+
+
 @row("openai", short=True)
 def openai(bench: Bench) -> Iterator[Figure]:
     """CPU per line of the second dialect over the first's in the same round, start-up left out."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import socket
 import subprocess
@@ -17,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import orjson
+import trustme
 
 from benchmarks import replies
 
@@ -41,7 +43,8 @@ http {{
   uwsgi_temp_path {folder}/uwsgi;
   scgi_temp_path {folder}/scgi;
   server {{
-    listen 127.0.0.1:{port} backlog=1024;
+    listen 127.0.0.1:{port}{ssl} backlog=1024;
+    {certificate}
     location /standard/ {{ return 200 {chat}; }}
     location /v1/ {{ return 200 {completion}; }}
   }}
@@ -120,20 +123,41 @@ def stop(process: subprocess.Popen[bytes]) -> None:
         process.wait()
 
 
+def certified(folder: Path) -> str:
+    """Make a certificate for this machine, which commands trust by SSL_CERT_FILE; for nginx."""
+    authority = trustme.CA()
+    own = authority.issue_cert("127.0.0.1")
+    authority.cert_pem.write_to_path(str(folder / "ca.pem"))
+    own.private_key_and_cert_chain_pem.write_to_path(str(folder / "own.pem"))
+    os.environ["SSL_CERT_FILE"] = str(folder / "ca.pem")
+    return f"ssl_certificate {folder}/own.pem; ssl_certificate_key {folder}/own.pem;"
+
+
 @contextmanager
-def instant() -> Iterator[Service]:
-    """Start a service that answers at once: nginx, or the Python one where there is no nginx."""
+def instant(*, tls: bool = False) -> Iterator[Service]:
+    """Start a service that answers at once: nginx, or the Python one where there is no nginx.
+
+    Over TLS it has to be nginx.
+    """
     nginx = shutil.which("nginx") or shutil.which("nginx", path="/usr/sbin:/usr/local/sbin")
-    if nginx is None:
+    if nginx is None and not tls:
         with target() as service:
             yield service
         return
+    if nginx is None:
+        raise OSError("a service over TLS needs nginx")
     with tempfile.TemporaryDirectory() as folder:
         port = free_port()
-        chat, completion = quoted(replies.CHAT), quoted(replies.COMPLETION)
         config = Path(folder, "nginx.conf")
         config.write_text(
-            NGINX.format(folder=folder, port=port, chat=chat, completion=completion),
+            NGINX.format(
+                folder=folder,
+                port=port,
+                ssl=" ssl" if tls else "",
+                certificate=certified(Path(folder)) if tls else "",
+                chat=quoted(replies.CHAT),
+                completion=quoted(replies.COMPLETION),
+            ),
             encoding="utf-8",
         )
         process = subprocess.Popen(
@@ -141,9 +165,11 @@ def instant() -> Iterator[Service]:
         )
         try:
             wait_for(port, process)
-            yield Service(f"http://127.0.0.1:{port}", "nginx")
+            yield Service(f"http{'s' * tls}://127.0.0.1:{port}", "nginx")
         finally:
             stop(process)
+            if tls:
+                del os.environ["SSL_CERT_FILE"]
 
 
 @contextmanager

@@ -29,8 +29,6 @@ LONG_CLASSES = {
 }
 MANY_ATTRIBUTES = {
     "mock/stats.Stats": "counters: what the embedded service tells at /stats",
-    "service/client.Client": "one collaborator each, and the counters of its calls",
-    "service/pace.Rule": "several ideas share one state",
 }
 
 

@@ -26,6 +26,7 @@ from gpt4batch.errors import (
 from gpt4batch.journal.in_flight import InFlight
 from gpt4batch.lines import rawjson
 from gpt4batch.lines.parse import BOM
+from gpt4batch.service.counters import Made
 from gpt4batch.service.exchange import OutOfDescriptors
 from gpt4batch.service.failures import calling
 from gpt4batch.service.probing import Probing
@@ -147,21 +148,18 @@ class Client:
         self._probing = probing or Probing(control, clock=clock)
         self._allowance = allowance
         self._urls = {name: httpx.URL(url) for name, url in addresses.items()}
-        self._sent: dict[int, float] = {}
         self._warned = False
-        self.calls = 0
-        self.uploads = 0
-        self.unanswered = 0
+        self.made = Made()
 
     @property
     def in_flight(self) -> int:
         """Return how many calls have no reply yet."""
-        return len(self._sent)
+        return len(self.made.out)
 
     @property
     def longest(self) -> float:
         """Return how long the oldest call in flight has been waiting; 0 if no call is in flight."""
-        oldest = next(iter(self._sent.values()), None)
+        oldest = next(iter(self.made.out.values()), None)
         return 0.0 if oldest is None else self._clock.monotonic() - oldest
 
     async def chat(self, call: Call, where: Where = NOWHERE, *, new: bool = False) -> Reply:
@@ -330,11 +328,11 @@ class Client:
 
     async def _exchange(self, stage: str, request: httpx.Request) -> httpx.Response:
         """Send a request and read the whole reply."""
-        self.calls += 1
+        self.made.calls += 1
         if stage == "upload":
-            self.uploads += 1
-        number = self.calls
-        self._sent[number] = self._clock.monotonic()
+            self.made.uploads += 1
+        number = self.made.calls
+        self.made.out[number] = self._clock.monotonic()
         request.extensions["timeout"] = self._timeout
         chat, lost = stage == "chat", False
         if chat:
@@ -349,11 +347,11 @@ class Client:
             lost = True
             raise
         finally:
-            del self._sent[number]
+            del self.made.out[number]
             if chat and lost:
                 if (held := request.extensions.get("held")) is not None:
                     held.lost += 1
-                self.unanswered += 1  # and stays noted until a summary tells of it
+                self.made.unanswered += 1  # and stays noted until a summary tells of it
             elif chat:
                 self._in_flight.settled()
 

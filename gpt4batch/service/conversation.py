@@ -190,9 +190,9 @@ class Conversation:
         """Return what was done so far for all lines."""
         client, downloads = self._client, self._downloads
         return CallStats(
-            calls=client.calls,
-            uploads=client.uploads,
-            unanswered=client.unanswered,
+            calls=client.made.calls,
+            uploads=client.made.uploads,
+            unanswered=client.made.unanswered,
             in_flight=client.in_flight,
             longest=client.longest,
             downloads=downloads.count if downloads else 0,

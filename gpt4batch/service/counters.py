@@ -43,6 +43,23 @@ class CallStats:
     finishes: Mapping[str, int] = field(default_factory=dict)
 
 
+@dataclass(slots=True)
+class Made:
+    """The calls that a client made.
+
+    Args:
+        calls: Chats and uploads, tries again included.
+        uploads: The uploads among them.
+        unanswered: Chats whose reply never arrived.
+        out: When each call left that has no reply yet, by its number.
+    """
+
+    calls: int = 0
+    uploads: int = 0
+    unanswered: int = 0
+    out: dict[int, float] = field(default_factory=dict)
+
+
 class Tally:
     """What answers tell about themselves, added up."""
 

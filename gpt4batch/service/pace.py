@@ -44,6 +44,7 @@ from gpt4batch.service.pace_parts import (
     Hold,
     Room,
     Start,
+    Stretch,
     Trial,
 )
 
@@ -103,9 +104,8 @@ class Rule:
         self._hold = Hold()
         self._cycle = Cycle()
         self._room = Room()
-        self._step, self._span, self._clean = PROBING, SPAN, 0.0
-        self._since = 0.0  # calls that left earlier are of another pace
-        self._look = 0.0
+        self._step, self._clean = PROBING, 0.0
+        self._stretch = Stretch(SPAN)
 
     @property
     def room(self) -> float:
@@ -151,7 +151,7 @@ class Rule:
         if self._hold.seconds:
             if now >= self.held:
                 self._probe_left(call)
-        elif now >= self._look:
+        elif now >= self._stretch.look:
             self._judge(now)
 
     # -- what comes of it --------------------------------------------------------------------
@@ -171,8 +171,8 @@ class Rule:
             self.held = now + after
         self._cycle.refuse(sent)
         # A wait of less than it takes to know what came of the last change says nothing new.
-        hasty = after and after < SHORTEST_WAIT and sent < self._since + SPAN
-        if place is None or sent < self._since or hasty:
+        hasty = after and after < SHORTEST_WAIT and sent < self._stretch.since + SPAN
+        if place is None or sent < self._stretch.since or hasty:
             return
 
         if after:
@@ -183,7 +183,7 @@ class Rule:
                 self._hold_calls(now)
         elif self._in_a_row(place):
             self._begin_hold(now)
-        elif now >= self._look:
+        elif now >= self._stretch.look:
             self._judge(now)
 
     def heed(self, limits: Limits, now: float) -> None:
@@ -213,7 +213,7 @@ class Rule:
         if cycle.gap < few and (trial is None or trial.steps < STEPS_DOWN):  # they are no measure
             through = max(through, (ENOUGH if math.isinf(self.pace) else self.pace) / 2)
 
-        self._span = min(LONGEST_SPAN, max(SPAN, after / 6))
+        self._stretch.span = min(LONGEST_SPAN, max(SPAN, after / 6))
         share = cycle.named_share(anew=trial is None and not cycle.named)
         if share > 2 * cycle.named:
             self._meet(now, self.weather + LEAST_SHARE, through, named=share)
@@ -231,7 +231,7 @@ class Rule:
     def _in_a_row(self, place: int) -> bool:
         """Return whether a refused call and those before it, all of this pace, were refused."""
         count = math.ceil(STREAK * math.log(0.06) / math.log(max(0.06, self.weather)))
-        return self._calls.are_refused(place, count, self._since)
+        return self._calls.are_refused(place, count, self._stretch.since)
 
     def _begin_hold(self, now: float) -> None:
         if not self._is_crowded(now):
@@ -251,7 +251,7 @@ class Rule:
 
         end = (hold.last_refused + hold.probe.sent) / 2
         through = (cycle.through - 2) / max(SPAN, end - cycle.began)
-        self._span = min(LONGEST_SPAN, max(SPAN, hold.seconds / 2))
+        self._stretch.span = min(LONGEST_SPAN, max(SPAN, hold.seconds / 2))
         share = self.weather + max(LEAST_SHARE, min(1.0, STREAK / max(1, cycle.gap)))
         hold.seconds = 0.0
         self._meet(call.sent, share, through)
@@ -261,16 +261,18 @@ class Rule:
 
     def _judge_anew(self, now: float) -> None:
         """Judge only the calls that leave from now on, when a new pace has come into force."""
-        self._since = self._look = now + self._lag
+        self._stretch.since = self._stretch.look = now + self._lag
 
     def _judge(self, now: float) -> None:
         """Judge the calls since the last change, where they are enough to tell."""
         known = now - self._calls.delay
-        span = known - self._since
-        self._look = max(now + 0.1, self._since + self._span + self._calls.delay)
-        if span < self._span:
+        span = known - self._stretch.since
+        self._stretch.look = max(
+            now + 0.1, self._stretch.since + self._stretch.span + self._calls.delay
+        )
+        if span < self._stretch.span:
             return
-        calls, refused = self._calls.counted(self._since, known)
+        calls, refused = self._calls.counted(self._stretch.since, known)
         if calls < 5 or (calls < ENOUGH and span < LONGEST_SPAN):
             return
 
@@ -284,7 +286,7 @@ class Rule:
             self._judge_trial(self._trial, now, calls, share, through)
         elif excess > max(TOLERATED, sure * error):
             if not self._is_crowded(now):
-                least = self._clean if self._span == SPAN else 0.9 * self.pace
+                least = self._clean if self._stretch.span == SPAN else 0.9 * self.pace
                 self._meet(now, share, max(through, least))
         elif excess <= good or calls >= PLENTY:
             self._learn_weather(calls, excess)
@@ -352,18 +354,18 @@ class Rule:
 
     def _go_up(self, now: float, used: float) -> None:
         """Let the pace grow, unless it is not what holds the run back."""
-        self._since = now - self._calls.delay
+        self._stretch.since = now - self._calls.delay
         if self.pace >= self.most or used < 0.7 * self.pace:
             return
         height = self._ceiling.height
         near = 0.9 * height <= self.pace
         if self.pace > 1.5 * height:
-            self._span = SPAN
+            self._stretch.span = SPAN
         if near and self._ceiling.is_believed(now):
             self.pace = min(self.most, max(self.pace, MARGIN * height))
             self._step = PROBING
         else:
-            most = GROWTH if self._span == SPAN else SLOW_GROWTH
+            most = GROWTH if self._stretch.span == SPAN else SLOW_GROWTH
             self._step = min(most, 2 * self._step - 1) if near else most
             self.pace = min(self.most, self.pace * self._step)
         self._judge_anew(now)

@@ -14,7 +14,7 @@ ENOUGH = 20
 """Calls that are judged together, at least."""
 STREAK = 5
 """Refusals one after the other after which all calls are held."""
-PATIENCE = (8.0, 18.0)
+PATIENCE = (10.0, 25.0)
 """Seconds for which a ceiling is believed: a new one, and one that was met again and again."""
 MOST_CALLS = 300
 """Calls that are enough for anything."""
@@ -104,6 +104,21 @@ class Calls:
     def after(self, moment: float) -> list[Call]:
         """Return the calls that left after a moment."""
         return [call for call in self._calls if call.sent > moment]
+
+
+@dataclass(slots=True)
+class Stretch:
+    """The calls that are judged together.
+
+    Args:
+        span: Seconds that they left within, at least.
+        since: When the first of them left: earlier ones are of another pace.
+        look: When they are looked at next.
+    """
+
+    span: float
+    since: float = 0.0
+    look: float = 0.0
 
 
 @dataclass(slots=True)
