@@ -298,6 +298,4 @@ def plain(view: View) -> str:
     facts = [*view.lines(), *view.trouble(), *view.speed(), *view.files()]
     moment = datetime.now().astimezone().strftime("%H:%M:%S")
     text = f"{moment} " + spoken(joined(", ", [fact for fact, _ in facts]))
-    if error := view.error()[0]:
-        text += f"; {error}"
-    return text
+    return spoken(joined("; ", filter(None, (text, view.error()[0]))))
