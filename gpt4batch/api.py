@@ -41,7 +41,7 @@ from gpt4batch.fleet.topics import topics
 from gpt4batch.journal import names
 from gpt4batch.journal.in_flight import InFlight
 from gpt4batch.journal.journal import Journal
-from gpt4batch.journal.source import Source
+from gpt4batch.journal.source import Source, refuse_missing
 from gpt4batch.service import wiring
 from gpt4batch.service.allowance import Allowance
 from gpt4batch.service.client import Client
@@ -142,6 +142,7 @@ class _Parts:
                     "pass its origin and token, as examples/python_api.py does"
                 )
             )
+        refuse_missing(settings.input)
         refuse_shared_files(settings)
         refuse_unpriced(settings)
         refuse_output(settings, journal)

@@ -157,3 +157,10 @@ async def test_wait_of_nothing_slows_no_other_line_down(
         summary = await bench.run(server.origin)
     assert summary.done == 12
     assert summary.seconds < 20
+
+
+async def test_input_that_is_not_there_is_refused_before_a_token_that_is_not(bench: Bench) -> None:
+    result = await bench.call("batchsvc", "-i", "gone.jsonl")
+    told = "gpt4batch: cannot read the input gone.jsonl: No such file or directory\n"
+    assert (result.code, result.err) == (2, told)
+    assert bench.names() == []

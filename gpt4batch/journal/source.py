@@ -227,6 +227,16 @@ class Source:
         return self._numbers[index]
 
 
+def refuse_missing(path: str) -> None:
+    """Refuse an input that is not there, before anything else is said of a run.
+
+    Raises:
+        UsageError: It is not.
+    """
+    if path != STDIN and not os.path.exists(path):  # noqa: PTH110
+        _opened(path, None).close()
+
+
 def _opened(path: str, spool: Path | None) -> IO[bytes]:
     try:
         file = io.BufferedReader(Watched(path), BUFFER)  # open as long as the run
