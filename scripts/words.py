@@ -114,12 +114,13 @@ def texts_of(text: str | tuple[str, ...] | list[str]) -> list[str]:
 
 
 def holes_of(text: str) -> set[str]:
-    """Return what is filled into a text, by name or by place."""
+    """Return what is filled into a text, by name or by place, and how it is written."""
     if "{" in text:
         try:
-            return {name for _, name, _, _ in Formatter().parse(text) if name is not None}
+            parts = [part for part in Formatter().parse(text) if part[1] is not None]
         except ValueError:  # JSON, in a message without values
             return set()
+        return {f"{name}!{form or 's'}:{spec}" for _, name, spec, form in parts}
     return {f"{name or place}: {kind}" for place, (name, kind) in enumerate(PERCENT.findall(text))}
 
 

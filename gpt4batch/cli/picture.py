@@ -23,6 +23,9 @@ if TYPE_CHECKING:
 
 REFRESH = 0.25
 WIDEST = 100
+SPARE = 2
+"""Columns that stay empty: a key that is typed at the end of a full row would fold it."""
+
 KEEP_TITLE, OLD_TITLE = "\x1b[22;0t", "\x1b[23;0t"
 """Let a terminal remember its title, and take it up again."""
 
@@ -87,7 +90,7 @@ class Picture(RenderHook):
     def now(self) -> RenderableType:
         """Return the picture of this moment."""
         progress, view = self._progress, self._view
-        width = min(self._console.width, WIDEST)
+        width = min(self._console.width - SPARE, WIDEST)
         finished = progress.done_before + progress.done + progress.failed
         self._bar.update(self._task, completed=finished)
         rows: list[RenderableType] = [Constrain(self._bar.get_renderable(), width)]
