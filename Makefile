@@ -146,7 +146,7 @@ python314:
 
 # A part of both, for the gate.
 simulate-short: $(STAMP)
-	PYTHONHASHSEED=0 $(BIN)/python -m simulation --histories 150
+	PYTHONHASHSEED=0 $(BIN)/python -m simulation --histories 2000
 	PYTHONHASHSEED=0 $(BIN)/python -m simulation.mutations --most 30 "an fsync left out" \
 		"a slot given twice" "a call beyond the budget" "lines out of order" "an exit code of success"
 
