@@ -26,6 +26,9 @@ $(STAMP): pyproject.toml constraints.txt
 
 demo: $(STAMP)
 	$(BIN)/gpt4batch batchsvc --mock -q 10 -g 8 -i example.jsonl -o demo/out.jsonl -d demo/downloads
+	@echo
+	@echo "To have gpt4batch at hand: . $(BIN)/activate"
+	@echo "A batch of your own:       gpt4batch check --mock -i YOUR.jsonl"
 
 test: $(STAMP)
 	$(BIN)/pytest -n 3 --dist worksteal
