@@ -12,6 +12,7 @@ from gpt4batch.dialects.limits import Limits, Window
 from gpt4batch.service.pace import Rule
 
 if TYPE_CHECKING:
+    import random
     from collections.abc import Callable
 
     from benchmarks.service_models import Model
@@ -79,6 +80,22 @@ def test_refusals_at_random_that_hold_everyone_do_not_slow_what_is_between(
     gap, rate = 1 / share, 12
     seen = Batch(Weather(share, after), Rule(rate), 1200, 30, (0.5, 1.3), seed=seed).run()
     assert seen.rate() >= least * (gap - 1) / (gap / rate + after)
+
+
+class FirstCall:
+    """A service that refuses its first call, and then no other."""
+
+    asked = 0
+
+    def ask(self, now: float, live: int, chance: random.Random) -> tuple[bool, float | None]:
+        self.asked += 1
+        return (True, None) if self.asked > 1 else (False, 0.5)
+
+
+def test_refusal_of_the_first_call_that_is_known_late_is_no_measure() -> None:
+    seen = Batch(FirstCall(), Rule(12), 120, 30, (0.5, 1.5), trip=0.85).run()
+    assert min(seen.paces) >= 12 / 3
+    assert seen.rate() >= 5
 
 
 @pytest.mark.parametrize("seed", SEEDS)

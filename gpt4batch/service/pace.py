@@ -210,7 +210,8 @@ class Rule:
         elif after <= SHORT_WAIT:
             through = min(0.85 * self.pace, max(0.25 * self.pace, through))
         few = ENOUGH if math.isinf(self.pace) else STREAK
-        if cycle.gap < few and (trial is None or trial.steps < STEPS_DOWN):  # they are no measure
+        measured = cycle.gap - self._calls.since(place)
+        if measured < few and (trial is None or trial.steps < STEPS_DOWN):  # they are no measure
             through = max(through, (ENOUGH if math.isinf(self.pace) else self.pace) / 2)
 
         self._stretch.span = min(LONGEST_SPAN, max(SPAN, after / 6))

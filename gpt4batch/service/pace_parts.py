@@ -70,6 +70,10 @@ class Calls:
             place -= 1
         return None
 
+    def since(self, place: int) -> int:
+        """Return how many calls there are from a place on."""
+        return len(self._calls) - place
+
     def not_refused(self, place: int) -> int:
         """Return how many calls from a place on were not refused so far."""
         return sum(not self._calls[k].refused for k in range(place, len(self._calls)))
