@@ -153,11 +153,23 @@ def write_input(path: Path) -> None:
             file.write(rawjson.dumps({"id": f"photo-{number}", "asks": asks}) + b"\n")
 
 
+class Screen(pyte.Screen):
+    """A screen that begins a new row for a wide character which half a cell is left for."""
+
+    def draw(self, data: str) -> None:
+        """Write characters where the cursor is."""
+        for char in data:
+            if self.cursor.x == self.columns - 1 and cell_len(char) == 2:
+                self.carriage_return()
+                self.linefeed()
+            super().draw(char)
+
+
 class Terminal:
     """A terminal in which one command runs."""
 
     def __init__(self, command: str, folder: Path, lang: str) -> None:
-        self.screen = pyte.Screen(WIDTH, HEIGHT)
+        self.screen = Screen(WIDTH, HEIGHT)
         self._stream = pyte.ByteStream(self.screen)
         self._folder = str(folder).encode()
         words = [str(TOOL), *command.split()[1:]]

@@ -1056,4 +1056,4 @@ async def test_command_that_runs_the_rest_names_input_output_and_folder(tmp_path
     source, folder = written(tmp_path / "in.jsonl", [line("a")]), tmp_path / "downloads"
     async with site(out, source=source, downloads=folder) as page:
         (run,) = (await page.json("overview"))["runs"]
-        assert run["again"] == f"gpt4batch batchsvc -i {source} -o '{out}' -d {folder} -f"
+        assert run["again"] == f"gpt4batch batchsvc -i {source} -o '{out}' -d {folder.name} -f"

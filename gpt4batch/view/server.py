@@ -182,9 +182,10 @@ class Viewer:
         """Return the command that runs the lines of an output that are not done."""
         command = ["gpt4batch", "batchsvc", "-i", str(output.source or "INPUT.jsonl")]
         command += ["-o", str(output.path)]
-        homes = self.folders.homes
-        if homes["dl"] != homes["in"]:
-            command += ["-d", str(homes["dl"])]
+        homes, here = self.folders.homes, Path.cwd()
+        if (folder := homes["dl"]) != homes["in"]:
+            folder = folder.relative_to(here) if folder.is_relative_to(here) else folder
+            command += ["-d", str(folder)]
         return shlex.join([*command, "-f"])
 
     def index(self, request: web.Request, name: str = "run") -> Index:
