@@ -133,9 +133,15 @@ class Seen:
         end = min(end, self.accepted[-1])
         return sum(begin <= at < end for at in self.accepted) / (end - begin)
 
-    def share(self, end: float = math.inf) -> float:
-        """Return the calls refused over those accepted, up to a moment."""
-        return sum(at < end for at in self.refused) / sum(at < end for at in self.accepted)
+    @property
+    def busy(self) -> float:
+        """Return when nearly all were accepted: the last ones wait for their turn to be tried."""
+        return self.accepted[int(0.97 * len(self.accepted))]
+
+    def share(self, begin: float = 0.0, end: float = math.inf) -> float:
+        """Return the calls refused over those accepted in a time."""
+        accepted = sum(begin <= at < end for at in self.accepted)
+        return sum(begin <= at < end for at in self.refused) / max(1, accepted)
 
 
 @dataclass

@@ -327,17 +327,18 @@ async def test_slow_run_tells_its_longest_call_and_no_time_left(
 
 
 async def test_retry_after_and_slower_pace_are_told(bench: Bench, serving: Serving) -> None:
-    bench.write(*[bench.line(n, "x [[mock:rate-limit*1]]") for n in range(2)])
+    bench.write(*[bench.line(n, "x") for n in range(40)])
     said: list[str] = []
 
     async def show(progress: Progress, look: Callable[[], Status]) -> None:
-        view = View(progress, look, settings)
-        while look().cooling < 0.01:
+        view, text = View(progress, look, settings), ""
+        while "asks to wait" not in text or "slowed down" not in text:
             await anyio.sleep(0.01)
-        view.look()
-        said.append(plain(view))
+            view.look()
+            text = plain(view)
+        said.append(text)
 
-    async with serving(retry_after=1.0) as service:
+    async with serving(limit_qps=10, retry_after=1.0) as service:
         settings = bench.settings(service.origin, qps=50.0)
         await gpt4batch.run(settings, show=show)
     assert re.search(r"the service asks to wait: \d+", said[0])

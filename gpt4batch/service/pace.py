@@ -4,21 +4,23 @@
 which are answered. A refusal is known after a round trip, an answer perhaps after minutes, so the
 rule does not wait for answers: a call that was not refused soon after it left was accepted.
 
-**Judging.** The calls of the last seconds are judged together, as soon as they are enough to tell.
-Too many refusals are either a limit or weather: a service that refuses a share of the calls
-whatever the pace. A *trial* finds out. It slows down to what was let through. Where that cures the
-refusals it was a limit, and its height is known (the *ceiling*). Where three steps down cure
-nothing it was weather: the old pace comes back, and that share of refusals is expected from now on.
+**A limit, or weather?** The calls of the last seconds are judged together, as soon as they are
+enough to tell. Refusals are a surprise when chance alone would hardly bring so many. The pace then
+goes down to what was let through, and that is the *ceiling*. Where it was a limit, calls below the
+ceiling are not refused. Where they still are, again and again, it is *weather*: a service that
+refuses a share of the calls whatever the pace. That share is measured below the ceiling, it is no
+surprise from then on, and the pace goes back to where it was.
 
 **Going up.** Well below the ceiling, or without one, the pace grows by two fifths each time the
-calls were judged good. Just below the ceiling it stays for a while, then feels its way up in small
-steps; the same ceiling met again makes the next wait longer, and a ceiling that has gone is
+calls were judged good. Just below the ceiling it stays for a while, then feels its way up in steps
+that double; the same ceiling met again makes the next wait longer, and a ceiling that is no more is
 forgotten.
 
-**Holding.** A Retry-After holds all calls. Where a service that names no wait refuses one call
-after the other, the rule holds all calls itself and lets one through now and then, ever later.
-What was let through between two holds, over the whole time with the second hold in it, is what a
-service allows that counts by the minute.
+**Waits.** A Retry-After holds all calls, so that few calls tell little, and each refusal counts by
+itself: what matters is how many calls went through between two of them. As many each time is a
+limit, whatever was taken for weather. Where one call after the other is refused, the rule holds all
+calls itself and lets one through now and then, ever later. What was let through between two such
+holds is what a service allows that counts by the minute.
 
 **So many at a time.** Where calls are refused when so many are in flight, and accepted when fewer
 are, the pace stays and the *room* shrinks: how many calls may be in flight.
@@ -34,9 +36,7 @@ from typing import TYPE_CHECKING
 
 from gpt4batch.service.pace_parts import (
     ENOUGH,
-    PATIENCE,
-    SAME,
-    STREAK,
+    GROWTH,
     Call,
     Calls,
     Ceiling,
@@ -45,8 +45,8 @@ from gpt4batch.service.pace_parts import (
     Room,
     Start,
     Stretch,
-    Trial,
 )
+from gpt4batch.service.weather import Gaps, Weather
 
 if TYPE_CHECKING:
     from gpt4batch.dialects.limits import Limits
@@ -57,26 +57,26 @@ LONGEST_SPAN = 10.0
 """Seconds after which a few calls have to do."""
 PLENTY = 400
 """Calls after which what is still doubtful is taken as good."""
-TOLERATED = 0.02
-"""The share of refusals, over what is expected, that is no reason to slow down."""
-MARGIN = 0.98
-"""The share of what was let through at which the pace is set."""
-GROWTH = 1.4
-PROBING = 1.015
-"""How the pace grows where nothing is known to be in the way, and beyond the ceiling."""
-SLOW_GROWTH = 1.06
-"""The same where the service counts over many seconds: what it takes now says little."""
-STEPS_DOWN = 3
-WORST_WEATHER = 0.3
-"""The largest share of refusals that is believed to come whatever the pace."""
+SURE, UNSURE = 6.0, 2.0
+"""How surprising refusals have to be to slow down, and where they are expected: feeling the way up.
+
+As the exponent of their odds: e^-6 is 1 in 400."""
+UNLIKELY = math.log(1e-5)
+"""The exponent of the odds of refusals in a row that are not believed to be weather."""
+STEEPEST = (2.0, 8.0)
+"""By how much one refusal that names a wait lowers the pace at most: after few calls, and more."""
+FEW = 5
+"""Calls that are too few to measure anything by."""
+RARE = 300
+"""Calls without a refusal after which the limit may well have changed."""
+SLOW_GROWTH = 1.04
+"""How the pace grows where a service counts over many seconds: what it takes now says little."""
 SLOWEST = 0.1
 """Calls a second below which refusals do not bring the pace."""
-SHORT_WAIT = 2.0
-"""Seconds of a Retry-After up to which the service seems to count by the second."""
 SHORTEST_WAIT = 0.5
 """Seconds of a Retry-After below which it says nothing of the time that the service counts by."""
-LEAST_SHARE = 0.2
-"""What a single refusal is taken for, that asks to wait or ends a row of them."""
+LONG_HOLD = 3.0
+"""Seconds of a hold after which the service does not count by the second."""
 FULL = 0.02
 """Seconds after which it is looked again whether there is room."""
 
@@ -93,19 +93,19 @@ class Rule:
     def __init__(self, most: float = math.inf, *, ramp: float = 0.0, lag: float = 0.0) -> None:
         self.most = self.pace = most
         self.held = 0.0
-        self.weather = 0.0
+        self.weather = Weather()
         self.live = 0
         self._ramp, self._lag = ramp, lag
         self._began: float | None = None
         self._calls = Calls()
         self._start = Start(math.isinf(most), ramp)
+        self._stretch = Stretch(SPAN)
         self._ceiling = Ceiling()
-        self._trial: Trial | None = None
+        self._before = 0.0
+        self._gaps = Gaps()
         self._hold = Hold()
         self._cycle = Cycle()
         self._room = Room()
-        self._step, self._clean = PROBING, 0.0
-        self._stretch = Stretch(SPAN)
 
     @property
     def room(self) -> float:
@@ -170,19 +170,16 @@ class Rule:
         if after:
             self.held = now + after
         self._cycle.refuse(sent)
-        # A wait of less than it takes to know what came of the last change says nothing new.
-        hasty = after and after < SHORTEST_WAIT and sent < self._stretch.since + SPAN
-        if place is None or sent < self._stretch.since or hasty:
+        if place is None or sent < self._stretch.since:
             return
 
-        if after:
-            self._hold.seconds = 0.0
+        after = after if after and after >= SHORTEST_WAIT else None
+        if self._hold.seconds:
+            self._lengthen_hold(sent, now, after)
+        elif self._in_a_row(place, now, named=bool(after)):
+            self._begin_hold(now, after)
+        elif after:
             self._meet_named(place, sent, now, after)
-        elif self._hold.seconds:
-            if self._hold.lengthen(sent, now):
-                self._hold_calls(now)
-        elif self._in_a_row(place):
-            self._begin_hold(now)
         elif now >= self._stretch.look:
             self._judge(now)
 
@@ -191,52 +188,69 @@ class Rule:
         for window in limits.requests:
             if window.scarce and window.refill < self.pace:
                 self.pace = max(SLOWEST, window.refill)
-                self._ceiling.meet(self.pace, now)
+                self._ceiling.meet(self.pace, now, below=False)
                 self._start.on = False
 
     # -- limits that name a wait -------------------------------------------------------------
 
     def _meet_named(self, place: int, sent: float, now: float, after: float) -> None:
-        """Slow down to what is let through where a refusal names a wait."""
-        cycle, trial = self._cycle, self._trial
-        spent = sent - cycle.began
-        through = (cycle.through - self._calls.not_refused(place)) / (spent + after)
-        told = after <= SHORT_WAIT and (trial is None or spent > 1 + 2 * after)
-        if told:
-            known = sent - 0.6 * (now - sent)  # of later ones the refusals may be on their way
-            counted = (self._calls.accepted(known, span) for span in (1.0, 3.0))
-            through = max(through, *counted)
-            through = through if trial is None else min(through, 0.95 * self.pace)
-        elif after <= SHORT_WAIT:
-            through = min(0.85 * self.pace, max(0.25 * self.pace, through))
-        few = ENOUGH if math.isinf(self.pace) else STREAK
-        measured = cycle.gap - self._calls.since(place)
-        if measured < few and (trial is None or trial.steps < STEPS_DOWN):  # they are no measure
-            through = max(through, (ENOUGH if math.isinf(self.pace) else self.pace) / 2)
+        """Slow down to what is let through where a refusal names a wait, unless it is weather."""
+        cycle, ceiling = self._cycle, self._ceiling
+        through = cycle.through - self._calls.not_refused(place)
+        if through <= 0:
+            self._begin_cycle(self.held)
+            return
 
-        self._stretch.span = min(LONGEST_SPAN, max(SPAN, after / 6))
-        share = cycle.named_share(anew=trial is None and not cycle.named)
-        if share > 2 * cycle.named:
-            self._meet(now, self.weather + LEAST_SHARE, through, named=share)
-            if after <= SHORT_WAIT and not told:
-                # An estimate on the safe side: up soon.
-                self._ceiling.found = now - self._ceiling.patience
-        self._begin_cycle(self.held)
+        known = sent - 0.6 * (now - sent)  # of later ones the refusals may be on their way
+        counted = max(self._calls.accepted(known, span) for span in (after, 3 * after))
+        spread = ceiling.spread(self.weather.share)
+        alarm = self._below and through < RARE and counted < ceiling.height - 2 * spread
+        regular = self._gaps.note(through + 1, alarm=alarm, met=math.isfinite(ceiling.height))
+        self._stretch.lengthen(min(LONGEST_SPAN, after / 6))
+        if self._gaps.surprise() < SURE / 2 and not regular:
+            self._go_back(now)
+        else:
+            below = alarm or regular or math.isinf(ceiling.height)
+            rate = through / (sent - cycle.began + max(after, SPAN))
+            if not regular:
+                pace = ENOUGH if math.isinf(self.pace) else self.pace
+                rate = max(rate, pace / STEEPEST[through >= FEW])
+                # Below a ceiling it is not the last seconds alone that count.
+                rate = max(rate, min(counted, 0.7 * pace) if alarm else counted)
+            ceiling.named = True
+            self._meet(now, rate, below=below)
+            if below:  # an estimate on the safe side
+                self._ceiling.go_up_soon(now)
+        self._begin_cycle(self.held, through)
 
-    def _begin_cycle(self, moment: float) -> None:
-        self._cycle.begin(moment)
+    def _begin_cycle(self, moment: float, through: int = 0) -> None:
+        self._cycle.begin(moment, through)
         self._judge_anew(moment)
 
     # -- refusals one after the other --------------------------------------------------------
 
-    def _in_a_row(self, place: int) -> bool:
-        """Return whether a refused call and those before it, all of this pace, were refused."""
-        count = math.ceil(STREAK * math.log(0.06) / math.log(max(0.06, self.weather)))
-        return self._calls.are_refused(place, count, self._stretch.since)
+    def _in_a_row(self, place: int, now: float, *, named: bool) -> bool:
+        """Return whether so many calls up to this one were refused that weather cannot be it."""
+        cycle = self._cycle
+        if named:
+            if cycle.through > self._calls.not_refused(place):
+                return False
+            row, share = cycle.empty + 1, max(0.3, self._gaps.share)
+        else:
+            row = self._calls.refused_in_a_row(place, max(cycle.began, now - LONGEST_SPAN))
+            before = max(0, cycle.gap - row)
+            share = max(0.02, self.weather.share, (before - cycle.through + 1) / (before + 2))
+        return row * math.log(min(share, 0.9)) <= UNLIKELY
 
-    def _begin_hold(self, now: float) -> None:
-        if not self._is_crowded(now):
-            self._hold.begin(now, self.pace)
+    def _begin_hold(self, now: float, after: float | None) -> None:
+        if after or not self._is_crowded(now):
+            if after:
+                self._cycle.take_up()
+            self._hold.begin(now, self.pace, after)
+            self._hold_calls(now)
+
+    def _lengthen_hold(self, sent: float, now: float, after: float | None) -> None:
+        if self._hold.lengthen(sent, now, after):
             self._hold_calls(now)
 
     def _hold_calls(self, now: float) -> None:
@@ -252,11 +266,13 @@ class Rule:
 
         end = (hold.last_refused + hold.probe.sent) / 2
         through = (cycle.through - 2) / max(SPAN, end - cycle.began)
-        self._stretch.span = min(LONGEST_SPAN, max(SPAN, hold.seconds / 2))
-        share = self.weather + max(LEAST_SHARE, min(1.0, STREAK / max(1, cycle.gap)))
+        if hold.seconds > LONG_HOLD:
+            self._stretch.lengthen(min(LONGEST_SPAN, hold.seconds / 2))
         hold.seconds = 0.0
-        self._meet(call.sent, share, through)
-        self._begin_cycle(call.sent)
+        self._meet(call.sent, through, below=self._below)
+        if self._stretch.span == SPAN:
+            self._ceiling.go_up_soon(call.sent)
+        self._begin_cycle(call.sent, 1)
 
     # -- judging -----------------------------------------------------------------------------
 
@@ -277,79 +293,59 @@ class Rule:
         if calls < 5 or (calls < ENOUGH and span < LONGEST_SPAN):
             return
 
-        share, through = refused / calls, (calls - refused) / span
-        spread = max(self.weather * (1 - self.weather), TOLERATED, 1 / calls)
-        excess, error = share - self.weather, math.sqrt(spread / calls)
-        # Where the pace feels its way up refusals are expected: fewer of them are enough.
-        sure = 2.0 if self.pace > 0.98 * self._ceiling.height else 3.5
-        good = max(TOLERATED, error) if self.weather else TOLERATED
-        if self._trial is not None:
-            self._judge_trial(self._trial, now, calls, share, through)
-        elif excess > max(TOLERATED, sure * error):
+        below = self._below
+        surprise = self.weather.surprise(calls, refused, doubtful=not below)
+        through = self._calls.passing(self._stretch.since, known)
+        expected = not below and math.isfinite(self._ceiling.height)
+        if surprise > (UNSURE if expected else SURE):
             if not self._is_crowded(now):
-                least = self._clean if self._stretch.span == SPAN else 0.9 * self.pace
-                self._meet(now, share, max(through, least))
-        elif excess <= good or calls >= PLENTY:
-            self._learn_weather(calls, excess)
-            self._clean = through
+                self._try_slower(now, calls, refused, through)
+        elif surprise < 1 or calls >= PLENTY:
+            if below or (self.weather.share and self.pace >= self.most):
+                self.weather.note(calls, refused)
+            self._stretch.let_through = through
             self._go_up(now, calls / span)
 
-    def _learn_weather(self, calls: int, excess: float) -> None:
-        """Follow a weather that changes."""
-        if self.weather:
-            self.weather += min(0.3, calls / 500) * excess
-        if self._cycle.gap * self._cycle.named > 6:
-            self._cycle.named = 0.0
+    # -- going down --------------------------------------------------------------------------
 
-    # -- trials ------------------------------------------------------------------------------
+    def _try_slower(self, now: float, calls: int, refused: int, through: float) -> None:
+        """Slow down to what was let through, unless the refusals are weather."""
+        below = self._below
+        if below:
+            # At first it may be a limit that fell meanwhile.
+            known = self.weather.alarms >= 1
+            self.weather.note(calls * known, refused * known, alarm=True)
+            if self.weather.surprise(calls, refused) < SURE:
+                self._go_back(now)
+                return
+        elif self._stretch.span == SPAN:
+            through = max(through, self._stretch.let_through)
+        else:
+            through = max(through, 0.9 * self.pace)
+        self._ceiling.named = False
+        self._meet(now, through, below=below)
 
-    def _meet(self, now: float, share: float, through: float, named: float = 0.0) -> None:
-        """Slow down to what was let through."""
+    def _meet(self, now: float, through: float, *, below: bool) -> None:
+        """Slow down to what was let through; `below` the ceiling that was known it is another."""
         self._start.on = False
-        ceiling, height = self._ceiling, max(SLOWEST, through / (1 - self.weather))
-        if self._trial is not None:
-            self._trial.steps += 1
-            self._trial.left += self._cycle.gap
-        elif self.pace <= 0.98 * ceiling.height:
-            before = min(self.pace, max(ENOUGH, 2 * through))
-            excess = max(share - self.weather, TOLERATED)
-            self._trial = Trial(before, excess, ceiling.height, named)
-        elif ceiling.is_same(height):
-            ceiling.patience = min(PATIENCE[1], 1.6 * ceiling.patience)
-        else:
-            ceiling.patience = PATIENCE[0]
-
-        if self._trial is None or not self._ended_as_weather(self._trial, share, named):
-            ceiling.meet(height, now)
-            self._clean, self._step = 0.0, PROBING
-            self.pace = min(self.most, max(SLOWEST, MARGIN * height))
+        if below or math.isinf(self._ceiling.height):
+            self._before = self._before or min(self.pace, max(ENOUGH, 2 * through))
+        self._ceiling.meet(max(SLOWEST, through), now, below=below)
+        self._stretch.let_through = 0.0
+        self.pace = min(self.most, self._ceiling.calm(self.weather.share))
         self._judge_anew(now)
 
-    def _ended_as_weather(self, trial: Trial, share: float, named: float) -> bool:
-        """Give a trial up that cured nothing, and return whether it was so."""
-        if trial.steps <= STEPS_DOWN or (not named and share > WORST_WEATHER):
-            return False
-        if named:
-            self._cycle.named = named
-        else:
-            self.weather = share
-        self.pace, self._trial = min(self.most, trial.pace), None
-        self._ceiling.height = math.inf
-        return True
-
-    def _judge_trial(
-        self, trial: Trial, now: float, calls: int, share: float, through: float
-    ) -> None:
-        refused = (share - self.weather) * calls
-        if refused >= 3:
-            self._meet(now, share, through)
-            return
-        if calls < (trial.enough() if trial.named else 8 / trial.share):
-            return
-        if abs(self._ceiling.height / trial.ceiling - 1) > SAME:
-            self._ceiling.patience = PATIENCE[0]
-        self._trial = None
+    def _go_back(self, now: float) -> None:
+        """Go back to the pace before the slowing down that cured nothing."""
+        if self._before:
+            self.pace, self._before = min(self.most, self._before), 0.0
+            self._ceiling = Ceiling()
         self._judge_anew(now)
+
+    @property
+    def _below(self) -> bool:
+        """Return whether the pace keeps below a ceiling."""
+        return self.pace <= 0.99 * self._ceiling.top(self.weather.share) < math.inf
 
     # -- going up ----------------------------------------------------------------------------
 
@@ -358,17 +354,17 @@ class Rule:
         self._stretch.since = now - self._calls.delay
         if self.pace >= self.most or used < 0.7 * self.pace:
             return
-        height = self._ceiling.height
-        near = 0.9 * height <= self.pace
-        if self.pace > 1.5 * height:
+        ceiling, share = self._ceiling, self.weather.share
+        calm = ceiling.calm(share)
+        near = 0.9 * calm <= self.pace
+        if self.pace > 1.5 * ceiling.top(share):
             self._stretch.span = SPAN
-        if near and self._ceiling.is_believed(now):
-            self.pace = min(self.most, max(self.pace, MARGIN * height))
-            self._step = PROBING
+        if near and ceiling.is_believed(now, self._stretch.span):
+            self.pace = min(self.most, max(self.pace, calm))
         else:
             most = GROWTH if self._stretch.span == SPAN else SLOW_GROWTH
-            self._step = min(most, 2 * self._step - 1) if near else most
-            self.pace = min(self.most, self.pace * self._step)
+            self.pace = min(self.most, self.pace * (min(most, ceiling.step) if near else most))
+            ceiling.step = 2 * ceiling.step - 1
         self._judge_anew(now)
 
     def _is_crowded(self, now: float) -> bool:

@@ -5,28 +5,30 @@ from __future__ import annotations
 import math
 from bisect import bisect_right
 from collections import deque
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from operator import attrgetter
 
 SOON = 0.5
 """Seconds after which a call that is not refused is accepted, until refusals show their own."""
 ENOUGH = 20
 """Calls that are judged together, at least."""
-STREAK = 5
-"""Refusals one after the other after which all calls are held."""
-PATIENCE = (10.0, 25.0)
+REMEMBERED = 4096
+"""Calls that are remembered, at most."""
+PATIENCE = (10.0, 20.0)
 """Seconds for which a ceiling is believed: a new one, and one that was met again and again."""
-MOST_CALLS = 300
-"""Calls that are enough for anything."""
+SAME = 0.15
+"""The share by which two ceilings may differ and be the same limit."""
+GROWTH, PROBING = 1.4, 1.02
+"""How the pace grows where nothing is known to be in the way, and first beyond the ceiling."""
+MARGIN = 0.98
+"""The share of the ceiling at which the pace is set."""
+FEWEST = 3
+"""Refusals that tell how many calls may be in flight."""
 FIRST_HOLD = (0.25, 2.0)
 LONGEST_HOLD = 15.0
 """Seconds for which the rule itself holds all calls: at first, by the pace, and at most."""
 FIRST_CALLS = 20
 """Calls with which a run without a rate begins."""
-REMEMBERED = 4096
-"""Calls that are remembered, at most."""
-SAME = 0.15
-"""The share by which two ceilings may differ and be the same limit."""
 
 
 @dataclass(slots=True)
@@ -70,20 +72,16 @@ class Calls:
             place -= 1
         return None
 
-    def since(self, place: int) -> int:
-        """Return how many calls there are from a place on."""
-        return len(self._calls) - place
-
     def not_refused(self, place: int) -> int:
         """Return how many calls from a place on were not refused so far."""
         return sum(not self._calls[k].refused for k in range(place, len(self._calls)))
 
-    def are_refused(self, place: int, count: int, since: float) -> bool:
-        """Return whether so many calls up to a place left since a moment and were all refused."""
-        first = place + 1 - count
-        if first < 0 or self._calls[first].sent < since:
-            return False
-        return all(self._calls[k].refused for k in range(first, place))
+    def refused_in_a_row(self, place: int, since: float) -> int:
+        """Return how many calls in a row, up to a place and since a moment, were refused."""
+        first = place
+        while first >= 0 and self._calls[first].refused and self._calls[first].sent >= since:
+            first -= 1
+        return place - first
 
     def accepted(self, until: float, span: float) -> float:
         """Return how many calls a second were accepted in the seconds up to a moment."""
@@ -105,6 +103,17 @@ class Calls:
                 refused += call.refused
         return calls, refused
 
+    def passing(self, since: float, until: float) -> float:
+        """Return how many calls a second are let through, from the first refusal on if it was soon.
+
+        What a service saved up for a burst is spent by then.
+        """
+        calls = [call for call in self.after(since) if call.sent <= until]
+        first = next((k for k, call in enumerate(calls) if call.refused), 0)
+        if first and until - calls[first].sent >= (until - since) / 2:
+            calls, since = calls[first:], calls[first].sent
+        return sum(not call.refused for call in calls) / (until - since)
+
     def after(self, moment: float) -> list[Call]:
         """Return the calls that left after a moment."""
         return [call for call in self._calls if call.sent > moment]
@@ -118,51 +127,66 @@ class Stretch:
         span: Seconds that they left within, at least.
         since: When the first of them left: earlier ones are of another pace.
         look: When they are looked at next.
+        let_through: The calls a second that were let through in the last one that was good.
     """
 
     span: float
     since: float = 0.0
     look: float = 0.0
+    let_through: float = 0.0
 
-
-@dataclass(slots=True)
-class Trial:
-    """A slowing down that shows whether refusals depend on the pace."""
-
-    pace: float
-    share: float
-    ceiling: float
-    named: float
-    """The share of refusals that named a wait when it began."""
-    steps: int = 1
-    left: int = 0
-    """The calls that left between its steps."""
-
-    def enough(self) -> float:
-        """Return how many calls in a row without such a refusal show that they are cured."""
-        gap = self.left / (self.steps - 1) if self.steps > 1 else 1 / self.named
-        return min(MOST_CALLS, max(ENOUGH, 3 * gap))
+    def lengthen(self, span: float) -> None:
+        """Judge more seconds together where a service counts over many."""
+        self.span = max(self.span, span)
 
 
 @dataclass(slots=True)
 class Ceiling:
-    """The pace that the service seems to allow, and how long that is believed."""
+    """The calls a second that the service seems to let through, and how long that is believed.
+
+    Args:
+        height: So many calls a second.
+        found: When that was seen last.
+        patience: Seconds for which it is believed.
+        named: Calls too many are refused with a wait.
+        step: How the pace is to grow next when it feels its way up.
+    """
 
     height: float = math.inf
     found: float = 0.0
     patience: float = PATIENCE[0]
+    named: bool = False
+    step: float = PROBING
 
-    def meet(self, height: float, now: float) -> None:
-        """Set the height of the ceiling."""
-        self.height, self.found = height, now
+    def meet(self, height: float, now: float, *, below: bool) -> None:
+        """Set the height; what was met `below` the ceiling that was known is felt again soon."""
+        same = not below and abs(height / self.height - 1) < SAME
+        self.patience = min(PATIENCE[1], 1.6 * self.patience) if same else PATIENCE[0]
+        self.height, self.step = height, PROBING
+        self.found = now - self.patience if below else now
 
-    def is_same(self, height: float) -> bool:
-        """Return whether a ceiling of that height seems to be this one."""
-        return abs(height / self.height - 1) < SAME
+    def spread(self, weather: float) -> float:
+        """Return by how much weather varies the calls a second that come to it.
 
-    def is_believed(self, now: float) -> bool:
-        """Return whether the pace stays below it for now."""
-        return now - self.found < self.patience
+        It matters where each call too many holds all.
+        """
+        return math.sqrt(weather * self.height) if self.named else 0.0
+
+    def top(self, weather: float) -> float:
+        """Return the pace of which as much is let through, where a share is refused anyhow."""
+        return self.height / (1 - weather)
+
+    def calm(self, weather: float) -> float:
+        """Return the pace at which it is not met."""
+        return MARGIN * max(0.5, 1 - 1.5 * self.spread(weather) / self.height) * self.top(weather)
+
+    def go_up_soon(self, now: float) -> None:
+        """Let the pace grow soon and fast: the height is an estimate on the safe side."""
+        self.found, self.step = now - self.patience, GROWTH
+
+    def is_believed(self, now: float, span: float) -> bool:
+        """Return whether the pace stays below it for now, judged by so many seconds together."""
+        return now - self.found < self.patience * max(1.0, span / 2)
 
 
 class Room:
@@ -191,7 +215,7 @@ class Room:
     def shrink(self, calls: list[Call], known: float, now: float) -> bool:
         """Make less room if calls are refused only when many are in flight; return whether so."""
         full = sorted(call.live for call in calls if call.refused)
-        if len(full) < STREAK:
+        if len(full) < FEWEST:
             return False
         room = full[len(full) // 10]
         over = sum(c.live >= room for c in calls if not c.refused and c.sent <= known)
@@ -211,16 +235,16 @@ class Hold:
     last_refused: float = 0.0
     probe: Call | None = None
 
-    def begin(self, now: float, pace: float) -> None:
+    def begin(self, now: float, pace: float, after: float | None) -> None:
         """Begin to hold calls."""
-        self.seconds = min(FIRST_HOLD[1], max(FIRST_HOLD[0], 2 / pace))
+        self.seconds = after or min(FIRST_HOLD[1], max(FIRST_HOLD[0], 4 / pace))
         self.last_refused, self.probe = now, None
 
-    def lengthen(self, sent: float, now: float) -> bool:
+    def lengthen(self, sent: float, now: float, after: float | None) -> bool:
         """Hold longer and return True where it is the call that was let through that is refused."""
         if self.probe is None or self.probe.sent != sent:
             return False
-        self.seconds = min(LONGEST_HOLD, 2 * self.seconds)
+        self.seconds = max(after or 0, min(LONGEST_HOLD, 3 * self.seconds))
         self.last_refused, self.probe = now, None
         return True
 
@@ -233,15 +257,14 @@ class Cycle:
         began: When it ended.
         through: The calls that left since then and were not refused.
         gap: The calls that left since then.
-        gaps: The same of the last cycles, which ended with a refusal that named a wait.
-        named: The share of such refusals that is expected whatever the pace.
+        empty: The holds before, one after the other, after which nothing was let through.
     """
 
     began: float = 0.0
     through: int = 0
     gap: int = 0
-    gaps: deque[int] = field(default_factory=lambda: deque(maxlen=10))
-    named: float = 0.0
+    empty: int = 0
+    _before: tuple[float, int] = (0.0, 0)
 
     def leave(self) -> None:
         """Note that a call leaves."""
@@ -253,17 +276,19 @@ class Cycle:
         if sent >= self.began:
             self.through -= 1
 
-    def begin(self, moment: float) -> None:
-        """Begin anew."""
+    def begin(self, moment: float, through: int) -> None:
+        """Begin anew after so many calls were let through."""
+        if through:
+            self._before, self.empty = (self.began, through), 0
+        else:
+            self.empty += 1
         self.began = moment
         self.through = self.gap = 0
 
-    def named_share(self, *, anew: bool) -> float:
-        """Note a refusal that names a wait; return their share in the last cycles."""
-        if anew:
-            self.gaps.clear()
-        self.gaps.append(max(1, self.gap))
-        return len(self.gaps) / sum(self.gaps)
+    def take_up(self) -> None:
+        """Go back to the last cycle in which something was let through."""
+        self.began, through = self._before
+        self.through += through
 
 
 @dataclass(slots=True)
