@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from gpt4batch.cli import COMMANDS
+from gpt4batch.cli import COMMANDS, module_of
 from gpt4batch.cli.flags import PANELS, environment_name
 from gpt4batch.settings import Flag, flags_of
 from gpt4batch.words import Message, catalogue, tr
@@ -95,7 +95,8 @@ def panels_of(settings: type) -> list[str]:
 def page(language: int) -> str:
     """Return the reference page."""
     parts = [f"# {TITLE[language]}\n", INTRODUCTION[language] + "\n"]
-    for name, module in COMMANDS.items():
+    for name in COMMANDS:
+        module = module_of(name)
         settings: Any = module.SETTINGS
         parts += [f"## {name}\n", in_language(module.HELP, language) + "\n"]
         panels = panels_of(settings)

@@ -9,7 +9,7 @@ import pytest
 import typer
 from conftest import COMMAND
 
-from gpt4batch.cli import COMMANDS, prepared
+from gpt4batch.cli import COMMANDS, module_of, prepared
 from gpt4batch.cli.flags import command_of, environment_name, rewrite
 from gpt4batch.service.wiring import endpoints
 from gpt4batch.settings import AuthSettings, Flag, Settings, flags_of
@@ -374,7 +374,7 @@ async def test_help_names_every_flag(bench: Bench, command: str) -> None:
     result = await bench.call(command, "--help-all")
     assert result.code == 0
     assert result.err == ""
-    module: Any = COMMANDS[command]
+    module: Any = module_of(command)
     for _, _, spec in flags_of(module.SETTINGS):
         assert f"--{spec.long}" in result.out
         assert not spec.short or f"-{spec.short} " in result.out
@@ -435,7 +435,7 @@ async def test_help_is_short_and_names_the_flag_for_the_rest(bench: Bench) -> No
 
 @pytest.mark.parametrize("command", COMMANDS)
 async def test_help_shows_examples_that_can_be_parsed(bench: Bench, command: str) -> None:
-    module: Any = COMMANDS[command]
+    module: Any = module_of(command)
     shown = " ".join((await bench.call(command, "--help")).out.split())
     for example in module.EXAMPLES:
         program, name, *words = shlex.split(example)

@@ -21,14 +21,12 @@ from gpt4batch.batch.refusals import (
     forms_for,
     lines_at_once,
     nearest,
-    publisher_for,
     refuse_bad_results,
     refuse_error_file,
     refuse_other_files,
     refuse_output,
     refuse_shared_files,
     refuse_unpriced,
-    tasks_for,
     too_few_descriptors,
     what_to_do,
     writable,
@@ -39,7 +37,6 @@ from gpt4batch.errors import Gpt4BatchError, UsageError
 from gpt4batch.journal.journal import Journal
 from gpt4batch.journal.source import Source
 from gpt4batch.lines.record import State
-from gpt4batch.nsq.publisher import Publisher
 from gpt4batch.service import credentials, wiring
 from gpt4batch.service.certificates import certificates
 from gpt4batch.service.proxies import proxy_of
@@ -123,10 +120,8 @@ class _Check:
         self._try("input", self._input)
         if self._calls and "addresses" not in self._refused:
             self._addresses()
-        if settings.fleet:
-            await self._reach(tasks_for)
-        if settings.enable_nsq:
-            await self._reach(publisher_for)
+        if settings.fleet or settings.enable_nsq:
+            await self._reach_nsq()
         if self._found.plan is not None:
             self._sum_up(self._found.plan)
         return self._found
@@ -178,11 +173,16 @@ class _Check:
     def _options(self) -> dict[str, Any]:
         return self._dialect.defaults(self._settings)
 
-    async def _reach(self, publisher: Callable[[Settings, Journal], Publisher]) -> None:
-        try:
-            await publisher(self._settings, self._journal).reach()
-        except UsageError as error:
-            self._found.refuse("nsq", error)
+    async def _reach_nsq(self) -> None:
+        from gpt4batch.batch.publishing import publisher_for, tasks_for
+
+        settings = self._settings
+        for used, publisher in ((settings.fleet, tasks_for), (settings.enable_nsq, publisher_for)):
+            try:
+                if used:
+                    await publisher(settings, self._journal).reach()
+            except UsageError as error:
+                self._found.refuse("nsq", error)
 
     # -- files -------------------------------------------------------------------------------
 

@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING, Any
 from gpt4batch import disk
 from gpt4batch.batch import descriptors
 from gpt4batch.errors import SHOWN, OutputError, UsageError, first_of
-from gpt4batch.fleet.topics import topics
 from gpt4batch.journal import names
 from gpt4batch.journal.journal import Journal
 from gpt4batch.journal.log import is_stream
@@ -22,9 +21,6 @@ from gpt4batch.journal.source import STDIN, Source
 from gpt4batch.lines.formats.asks import Asks
 from gpt4batch.lines.formats.batch import Batch
 from gpt4batch.lines.formats.known import form_of
-from gpt4batch.nsq.link import Access
-from gpt4batch.nsq.publisher import Publisher
-from gpt4batch.nsq.spool import Backlog
 from gpt4batch.price import PRICE
 from gpt4batch.words import because, tr
 
@@ -88,31 +84,6 @@ def refuse_bad_results(journal: Journal, *, skip: bool) -> None:
     """
     if journal.findings.is_refused and not skip:
         raise UsageError(journal.findings.refusal())
-
-
-def tasks_for(settings: Settings, _: Journal) -> Publisher:
-    """Return a publisher of a coordinator's tasks.
-
-    Raises:
-        UsageError: The library is missing, or the topic or an address is not valid.
-    """
-    place = topics(settings)
-    return Publisher(place.addresses, place.hellos, Backlog(), access=place.access)
-
-
-def publisher_for(settings: Settings, journal: Journal) -> Publisher:
-    """Return the publisher of a run with `-n`.
-
-    Raises:
-        UsageError: The library is missing, or the topic or an address is not valid.
-    """
-    out = Path("gpt4batch") if journal.streaming else journal.out
-    return Publisher(
-        settings.nsqd_tcp_address.split(","),
-        settings.nsq_topic,
-        names.beside(out, names.SPOOL),
-        access=Access(settings.nsq_tls, settings.nsq_ca, settings.nsq_auth_secret),
-    )
 
 
 def forms_for(dialect: Dialect, options: Mapping[str, Any]) -> Callable[[bytes], Format]:

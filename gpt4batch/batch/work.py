@@ -12,7 +12,6 @@ from gpt4batch.clock import SYSTEM, Clock
 from gpt4batch.control import Stopped
 from gpt4batch.errors import FatalError, InputChanged, ReplyError, ServiceError
 from gpt4batch.lines.record import State
-from gpt4batch.nsq.publisher import message
 from gpt4batch.words import tr
 
 if TYPE_CHECKING:
@@ -22,7 +21,6 @@ if TYPE_CHECKING:
     from gpt4batch.journal.journal import Journal
     from gpt4batch.journal.source import Source
     from gpt4batch.lines.parse import Line
-    from gpt4batch.nsq.publisher import Publisher
     from gpt4batch.service.conversation import Outcome
     from gpt4batch.service.counters import CallStats
     from gpt4batch.settings import Settings
@@ -205,18 +203,6 @@ class Work:
                 )
             )
             self.stop(only_failures)
-
-
-def publishing(publisher: Publisher, folder: str) -> Callable[[Outcome], None]:
-    """Return what hands the new answers of a line to NSQ, with the folder of its downloads."""
-
-    def publish(outcome: Outcome) -> None:
-        asks = outcome.line.asks
-        for place in range(outcome.published, len(outcome.answers)):
-            publisher.publish(message(asks[place].content, outcome.answers[place], folder))
-        outcome.published = len(outcome.answers)
-
-    return publish
 
 
 def _not_published(_: Outcome) -> None:

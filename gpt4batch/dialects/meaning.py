@@ -207,6 +207,6 @@ def _otherwise(status: int, own: Words, *, waits: bool) -> Reason:
         return Reason.CROWDED
     if status in PASSING or status >= 500:
         return Reason.TRANSIENT
-    if status in (404, 410) and not NOT_THE_THREAD.search(own.whole):
+    if status in (404, 410) and not re.search(NOT_THE_THREAD, own.whole, re.IGNORECASE):
         return Reason.HISTORY_LOST
     return Reason.REJECTED

@@ -36,11 +36,10 @@ AMOUNT = rf"\d+(?:\.\d+)?\s*(?:{'|'.join(sorted(UNITS, key=len, reverse=True))})
 JOINED = r"\d+(?:\.\d+)?(?:h|ms|m|s)"
 """A part of a duration as Go writes it: `6m0s`, `1h2m3.5s`."""
 DURATION = rf"(?:{JOINED}(?:{JOINED})+|{AMOUNT}(?:(?:,|\s|and)*{AMOUNT})*)"
-IN_WORDS = re.compile(
+IN_WORDS = (
     rf"(?:try(?:ing)?(?: your request)?(?: again)?|retry(?:ing)?|wait|available|resets?)\b"
     rf"[^.\d]{{0,24}}?({DURATION})"
-    rf"|({DURATION})(?:钟)?(?:之?后|以后)?\s*(?:再|重试|后)|(?:等待|稍等)\s*({DURATION})",
-    re.IGNORECASE,
+    rf"|({DURATION})(?:钟)?(?:之?后|以后)?\s*(?:再|重试|后)|(?:等待|稍等)\s*({DURATION})"
 )
 PART = re.compile(r"(\d+(?:\.\d+)?)\s*([a-z]+|[分秒毫小][钟秒时]?)", re.IGNORECASE)
 FIELDS = {"retrydelay": 1.0, "retry_after": 1.0, "retryafter": 1.0, "retry_after_seconds": 1.0}
@@ -58,7 +57,7 @@ def seconds_of(text: str) -> float | None:
 
 def told_in_words(text: str) -> tuple[float, str] | None:
     """Return the wait that a text asks for in seconds, and the words that ask for it."""
-    found = IN_WORDS.search(text)
+    found = re.search(IN_WORDS, text, re.IGNORECASE)
     if found is None:
         return None
     seconds = seconds_of(next(group for group in found.groups() if group))

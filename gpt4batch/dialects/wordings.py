@@ -89,7 +89,7 @@ class Wording(NamedTuple):
 
     Args:
         reason: What they mean.
-        pattern: Finds them.
+        words: The pattern that finds them, whatever their case.
         statuses: Where they count; empty is everywhere.
         whole: They have to be the whole error text.
         longest: The longest error text in which they count, in characters.
@@ -97,15 +97,20 @@ class Wording(NamedTuple):
     """
 
     reason: Reason
-    pattern: re.Pattern[str]
+    words: str
     statuses: frozenset[int] = frozenset()
     whole: bool = False
     longest: int = 300
     passing: bool = False
 
+    @property
+    def pattern(self) -> re.Pattern[str]:
+        """Return what finds the words; made at the first refusal, for most runs have none."""
+        return re.compile(self.words, re.IGNORECASE)
 
-def _finds(*patterns: str) -> re.Pattern[str]:
-    return re.compile("|".join(patterns), re.IGNORECASE)
+
+def _any(*patterns: str) -> str:
+    return "|".join(patterns)
 
 
 TOO_MANY = frozenset({403, 429, 503})
@@ -127,7 +132,7 @@ WORDINGS: tuple[Wording, ...] = (
     # Whole texts that say that the service forgot something.
     Wording(
         Reason.HISTORY_LOST,
-        _finds(
+        _any(
             rf"{THREAD}(?: id)?(?: {ID})? {GONE}",
             rf"(?:no such|unknown|invalid) conversation(?:[_ ]id)?(?::? {ID})?",
             r"can(?:no|')t load conversation(?: [\w-]+)?",
@@ -139,7 +144,7 @@ WORDINGS: tuple[Wording, ...] = (
     ),
     Wording(
         Reason.UPLOAD_LOST,
-        _finds(
+        _any(
             rf"{FILE}(?: id)?(?: {ID})? {GONE}",
             rf"(?:no such|unknown) (?:attachment|asset|file|upload)(?:[_ ]id)?(?::? {ID})?",
             rf"(?:parts|attachments): (?:id|asset_pointer) {ID} was never uploaded",
@@ -152,7 +157,7 @@ WORDINGS: tuple[Wording, ...] = (
     # What may repeat a question comes before the words that a question might hold.
     Wording(
         Reason.FILTERED,
-        _finds(
+        _any(
             r"\bmoderation\b|content (?:policy|filter|management)|usage polic|\bflagged\b"
             r"|inappropriate|\bunsafe\b|\bsensitive\b|content (?:was )?refused|disallowed content",
             r"违规|敏感|审核|不当内容|安全策略",
@@ -163,7 +168,7 @@ WORDINGS: tuple[Wording, ...] = (
     # A limit a day passes, but not soon.
     Wording(
         Reason.UNCLEAR_QUOTA,
-        _finds(
+        _any(
             r"(?:quota|limit)\b.{0,200}?(?:per[ _-]?(?:day|week|month)\b|PerDay|billing cycle)",
             r"\b(?:daily|weekly|monthly) (?:quota|(?:usage |request )?limit)",
             r"(?:每天|每日|今日|当日|每周|每月|本月).{0,20}?(?:额度|次数|限制|上限|配额)",
@@ -173,7 +178,7 @@ WORDINGS: tuple[Wording, ...] = (
     ),
     Wording(
         Reason.RATE_LIMIT,
-        _finds(
+        _any(
             r"per[ _-]?(?:second|minute|min)\b|Per(?:Second|Minute)|rate.?limit|too many requests",
             r"\b[rt]pm\b|concurren|allocated quota exceeded",
             r"每分钟|每秒|频繁|频率|限流|并发",
@@ -184,7 +189,7 @@ WORDINGS: tuple[Wording, ...] = (
     # Money: it does not come back by itself.
     Wording(
         Reason.EMPTY_ACCOUNT,
-        _finds(
+        _any(
             r"(?:credit|account|your)(?:'s)? balance is (?:too low|insufficient|not enough)",
             r"insufficient (?:account )?(?:balance|funds|credits?)\b|\bout of credits?\b",
             r"(?:not enough|no) (?:credits?|balance|funds)\b|billing hard limit|in arrears",
@@ -195,7 +200,7 @@ WORDINGS: tuple[Wording, ...] = (
     # Quota: of the account, or of some while.
     Wording(
         Reason.UNCLEAR_QUOTA,
-        _finds(
+        _any(
             r"insufficient_quota|\bquota\b.{0,60}?(?:exceeded|exhausted|used up|not enough|too low"
             r"|insufficient|reached|depleted|run out)",
             r"(?:exceed|exhaust|insufficient|reached|not enough|out of|used up|\bno\b)\w*\b.{0,30}?"
@@ -211,7 +216,7 @@ WORDINGS: tuple[Wording, ...] = (
     ),
 )
 
-NOT_THE_THREAD = _finds(
+NOT_THE_THREAD = (
     r"\b(?:model|gizmo|gpts?|plan|plugin|account|user|organi[sz]ation|project|route|path|endpoint"
     r"|url|page|method|api)\b|there is no /|cannot (?:get|post)\b"
     r"|模型|账户|账号|用户|接口|路径|插件"
