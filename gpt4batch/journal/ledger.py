@@ -104,6 +104,8 @@ class Ledger:
         assert place is not None
         offset, size, in_input = place
         file = source if in_input else output
+        if not self._before[index]:
+            return os.pread(file, size, offset).strip()
         places = [(offset, size)]
         places += [(at >> 1, length) for at, length in self._chains.back(self._before[index])]
         return folded([os.pread(file, length, at).strip() for at, length in reversed(places)])

@@ -24,13 +24,17 @@ from gpt4batch.lines.parse import (
     decoded,
     key_of,
     parse_line,
+    parsed,
 )
-from gpt4batch.lines.record import LOG_MARK, State, is_bad_record, state_of
+from gpt4batch.lines.record import LOG_MARK, State, is_bad_record, key_if_done, state_of
 from gpt4batch.lines.steps import is_step
 from gpt4batch.words import tr
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from gpt4batch.journal.source import Source
+    from gpt4batch.lines.formats.base import Format
 
 log = logging.getLogger(__name__)
 
@@ -151,22 +155,15 @@ class Resume:
         if self.ledger.count(State.NEW):
             if beside.follows and whole:
                 self._add_keys(len(self._source))
-            self.findings.elsewhere = [path for path in moved_aside(out) if self._knows(path)]
-
-    def _knows(self, path: Path) -> bool:
-        """Return whether an earlier output holds answers to lines that have none."""
-        assert self._keys is not None
-        try:
-            with path.open("rb", buffering=BUFFER) as file:
-                for raw in islice(file, LOOKED_AT):
-                    with contextlib.suppress(BadLine):
-                        line = parse_line(self._source.form.result(raw.removeprefix(BOM)))
-                        index = self._keys.find(line.key) if line.answered else -1
-                        if index >= 0 and self.ledger.states[index] == State.NEW:
-                            return True
-        except OSError:
-            pass
-        return False
+            keys, states = self._keys, self.ledger.states
+            self.findings.elsewhere = [
+                path
+                for path in moved_aside(out)
+                if any(
+                    (index := keys.find(line.key)) >= 0 and states[index] == State.NEW
+                    for line in answered_in(path, self._source.form)
+                )
+            ]
 
     def _take_found(self, found: Ledger) -> None:
         """Note what was found beside the input."""
@@ -208,36 +205,50 @@ class Resume:
         if not raw.strip():
             self.in_order = False
             return
-        findings = self.findings
-        findings.records += 1
+        self.findings.records += 1
         try:
-            line = parse_line(self._source.form.result(raw))
+            text = self._source.form.result(raw)
+            doc = decoded(text)
+            key = key_if_done(doc)
+            if key is not None and self._take_done(key, start, raw):
+                return
+            line = parsed(doc, text)
         except BadLine as error:
             if not self._take_step(start, raw, str(error)):
                 self._take_unreadable(start, number, raw, str(error))
             return
-        findings.readable += 1
-        if not raw.startswith(LOG_MARK) and self._is_next(line.key):
-            index = self._note_next(state_of(line), start, len(raw))
+        self.findings.readable += 1
+        if (index := self._next_line(raw, line.key)) >= 0:
+            self._put(index, state_of(line), start, len(raw), in_input=False)
             self._begin(index, start, line)
         elif not self._assign(line, start, len(raw), in_input=False) and line.answered:
-            findings.strangers += 1
-            findings.keep(start, len(raw))
+            self.findings.strangers += 1
+            self.findings.keep(start, len(raw))
             self._look_at_types(number, line)
 
-    def _take_step(self, start: int, raw: bytes, reason: str) -> bool:
-        """Read a step of a half-way line; False where it is not one or lacks its beginning."""
-        if reason != NO_ASKS or not is_step(doc := decoded(raw)):
-            return False
-        if not self._half_way.go_on(self.ledger, doc, start, len(raw)):
-            return False
+    def _take_done(self, key: bytes, start: int, raw: bytes) -> bool:
+        """Note the record of a line that is done; False where it has no line, or equal ones."""
+        assert self._keys is not None
+        index = self._next_line(raw, key)
+        if index < 0:
+            index = self._keys.find(key)
+            if index < 0 or index in self._keys.equals:
+                return False
+            self._next = self._keys.after(index)
+        self.ledger.put(index, State.DONE, start, len(raw), in_input=False)
         self.findings.readable += 1
         return True
 
+    def _take_step(self, start: int, raw: bytes, reason: str) -> bool:
+        """Read a step of a half-way line; False where it is not one or lacks its beginning."""
+        step = decoded(raw) if reason == NO_ASKS else {}
+        taken = is_step(step) and self._half_way.go_on(self.ledger, step, start, len(raw))
+        self.findings.readable += taken
+        return taken
+
     def _begin(self, index: int, start: int, line: Line) -> None:
         """Remember a line that steps may follow."""
-        if "go" in line.meta:
-            assert self._keys is not None
+        if "go" in line.meta and self._keys is not None:
             equals = self._keys.equals.get(self._keys.find(line.key))
             self._half_way.begin(self.ledger, index, start, line, equals)
 
@@ -263,32 +274,26 @@ class Resume:
     def _look_at_types(self, number: int, line: Line) -> None:
         """Note a result of no line which would be one if its id were text, or a number."""
         assert self._keys is not None
+        findings = self.findings
         for other in retyped(line.id):
             if self._keys.find(key_of(other, line.asks, line.manner)) >= 0:
-                findings = self.findings
                 findings.retyped += 1
-                findings.retyped_example = findings.retyped_example or (
-                    tr(
-                        "{path}:{number}: the id is {found}, and {wanted} in the input",
-                        path=findings.path,
-                        number=number,
-                        found=shown(line.id),
-                        wanted=shown(other),
-                    )
+                findings.retyped_example = findings.retyped_example or tr(
+                    "{path}:{number}: the id is {found}, and {wanted} in the input",
+                    path=findings.path,
+                    number=number,
+                    found=shown(line.id),
+                    wanted=shown(other),
                 )
                 return
 
-    def _is_next(self, key: bytes) -> bool:
-        """Return whether a record is that of the next line, as it is in an ordered output."""
+    def _next_line(self, raw: bytes, key: bytes) -> int:
+        """Return the next line, where a record is its own as in an ordered output; else -1."""
         assert self._keys is not None
-        return self._keys.key_at(self._next) == key
-
-    def _note_next(self, state: State, start: int, size: int) -> int:
-        assert self._keys is not None
-        index = self._keys.line_at(self._next)
+        if raw.startswith(LOG_MARK) or self._keys.key_at(self._next) != key:
+            return -1
         self._next += 1
-        self._put(index, state, start, size, in_input=False)
-        return index
+        return self._keys.line_at(self._next - 1)
 
     def _put(self, index: int, state: State, start: int, size: int, *, in_input: bool) -> None:
         """Note a record of a line; what is done is never undone, what is new tells nothing."""
@@ -325,20 +330,29 @@ class Resume:
         return True
 
     def _claim(self, equals: Equals, line: Line, state: State) -> int:
-        answers = [_bare(answer) for answer in line.answers()]
+        answers, states = [_bare(answer) for answer in line.answers()], self.ledger.states
 
         def done(index: int) -> bool:
-            return self.ledger.states[index] == State.DONE
+            return states[index] == State.DONE
 
         def continues(index: int) -> bool:
             record = self.ledger.read(index, self._source.descriptor, self._output)
-            known = parse_line(self._source.form.result(record))
-            earlier = [_bare(answer) for answer in known.answers()]
-            return answers[: len(earlier)] == earlier
+            known = parse_line(self._source.form.result(record)).answers()
+            return answers[: len(known)] == [_bare(answer) for answer in known]
 
         if state is State.DONE:
             return equals.claim_done(done=done, continues=continues)
         return equals.claim(begun=line.answered > 0, done=done, continues=continues)
+
+
+def answered_in(path: Path, form: Format) -> Iterator[Line]:
+    """Yield the first lines of an earlier output that have answers, as far as it can be read."""
+    with contextlib.suppress(OSError), path.open("rb", buffering=BUFFER) as file:
+        for raw in islice(file, LOOKED_AT):
+            with contextlib.suppress(BadLine):
+                line = parse_line(form.result(raw.removeprefix(BOM)))
+                if line.answered:
+                    yield line
 
 
 def whole(out: Path) -> int:

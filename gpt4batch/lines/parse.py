@@ -144,8 +144,17 @@ def parse_line(raw: bytes, index: int = 0, number: int = 0) -> Line:
     Raises:
         BadLine: It is not a JSON object, or one of its known keys has the wrong type.
     """
+    return parsed(decoded(raw), raw, index, number)
+
+
+def parsed(doc: dict[str, Any], raw: bytes, index: int = 0, number: int = 0) -> Line:
+    """Return the line that an object is, as `parse_line` reads it.
+
+    Raises:
+        BadLine: One of its known keys has the wrong type.
+    """
     try:
-        return line_of(decoded(raw), raw, index, number)
+        return line_of(doc, raw, index, number)
     except LongNumber:
         return line_of(decoded(raw, rawjson.exact), raw, index, number)
 

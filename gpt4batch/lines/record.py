@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from gpt4batch.errors import NOT_READY, CallError, ReplyError
 from gpt4batch.lines import rawjson
-from gpt4batch.lines.parse import BATCH, NOT_RUN, OWN_KEYS, parse_line
+from gpt4batch.lines.parse import BATCH, MANNER, NOT_RUN, OWN_KEYS, Ask, key_of, parse_line
 from gpt4batch.usage import NO_USAGE, Usage
 
 if TYPE_CHECKING:
@@ -76,6 +76,29 @@ def says_done(doc: dict[str, Any], line: Line) -> bool:
         )
     except (KeyError, TypeError, ValueError):
         return False
+
+
+def key_if_done(doc: dict[str, Any]) -> bytes | None:
+    """Return the key of a decoded record that is plainly done; None is no verdict.
+
+    The same short cut where it is not known yet whose record it is. It has to be that of one ask
+    with ids that are text.
+    """
+    try:
+        (ask,), (answer,) = doc["asks"], doc["answers"]
+        line_id, ask_id, content, meta = doc["id"], ask["id"], ask["content"], doc["meta"]
+    except (KeyError, TypeError, ValueError):
+        return None
+    plain = (
+        len(ask) == 2
+        and type(answer) is dict
+        and type(line_id) is type(ask_id) is type(content) is str
+        and "iErr" not in doc
+        and type(meta) is dict
+        and "go" not in meta
+        and not any(name in doc for name in MANNER)
+    )
+    return key_of(line_id, (Ask(ask_id, content),)) if plain else None
 
 
 def render(
