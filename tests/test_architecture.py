@@ -14,7 +14,8 @@ PAGES = {"en": ROOT / "docs/architecture.md", "zh": ROOT / "docs/zh/architecture
 MAP = runpy.run_path(str(ROOT / "scripts/module_map.py"))
 NAMED = re.compile(r"`((?:\w+/)+\w+|test_\w+)`")
 SEE_SETTINGS = {
-    "__init__", "api", "settings", "batch/download_folder", "batch/preflight", "batch/refusals",
+    "__init__", "api", "settings", "batch/download_folder", "batch/preflight", "batch/publishing",
+    "batch/refusals",
     "batch/runner", "batch/work", "dialects/base", "dialects/gpt4api",
     "dialects/known", "dialects/openai",
     "fleet/topics", "fleet/worker",

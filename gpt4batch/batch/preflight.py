@@ -11,7 +11,6 @@ import shutil
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from gpt4batch.batch.chosen import Chosen
@@ -119,7 +118,9 @@ class _Check:
             self._try("descriptors", self._descriptors)
         self._try("input", self._input)
         if self._calls and "addresses" not in self._refused:
-            self._addresses()
+            addresses = wiring.endpoints(settings, self._dialect)
+            for text in self._dialect.doubts(addresses, settings):
+                self._note("note", "addresses", text)
         if settings.fleet or settings.enable_nsq:
             await self._reach_nsq()
         if self._found.plan is not None:
@@ -163,12 +164,6 @@ class _Check:
         for url in addresses.values():
             proxy_of(url, self._settings.proxy)
 
-    def _addresses(self) -> None:
-        """Note addresses that do not look as if they belonged together."""
-        addresses = wiring.endpoints(self._settings, self._dialect)
-        for text in self._dialect.doubts(addresses, self._settings):
-            self._note("note", "addresses", text)
-
     @property
     def _options(self) -> dict[str, Any]:
         return self._dialect.defaults(self._settings)
@@ -191,10 +186,6 @@ class _Check:
         if most < self._settings.goroutine:
             self._note("note", "descriptors", too_few_descriptors(self._settings, most))
 
-    def _downloads(self, folder: Path) -> None:
-        if self._settings.enable_download and self._dialect.linked:
-            writable(folder / "file", tr("downloads"))
-
     def _input(self) -> None:
         settings = self._settings
         source = Source(settings.input, form_of=forms_for(self._dialect, self._options))
@@ -207,21 +198,19 @@ class _Check:
             found = self._journal.findings.words(source.path, None)
             for words in (*found, *source.form.notes()):
                 self._note("note", "output", words)
-        self._try("downloads", lambda: self._downloads(download_folder(settings, source).resolve()))
+        if settings.enable_download and self._dialect.linked:
+            folder = download_folder(settings, source).resolve()
+            self._try("downloads", lambda: writable(folder / "file", tr("downloads")))
         self._try("input", lambda: _refuse_quietly(source, skip=settings.skip_bad_lines))
         for error in source.bad:
             level: Level = "fails" if settings.skip_bad_lines else "refused"
             self._note(level, "input", str(error))
-        self._try("input", lambda: self._take_plan(source))
+        self._try("input", lambda: self._plan(source))
 
     # -- the plan ----------------------------------------------------------------------------
 
-    def _take_plan(self, source: Source) -> None:
-        settings = self._settings
-        chosen = Chosen(self._journal, source, settings.limit, settings.only)
-        self._found.plan = self._plan(source, chosen)
-
-    def _plan(self, source: Source, chosen: Chosen) -> Plan:
+    def _plan(self, source: Source) -> None:
+        chosen = Chosen(self._journal, source, self._settings.limit, self._settings.only)
         ledger = self._journal.ledger
         plan = Plan(lines=len(ledger), bad_lines=source.bad_count, done=ledger.count(State.DONE))
         survey = Survey(source, plan, self._note, self._dialect)
@@ -233,7 +222,7 @@ class _Check:
                 "note", "plan", tr("there is nothing to run: {reason}", reason=_why_none(plan))
             )
         self._learn(plan, survey.estimate)
-        return plan
+        self._found.plan = plan
 
     def _learn(self, plan: Plan, estimate: Estimate) -> None:
         """Take the length of calls and answers, and their tokens, from lines of an earlier run."""

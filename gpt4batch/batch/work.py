@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from itertools import takewhile
 from typing import TYPE_CHECKING, Protocol
 
 from gpt4batch.batch.chosen import Chosen
@@ -15,7 +16,7 @@ from gpt4batch.lines.record import State
 from gpt4batch.words import tr
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
 
     from gpt4batch.control import Control
     from gpt4batch.journal.journal import Journal
@@ -99,7 +100,8 @@ class Work:
         """Run the lines that are not done, so many at a time at most."""
         self._executor = executor
         workers = max(1, min(places, self.progress.to_run))
-        await self.pool.run(self._run_line, self._lines(), workers)
+        chosen = takewhile(lambda _: not self.control.draining, self._chosen)
+        await self.pool.run(self._run_line, chosen, workers)
 
     def stop(self, error: FatalError) -> None:
         """Make no more calls; answers in flight are waited for, since they are paid for."""
@@ -140,13 +142,6 @@ class Work:
         return self.journal.state(index) in (State.DONE, State.FAILED)
 
     # -- one line ----------------------------------------------------------------------------
-
-    def _lines(self) -> Iterator[int]:
-        """Yield the index of each line that is to be run, until the run is told to stop."""
-        for index in self._chosen:
-            if self.control.draining:
-                return
-            yield index
 
     async def _run_line(self, index: int) -> None:
         """Run one line and append what came of it."""

@@ -27,12 +27,15 @@ def action(settings: AuthSettings) -> None:
     """Fetch a token with email and password, and store it."""
     import anyio
 
+    from gpt4batch.service.certificates import authorities
     from gpt4batch.service.credentials import stored_path
+    from gpt4batch.service.proxies import proxy_of
 
     if not settings.email:
         raise UsageError(tr("-e EMAIL is missing: the address of the account"))
     stored_path()  # refused before a token is made that nobody could keep
-    verify = _network(settings)
+    proxy_of(settings.url, settings.proxy)  # so is one that cannot be used
+    verify = authorities() if settings.url.lower().startswith("https") else None
     password = _text(_password(settings), tr("password"))
     found = anyio.run(
         _fetch, settings, _text(settings.email, tr("email address")), password, verify
@@ -42,15 +45,6 @@ def action(settings: AuthSettings) -> None:
     if expires:
         text = tr("token stored in {path}, good until {moment}", path=where, moment=expires)
     typer.echo(spoken(text))
-
-
-def _network(settings: AuthSettings) -> ssl.SSLContext | None:
-    """Return the certificates to trust; refuse those, or a proxy, that cannot be used."""
-    from gpt4batch.service.certificates import authorities
-    from gpt4batch.service.proxies import proxy_of
-
-    proxy_of(settings.url, settings.proxy)
-    return authorities() if settings.url.lower().startswith("https") else None
 
 
 async def _fetch(

@@ -149,18 +149,16 @@ class View:
         left = self._meter.left(self.left)
         if left is not None:
             text = say("{spent} so far, about {left} left", spent=spent, left=rough(left))
-            return text if left < FAR else say("{text} (until {clock})", text=text, clock=_in(left))
-        least = self._least()
+            today = datetime.now().astimezone()
+            end = today + timedelta(seconds=left)
+            clock = end.strftime("%H:%M" if end.date() == today.date() else "%Y-%m-%d %H:%M")
+            return text if left < FAR else say("{text} (until {clock})", text=text, clock=clock)
+        # What is needed if every call takes as long as the fastest so far.
+        waiting = max(0, self.left - now.calls.in_flight) if progress.seconds.count else 0
+        least = waiting / max(now.places, 1) * progress.seconds.least if waiting else 0.0
         if least < LONG_CALL:
             return say("{spent} so far, time left not known yet", spent=spent)
         return say("{spent} so far, at least {left} left", spent=spent, left=rough(least))
-
-    def _least(self) -> float:
-        """Return the seconds that are needed if every call takes as long as the fastest so far."""
-        waiting = self.left - self._now.calls.in_flight
-        if not self._progress.seconds.count or waiting <= 0:
-            return 0.0
-        return waiting / max(self._now.places, 1) * self._progress.seconds.least
 
     def trouble(self) -> list[tuple[str, str]]:
         """Return facts about what holds the run up, if anything does."""
@@ -259,13 +257,6 @@ class Display:
             if waited >= self._settings.progress_interval:
                 waited = 0.0
                 tell(plain(view))
-
-
-def _in(seconds: float) -> str:
-    """Return the time of the clock in so many seconds, with the day unless that is today."""
-    now = datetime.now().astimezone()
-    then = now + timedelta(seconds=seconds)
-    return then.strftime("%H:%M" if then.date() == now.date() else "%Y-%m-%d %H:%M")
 
 
 def _workers(workers: tuple[Worker, ...]) -> str:

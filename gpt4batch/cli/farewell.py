@@ -88,7 +88,13 @@ def _calls(summary: Summary) -> list[Message]:
     in_all = summary.chats_in_all
     if in_all is not None and in_all > summary.chats:
         parts.append(tr("at least {number:,} chat calls with the earlier runs", number=in_all))
-    return [joined("; ", parts), *_latency(summary.latency), *_tokens(summary)]
+    rows = [joined("; ", parts)]
+    if summary.latency:
+        times = {name: duration(seconds) for name, seconds in summary.latency.items()}
+        rows.append(
+            tr("answer time: half within {p50}, 90% within {p90}, 99% within {p99}", **times)
+        )
+    return rows + _tokens(summary)
 
 
 def _tokens(summary: Summary) -> list[Message]:
@@ -114,13 +120,6 @@ def _tokens(summary: Summary) -> list[Message]:
         ended = ", ".join(f"{name} {count:,}" for name, count in sorted(summary.finishes.items()))
         rows.append(tr("answers that ended early: {ended}", ended=ended))
     return rows
-
-
-def _latency(latency: dict[str, float]) -> list[Message]:
-    if not latency:
-        return []
-    times = {name: duration(seconds) for name, seconds in latency.items()}
-    return [tr("answer time: half within {p50}, 90% within {p90}, 99% within {p99}", **times)]
 
 
 def _failures(summary: Summary) -> list[Message]:

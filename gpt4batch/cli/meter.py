@@ -43,12 +43,12 @@ class Meter:
         self._now = sample
         if sample.elapsed - self._samples[-1].elapsed >= STEP:
             self._samples.append(sample)
-        while len(self._samples) > 2 and self._enough(self._samples[1]):
+        while len(self._samples) > 2:
+            first = self._samples[1]
+            lines = sample.lines - first.lines
+            if sample.elapsed - first.elapsed < SPAN or lines < 2 * self._at_once:
+                break  # it tells too little by itself
             self._samples.popleft()
-
-    def _enough(self, first: Sample) -> bool:
-        now = self._now
-        return now.elapsed - first.elapsed >= SPAN and now.lines - first.lines >= 2 * self._at_once
 
     @property
     def calls(self) -> float:

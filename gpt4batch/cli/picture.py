@@ -54,31 +54,26 @@ class Picture(RenderHook):
                     picture = self.now()
                     live.update(picture, refresh=True)
                     self._drawn = picture
-                    self._name_window()
+                    # The terminal's title tells how far the run is, as one sees it in another tab.
+                    title = f"{int(self._bar.tasks[0].percentage)}% {self._view.name}"
+                    if title != self._title:
+                        self._title = title
+                        self._console.set_window_title(title)
                     await anyio.sleep(REFRESH)
         finally:
             self._console.pop_render_hook()
             self._console.file.write(OLD_TITLE)
             self._console.file.flush()
 
-    def _name_window(self) -> None:
-        """Let the terminal's title tell how far the run is, as one sees it in another tab."""
-        title = f"{int(self._bar.tasks[0].percentage)}% {self._view.name}"
-        if title != self._title:
-            self._title = title
-            self._console.set_window_title(title)
-
     def process_renderables(self, renderables: list[ConsoleRenderable]) -> list[ConsoleRenderable]:
-        """Do what has to come before anything is written, be it the picture or the log."""
-        self._fit()
-        return renderables
+        """Remove what a narrower terminal has made of the picture: its rows, each now several.
 
-    def _fit(self) -> None:
-        """Remove what a narrower terminal has made of the picture: its rows, each now several."""
+        It has to happen before anything is written, be it the picture or the log.
+        """
         width, before = self._console.width, self._width
         self._width = width
         if width >= before or "XTERM_VERSION" in os.environ:  # xterm cuts rows, all others fold
-            return
+            return renderables
         rows = self._console.render_lines(
             self._drawn, self._console.options.update(width=before), pad=False
         )
@@ -86,6 +81,7 @@ class Picture(RenderHook):
         folded = sum((max(cells, 1) - 1) // width for cells in used)
         if folded:
             self._console.file.write(f"\x1b[{folded}A\r\x1b[J")
+        return renderables
 
     def now(self) -> RenderableType:
         """Return the picture of this moment."""

@@ -10,16 +10,9 @@ from contextlib import suppress
 
 
 def make_usable() -> None:
-    """See to it that no stream is missing, and that none fails at a character it cannot show."""
-    _hold_closed()
-    for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="backslashreplace")
+    """See to it that no stream is missing, and that none fails at a character it cannot show.
 
-
-def _hold_closed() -> None:
-    """Take the numbers of closed streams, which the next sockets would get: uvloop aborts then.
-
+    The numbers of closed streams are taken, which the next sockets would get: uvloop aborts then.
     They are held the wrong way round, so that who reads or writes by the number is still refused.
     """
     for number, name, way, mode in (
@@ -31,6 +24,9 @@ def _hold_closed() -> None:
             os.open(os.devnull, way)  # gets the lowest number that is free
         if getattr(sys, name) is None:
             setattr(sys, name, open(os.devnull, mode, encoding="utf-8"))  # noqa: PTH123, SIM115
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
 
 
 def _access(number: int) -> int | None:

@@ -58,15 +58,11 @@ def found(raw: bytes, path: str) -> str:
     try:
         raw.decode(UTF8)
     except UnicodeDecodeError:
-        return UTF8 if _mostly_utf8(raw) else _guessed(raw, path)
+        # It may be UTF-8 that was damaged: another encoding hardly ever looks like it.
+        text = raw.decode(UTF8, errors="replace")
+        damaged = sum(not char.isascii() for char in text) > 2 * text.count("\ufffd")
+        return UTF8 if damaged else _guessed(raw, path)
     return UTF8
-
-
-def _mostly_utf8(raw: bytes) -> bool:
-    """Tell whether a text is UTF-8 that was damaged: another encoding hardly ever looks like it."""
-    text = raw.decode(UTF8, errors="replace")
-    lost = text.count("\ufffd")
-    return sum(not char.isascii() for char in text) > 2 * lost
 
 
 def _wide(sample: bytes) -> str:

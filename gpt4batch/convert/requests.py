@@ -135,7 +135,10 @@ def asks_of(line: Line) -> bytes:
     if given:
         record["params"] = {name: rawjson.Fragment(value) for name, value in given.items()}
     made = rawjson.dumps(record)
-    if place := _difference(_asked(made), body, "body"):
+    again = parse_line(made)
+    uploads = [Upload(Kind.PICTURE, {"path": path}) for path in again.asks[0].images]
+    sent = rawjson.loads(rawjson.dumps(_body(again, uploads)))
+    if place := _difference(sent, body, "body"):
         raise BadLine(tr("{place} has no place in a line of asks", place=place))
     return made
 
@@ -148,14 +151,6 @@ def _ask(content: Any) -> dict[str, Any]:
     texts = [text_of(part.get("text")) for part in parts if part.get("type") == "text"]
     urls = [text_of(mapped(part.get("image_url")).get("url")) for part in parts]
     return {"content": "".join(texts), "images": [url for url in urls if url]}
-
-
-def _asked(made: bytes) -> dict[str, Any]:
-    """Return the body of the request that a line of asks is sent as, with addresses of pictures."""
-    line = parse_line(made)
-    uploads = [Upload(Kind.PICTURE, {"path": path}) for path in line.asks[0].images]
-    decoded: dict[str, Any] = rawjson.loads(rawjson.dumps(_body(line, uploads)))
-    return decoded
 
 
 def _body(line: Line, uploads: list[Upload]) -> dict[str, Any]:

@@ -86,13 +86,18 @@ class Result(NamedTuple):
         for turn, ask in enumerate(asks):
             reply = replies[turn] if turn < len(replies) else {}
             call = calls[turn] if turn < len(calls) else {}
+            error = self.error if turn in failed else {}
             yield {
                 **self._own(ask),
                 **_answered(reply),
-                "model": _model_of(reply) or text_of(self.record.get("model")),
+                "model": model_of(reply)
+                or text_of(reply.get("model"))
+                or text_of(self.record.get("model")),
                 "seconds": _number(call.get("seconds")),
                 "attempts": _number(call.get("attempts")),
-                **_failure(self.error if turn in failed else {}),
+                "stage": text_of(error.get("stage")),
+                "code": _number(error.get("code")),
+                "error": text_of(error.get("message")),
             }
 
     def _failed(self, replies: list[dict[str, Any]], asks: int) -> set[int]:
@@ -140,23 +145,10 @@ def _answered(reply: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def _failure(error: dict[str, Any]) -> dict[str, Any]:
-    return {
-        "stage": text_of(error.get("stage")),
-        "code": _number(error.get("code")),
-        "error": text_of(error.get("message")),
-    }
-
-
 def _number(value: Any) -> Any:
     """Return a number that any table can hold, and anything else as text."""
     is_plain = isinstance(value, int | float) and abs(value) < LARGEST
     return value if is_plain and not isinstance(value, bool) else text_of(value)
-
-
-def _model_of(reply: dict[str, Any]) -> str:
-    """Return the model that answered, by its own word."""
-    return model_of(reply) or text_of(reply.get("model"))
 
 
 class Results:

@@ -35,19 +35,16 @@ class TextTable:
         self._path = path
         self._text, name = decoded(raw, path, encoding)
         if not encoding and not name.startswith("utf-8"):
+            # Some of the text tells a person whether the encoding was right.
+            words, sample = self._text.split(), tr("")
+            start = next((place for place, word in enumerate(words) if not word.isascii()), None)
+            if start is not None:
+                text = " ".join(words[start : start + SAMPLE])[:SAMPLE]
+                sample = tr(" (“{text}”); if that is wrong: --encoding NAME", text=text)
             problems.notes.append(
-                tr("{path}: read as {name}{sample}", path=path, name=name, sample=self._sample())
+                tr("{path}: read as {name}{sample}", path=path, name=name, sample=sample)
             )
         self._delimiter = NAMED.get(delimiter, delimiter)
-
-    def _sample(self) -> str:
-        """Return some of the text by which a person can tell whether the encoding was right."""
-        words = self._text.split()
-        start = next((place for place, word in enumerate(words) if not word.isascii()), None)
-        if start is None:
-            return ""
-        text = " ".join(words[start : start + SAMPLE])[:SAMPLE]
-        return tr(" (“{text}”); if that is wrong: --encoding NAME", text=text)
 
     def rows(self) -> Iterator[tuple[int, list[str]]]:
         """Yield the rows with their numbers, from 1.
@@ -60,7 +57,9 @@ class TextTable:
         if text.lower().startswith(SEPARATOR):
             number, (first, _, text) = 1, text.partition("\n")
             self._delimiter = self._delimiter or first.strip("\r")[len(SEPARATOR) :]
-        delimiter = self._delimiter or _delimiter_of(text)
+        header = next((row for row in text.splitlines() if row.strip()), "")
+        unquoted = "".join(header.split('"')[::2])
+        delimiter = self._delimiter or max(DELIMITERS, key=unquoted.count)
         reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
         while True:
             number += 1
@@ -70,13 +69,6 @@ class TextTable:
                 return
             except csv.Error as error:
                 raise InputError(self._path, number, _reason(str(error))) from None
-
-
-def _delimiter_of(text: str) -> str:
-    """Return what separates the columns of the header: what stands in it most often."""
-    header = next((row for row in text.splitlines() if row.strip()), "")
-    unquoted = "".join(header.split('"')[::2])
-    return max(DELIMITERS, key=unquoted.count)
 
 
 def _reason(text: str) -> str:

@@ -42,12 +42,19 @@ class Workbook:
         self._problems = problems
         self._long = 0
         try:
-            xml = _sheets_text(raw)
+            with zipfile.ZipFile(io.BytesIO(raw)) as file:
+                sheets = [name for name in file.namelist() if name.startswith("xl/worksheets/")]
+                xml = [file.read(name) for name in sheets if name.endswith(".xml")]
             merged = any(b"<mergeCell " in text or b":mergeCell " in text for text in xml)
             # Merged cells are only known where the whole sheet is loaded.
             self._book = self._load(values=True, whole=merged)
             self._sheet = self._chosen(sheet)
-            self._merged = self._first_cells() if merged else {}
+            # For the cells below the first one of a merged range: where that one is.
+            self._merged = {
+                (row, area.min_col): (area.min_row, area.min_col)
+                for area in (self._sheet.merged_cells.ranges if merged else ())
+                for row in range(area.min_row + 1, area.max_row + 1)
+            }
             formulas = any(FORMULA.search(text) for text in xml)
             self._uncalculated = self._formulas() if formulas else set()
         except BROKEN as error:
@@ -103,14 +110,6 @@ class Workbook:
             )
             self._problems.notes.append(text)
         return shown[0]
-
-    def _first_cells(self) -> dict[tuple[int, int], tuple[int, int]]:
-        """Return, for the cells below the first one of a merged range, where that one is."""
-        first = {}
-        for area in self._sheet.merged_cells.ranges:
-            for row in range(area.min_row + 1, area.max_row + 1):
-                first[row, area.min_col] = (area.min_row, area.min_col)
-        return first
 
     def _formulas(self) -> set[tuple[int, int]]:
         """Return where the sheet has a formula."""
@@ -194,12 +193,6 @@ class Workbook:
                 path=self._path,
             )
             self._problems.notes.append(text)
-
-
-def _sheets_text(raw: bytes) -> list[bytes]:
-    with zipfile.ZipFile(io.BytesIO(raw)) as file:
-        names = [name for name in file.namelist() if name.startswith("xl/worksheets/")]
-        return [file.read(name) for name in names if name.endswith(".xml")]
 
 
 def shown(value: Any, number_format: str = "General") -> str:

@@ -95,7 +95,13 @@ def write_workbook(file: IO[bytes], columns: list[str], rows: Rows) -> int:
     def cell_of(value: Any) -> Any:
         if not isinstance(value, str):
             return value
-        cell = WriteOnlyCell(sheet, value=_fitting(value))
+        text = CONTROL.sub("", value)
+        whole = text.encode("utf-16-le")
+        if len(whole) > 2 * LONGEST_CELL:
+            note = CUT.format(len(text))
+            room = 2 * (LONGEST_CELL - len(note))
+            text = whole[:room].decode("utf-16-le", errors="ignore") + note
+        cell = WriteOnlyCell(sheet, value=text)
         cell.data_type = "s"  # also where the text begins with =
         return cell
 
@@ -109,13 +115,3 @@ def write_workbook(file: IO[bytes], columns: list[str], rows: Rows) -> int:
         sheet.append([cell_of(value) for value in row])
     book.save(file)
     return count
-
-
-def _fitting(text: str) -> str:
-    """Return a text that a cell can hold."""
-    text = CONTROL.sub("", text)
-    if len(text.encode("utf-16-le")) <= 2 * LONGEST_CELL:
-        return text
-    note = CUT.format(len(text))
-    room = 2 * (LONGEST_CELL - len(note))
-    return text.encode("utf-16-le")[:room].decode("utf-16-le", errors="ignore") + note

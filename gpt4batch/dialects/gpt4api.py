@@ -229,7 +229,12 @@ class Gpt4Api:
             if role == "user" or hidden:
                 continue
             content = mapped(message.get("content"))
-            text = _content_text(content)
+            parts = content.get("parts")
+            if isinstance(parts, list):
+                text = "\n\n".join(text_of(part) for part in parts)
+            else:
+                texts = (content.get(field) for field in ("text", "result", "summary"))
+                text = text_of(next(filter(None, texts), None))
             if text.strip():
                 yield Message(
                     role,
@@ -265,15 +270,6 @@ def _conversation(thread: Thread, uploads: Iterable[Upload]) -> str:
 def _messages(reply: Any) -> Iterator[dict[str, Any]]:
     for item in listed(mapped(reply).get("contents")):
         yield mapped(mapped(item).get("message"))
-
-
-def _content_text(content: dict[str, Any]) -> str:
-    """Return the text of a message's content, whatever its type."""
-    parts = content.get("parts")
-    if isinstance(parts, list):
-        return "\n\n".join(text_of(part) for part in parts)
-    texts = (content.get(field) for field in ("text", "result", "summary"))
-    return text_of(next(filter(None, texts), None))
 
 
 def _address(item: Any) -> str:

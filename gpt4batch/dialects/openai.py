@@ -216,7 +216,8 @@ class OpenAI:
 
     def _said(self, reply: dict[str, Any]) -> dict[str, Any]:
         """Return the message of an answer, as the next ask repeats it."""
-        message = mapped(_first(reply).get("message"))
+        first = next(iter(listed(reply.get("choices"))), None)
+        message = mapped(mapped(first).get("message"))
         said = {name: message[name] for name in SAID if message.get(name)}
         if self._service.wants_reasoning and said.get("tool_calls"):
             said |= {name: message[name] for name in REASONING if message.get(name)}
@@ -354,10 +355,6 @@ def _part(upload: Upload) -> dict[str, Any]:
     if picture:
         return {"type": "image_url", "image_url": {"url": data}}
     return {"type": "file", "file": {"filename": name, "file_data": data}}
-
-
-def _first(reply: Mapping[str, Any]) -> dict[str, Any]:
-    return mapped(next(iter(listed(reply.get("choices"))), None))
 
 
 def _has_text(value: Any) -> bool:

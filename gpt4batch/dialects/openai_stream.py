@@ -68,7 +68,12 @@ class Fold:
             return
         *lines, self._rest = (self._rest + piece).split(b"\n")
         for line in lines:
-            self._take_line(line.rstrip(b"\r"))
+            line = line.rstrip(b"\r")
+            if line.startswith(b"data:"):
+                self._data.append(line[5:].removeprefix(b" "))
+            elif not line and self._data:
+                data, self._data = b"\n".join(self._data), []
+                self._take(data)
 
     def close(self) -> None:
         """Take what has come without the end of its line."""
@@ -99,13 +104,6 @@ class Fold:
         return rawjson.dumps(reply)
 
     # -- events ------------------------------------------------------------------------------
-
-    def _take_line(self, line: bytes) -> None:
-        if line.startswith(b"data:"):
-            self._data.append(line[5:].removeprefix(b" "))
-        elif not line and self._data:
-            data, self._data = b"\n".join(self._data), []
-            self._take(data)
 
     def _take(self, data: bytes) -> None:
         self.count += 1
@@ -145,7 +143,9 @@ class Fold:
 
     def _take_chunk(self, chunk: dict[str, Any]) -> None:
         error = chunk.pop("error", None)
-        if chunk.get("object") == "error" or (error is None and _is_error(chunk)):
+        # Some services send an error that stands for itself.
+        bare = "choices" not in chunk and "usage" not in chunk and "message" in chunk
+        if chunk.get("object") == "error" or (error is None and bare):
             error, chunk = chunk, {}
         if error:
             self.error = _joined(error)
@@ -173,11 +173,6 @@ class Fold:
         choice.pop("index", None)
         _fold(known, choice, pieces=False)
         known.setdefault("finish_reason", None)
-
-
-def _is_error(chunk: dict[str, Any]) -> bool:
-    """Return whether a chunk is an error that stands for itself, as some services send it."""
-    return "choices" not in chunk and "usage" not in chunk and "message" in chunk
 
 
 def looks_like_events(body: bytes) -> bool:

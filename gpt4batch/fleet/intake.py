@@ -119,17 +119,17 @@ class Intake:
         if outcome is None:
             if fresh:
                 self._table.move(row, told=False)
-        elif fresh or unknown or self._is_further(row, result, outcome):
+        elif (
+            fresh
+            or unknown
+            or (result.kind == FINAL and outcome.error is None)
+            or len(outcome.answers) > row.answered  # an earlier go at the line came further
+        ):
             await self._enter(row, result, line, outcome, delivery)
             return
         else:
             self._note_twice(result, line, outcome)
         delivery.finish()
-
-    def _is_further(self, row: Row, result: Result, outcome: Outcome) -> bool:
-        """Tell whether an earlier go at a line came further than what is known of it."""
-        done = result.kind == FINAL and outcome.error is None
-        return done or len(outcome.answers) > row.answered
 
     async def _enter(
         self, row: Row, result: Result, line: Line, outcome: Outcome, delivery: Delivery
@@ -221,14 +221,10 @@ class Intake:
             known = ended.answers
         if not result.added or (result.run, result.step) in self._twice or place >= len(known):
             return
-        if not _is_same(known[place], outcome.answers[place]):
+        # One answer is the beginning of itself, whatever was noted of its downloads.
+        short, long = sorted((known[place], outcome.answers[place]), key=len)
+        if not long.startswith(short[:-1]):
             self._twice.add((result.run, result.step))
             self._book.count("paid_twice")
             where = result.line + 1
             log.info("line %d was answered twice: %s came later", where, result.worker)
-
-
-def _is_same(one: bytes, other: bytes) -> bool:
-    """Tell whether two texts are one answer, whatever was noted of its downloads."""
-    short, long = sorted((one, other), key=len)
-    return long.startswith(short[:-1])

@@ -260,7 +260,10 @@ def read(body: bytes, *kinds: type[T]) -> T:
         raise ForeignError(
             tr("it is no {names} of version {version}", names=" or ".join(named), version=VERSION)
         )
-    values = {name: _value(doc, name, shape) for name, shape in SHAPES[kind].items()}
+    values = {name: told.get(name) for name in SHAPES[kind]}
+    for name, shape in SHAPES[kind].items():
+        if not isinstance(values[name], shape):
+            raise ForeignError(tr("{name} is not as it should be", name=name))
     return kind(**values, **({"record": record} if kind in (Task, Result) else {}))
 
 
@@ -286,13 +289,6 @@ SHAPES: dict[type[Any], dict[str, tuple[type, ...]]] = {
     kind: _shapes_of(kind) for kind in (Hello, Task, Permit, Drop, News, Result)
 }
 WORD = tuple(_shapes_of(Word).values())
-
-
-def _value(doc: dict[str, Any], name: str, shape: tuple[type, ...]) -> Any:
-    value = doc.get(name)
-    if not isinstance(value, shape):
-        raise ForeignError(tr("{name} is not as it should be", name=name))
-    return value
 
 
 # -- records -------------------------------------------------------------------------------------

@@ -100,7 +100,10 @@ class Permits:
                     self._pacer.unused(at)
                     continue
                 self._left[row.index] = at
-                self._shrink(at)
+                if self._buffer:  # shorter again, so slowly that the pace does not show it
+                    shorter = self._buffer - SHRINKING * (at - self._granted)
+                    self._buffer = max(BUFFER, shorter)
+                self._granted = at
                 self._book.call_out(row.index, row.run)
                 if self._table.grant(row, self.steady):
                     self._book.count("asked_again")
@@ -121,12 +124,6 @@ class Permits:
             )
             self._control.halt(BudgetError(text))
         return None
-
-    def _shrink(self, now: float) -> None:
-        """Let permits wait less again, so slowly that the pace does not show it."""
-        if self._buffer:
-            self._buffer = max(BUFFER, self._buffer - SHRINKING * (now - self._granted))
-        self._granted = now
 
     def _say(self, row: Row) -> None:
         member, now = self._table.members[row.worker], time.monotonic()

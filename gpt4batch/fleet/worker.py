@@ -135,7 +135,11 @@ class Worker:
         async with mine, hellos, anyio.create_task_group() as aside:
             aside.start_soon(self._obey_signals)
             await self._reach_nsqd()
-            self._deliver_leftovers(aside)
+            # What earlier workers could not send, whatever their name: it is paid for.
+            for path in Path(self.settings.spool_dir).glob(f"*{SPOOL}"):  # noqa: ASYNC240 - at the start
+                name, _, batch = path.name.removesuffix(SPOOL).rpartition(".")
+                self._opening.add(batch)
+                aside.start_soon(self._deliver, path, name, batch)
             log.info("worker %s is ready, with %d places", self.id, self.settings.goroutine)
             async with anyio.create_task_group() as lines:
                 aside.start_soon(self._hear, hellos, aside)
@@ -262,13 +266,6 @@ class Worker:
         finally:
             self._opening.discard(batch)
             self._desks.pop(batch, None)
-
-    def _deliver_leftovers(self, aside: TaskGroup) -> None:
-        """Send what earlier workers could not, whatever their name: it is paid for."""
-        for path in Path(self.settings.spool_dir).glob(f"*{SPOOL}"):
-            name, _, batch = path.name.removesuffix(SPOOL).rpartition(".")
-            self._opening.add(batch)
-            aside.start_soon(self._deliver, path, name, batch)
 
     async def _deliver(self, path: Path, name: str, batch: str) -> None:
         """Send what an earlier worker could not, unless that one is here."""

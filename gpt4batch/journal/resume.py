@@ -98,8 +98,15 @@ class Resume:
                     self._source.path,
                     self._source.path,
                 )
-            self._leave()
-            self._take_log()
+            if self._beside is not None:  # the output comes after the log, and not beside it
+                if self._beside.follows:
+                    self._add_keys(len(self._source))
+                self._beside.forget()
+            if self._keys is None:
+                self._keys = KeyIndex()
+                self._add_keys(len(self._source))
+            for start, number, raw in self._source.log_records():
+                self._take_log_record(start, number, raw)
         if not self._fix:
             self.ledger = Ledger()
         self.ledger.grow(len(self._source))
@@ -118,13 +125,6 @@ class Resume:
                 return
             self._add_keys(line.index)
         self._keys.add(line.key, line.index)
-
-    def _leave(self) -> None:
-        """Take the output in after the log that the input is, and not beside it."""
-        if self._beside is not None:
-            if self._beside.follows:
-                self._add_keys(len(self._source))
-            self._beside.forget()
 
     def _add_keys(self, end: int) -> None:
         """Add the keys of the lines before `end`, none of which was added so far."""
@@ -175,15 +175,6 @@ class Resume:
             if place := found.place(index):
                 offset, size, _ = place
                 self._put(index, State(found.states[index]), offset, size, in_input=False)
-
-    def _take_log(self) -> None:
-        """Read an input that is the log of a run that was killed."""
-        source = self._source
-        if self._keys is None:
-            self._keys = KeyIndex()
-            self._add_keys(len(source))
-        for start, number, raw in source.log_records():
-            self._take_log_record(start, number, raw)
 
     def _take_log_record(self, start: int, number: int, raw: bytes) -> None:
         """Read a record of a log, which is a new line where it belongs to no earlier one."""

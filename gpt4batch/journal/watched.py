@@ -43,19 +43,16 @@ class Watched(io.FileIO):
         to which something was added, is the same.
         """
         if not self.changed and (mark := self._marked()) != self._mark:
-            self.changed = self._crc_now() != self._crc
+            crc = start = 0
+            while start < self.length:
+                chunk = os.pread(self.fileno(), min(CHUNK, self.length - start), start)
+                if not chunk:
+                    break
+                crc, start = crc32(chunk, crc), start + len(chunk)
+            self.changed = crc != self._crc
             self._mark = mark
         return self.changed
 
     def _marked(self) -> tuple[int, int]:
         status = os.fstat(self.fileno())
         return status.st_size, status.st_mtime_ns
-
-    def _crc_now(self) -> int:
-        crc = start = 0
-        while start < self.length:
-            chunk = os.pread(self.fileno(), min(CHUNK, self.length - start), start)
-            if not chunk:
-                break
-            crc, start = crc32(chunk, crc), start + len(chunk)
-        return crc

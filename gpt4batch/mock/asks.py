@@ -76,13 +76,9 @@ def _check(name: str, value: Any) -> None:
     kind = FIELDS.get(name)
     if kind is None:
         raise Refusal(422, f"unknown field {name!r}")
-    if value is not None and not _is(kind, value):
+    wanted = {TEXT: str, SWITCH: bool}.get(kind, list)
+    fits = isinstance(value, wanted)
+    if wanted is list and fits:
+        fits = all(isinstance(item, dict) for item in value)
+    if value is not None and not fits:
         raise Refusal(422, f"{name} must be {kind}")
-
-
-def _is(kind: str, value: Any) -> bool:
-    if kind is TEXT:
-        return isinstance(value, str)
-    if kind is SWITCH:
-        return isinstance(value, bool)
-    return isinstance(value, list) and all(isinstance(item, dict) for item in value)

@@ -36,15 +36,12 @@ class Faults:
             return ""
         tries = count(self._tries, key)
         for kind, times in directives:
-            self._check(kind)
+            if kind not in self._kinds and not (kind.isdigit() and 400 <= int(kind) <= 599):
+                known = ", ".join(self._kinds)
+                raise Refusal(422, f"[[mock:{kind}]]: know {known} and the statuses 400 to 599")
             if not times or tries < int(times):
                 return str(kind)
         if not self._bounds[-1]:
             return ""
         place = bisect_right(self._bounds, chance_of(digest(self._seed, "fault", tries, key)))
         return self._kinds[place] if place < len(self._kinds) else ""
-
-    def _check(self, kind: str) -> None:
-        if kind not in self._kinds and not (kind.isdigit() and 400 <= int(kind) <= 599):
-            known = ", ".join(self._kinds)
-            raise Refusal(422, f"[[mock:{kind}]]: know {known} and the statuses 400 to 599")

@@ -83,15 +83,16 @@ class Gpt4Api:
         )
         reply = Reply(turn, *known).whole(text)
         if chance_of(turn.key, 1) < self._settings.asset_rate:
-            reply["downloads"] = self._links(turn.key)
+            settings = self._settings
+            after = settings.asset_expire_after
+            expires_at = time.time() + after if after else 0.0
+            reply["downloads"] = [
+                assets.link(
+                    self._intake.origin, settings.seed, name, settings.asset_size, expires_at
+                )
+                for name in assets.asset_names(turn.key, settings.asset_count)
+            ]
         return reply
-
-    def _links(self, key: bytes) -> list[str]:
-        after = self._settings.asset_expire_after
-        expires_at = time.time() + after if after else 0.0
-        names = assets.asset_names(key, self._settings.asset_count)
-        seed, size = self._settings.seed, self._settings.asset_size
-        return [assets.link(self._intake.origin, seed, name, size, expires_at) for name in names]
 
     async def _upload(self, request: BaseRequest) -> web.StreamResponse:
         form = await receive(request, self._settings.max_upload_bytes)

@@ -138,7 +138,10 @@ class OpenAi:
         if fault:
             self._stats.faults[fault] += 1
         if fault and fault not in IN_REPLIES:
-            return await self._refuse(fault, request, key)
+            await self._intake.wait(key)
+            if fault == "quota":
+                raise self._no_quota()
+            return await self._intake.fail(fault, request, key)
         await sending.wait(self._intake.latency(key))
         answers = not fault or fault in PAID or (fault == "unfinished" and not question.streamed)
         if not answers:
@@ -200,12 +203,6 @@ class OpenAi:
         headers = {"x-request-id": f"req_{intake.stats.arrivals:032x}"}
         style = self._settings.limit_headers
         return headers | limit_headers(style, intake.requests, intake.tokens, time.monotonic())
-
-    async def _refuse(self, fault: str, request: BaseRequest, key: bytes) -> web.StreamResponse:
-        await self._intake.wait(key)
-        if fault == "quota":
-            raise self._no_quota()
-        return await self._intake.fail(fault, request, key)
 
     async def _spoil(
         self,

@@ -102,16 +102,12 @@ def parse_body(body: bytes, model: str = "") -> dict[str, Any]:
         given.setdefault("model", model)
     if not isinstance(given.get("model"), str) or not given["model"]:
         raise Refusal(400, "you must provide a model parameter", param="model")
-    _check_numbers(given)
-    _check_delivery(given)
-    return given
-
-
-def _check_numbers(given: dict[str, Any]) -> None:
     for name in ("max_tokens", "max_completion_tokens", "n", "dimensions"):
         value = given.get(name)
         if value is not None and (not isinstance(value, int) or value < 1):
             raise wrong(f"Invalid '{name}': expected an integer of at least 1.", name)
+    _check_delivery(given)
+    return given
 
 
 def _check_delivery(given: dict[str, Any]) -> None:

@@ -60,7 +60,16 @@ class Reply:
         parent = self._id("parent")
         if not ask.attachments:
             return [self._answer(text, parent)]
-        contents = [self._system(), self._user()]
+        system = self._message(
+            self._id("system"),
+            "system",
+            {"content_type": "text", "parts": [""]},
+            {"is_visually_hidden_from_conversation": True},
+            create_time=None,
+            end_turn=True,
+            weight=0,
+        )
+        contents = [system, self._user()]
         parent = self._id("user")
         attached = self.turn.files[len(ask.parts) :]
         for entry, file in zip(ask.attachments, attached, strict=True):
@@ -71,9 +80,6 @@ class Reply:
     def _id(self, *what: str) -> str:
         return uuid_of(digest(self.message_id, *what))
 
-    def _entry(self, message: dict[str, Any]) -> dict[str, Any]:
-        return {"conversation_id": self.conversation_id, "error": None, "message": message}
-
     def _message(
         self,
         message_id: str,
@@ -82,20 +88,19 @@ class Reply:
         metadata: dict[str, Any],
         **other: Any,
     ) -> dict[str, Any]:
-        return self._entry(
-            {
-                "author": {"metadata": {}, "name": other.get("name"), "role": role},
-                "content": content,
-                "create_time": other.get("create_time", self.now),
-                "end_turn": other.get("end_turn"),
-                "id": message_id,
-                "metadata": metadata,
-                "recipient": other.get("recipient", "all"),
-                "status": "finished_successfully",
-                "update_time": None,
-                "weight": other.get("weight", 1),
-            }
-        )
+        message = {
+            "author": {"metadata": {}, "name": other.get("name"), "role": role},
+            "content": content,
+            "create_time": other.get("create_time", self.now),
+            "end_turn": other.get("end_turn"),
+            "id": message_id,
+            "metadata": metadata,
+            "recipient": other.get("recipient", "all"),
+            "status": "finished_successfully",
+            "update_time": None,
+            "weight": other.get("weight", 1),
+        }
+        return {"conversation_id": self.conversation_id, "error": None, "message": message}
 
     def _answer(self, text: str, parent: str) -> dict[str, Any]:
         ask = self.turn.ask
@@ -116,17 +121,6 @@ class Reply:
 
     def _request_id(self) -> str:
         return self.turn.key.hex()[:16] + "-SLC"
-
-    def _system(self) -> dict[str, Any]:
-        return self._message(
-            self._id("system"),
-            "system",
-            {"content_type": "text", "parts": [""]},
-            {"is_visually_hidden_from_conversation": True},
-            create_time=None,
-            end_turn=True,
-            weight=0,
-        )
 
     def _user(self) -> dict[str, Any]:
         ask = self.turn.ask

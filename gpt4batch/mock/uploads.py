@@ -78,18 +78,14 @@ async def _read(part: Any, form: Form, limit: int) -> None:
             raise Refusal(422, "more than one file in an upload")
         await _read_file(part, form, limit)
     elif part.name in ("conversation_id", "type"):
-        setattr(form, part.name, await _read_field(part))
+        value = b""
+        while piece := await part.read_chunk(FIELD):
+            value += piece
+            if len(value) > FIELD:
+                raise Refusal(422, f"{part.name} is too long")
+        setattr(form, part.name, value.decode("utf-8", "replace"))
     else:
         raise Refusal(422, f"unknown form field {part.name!r}")
-
-
-async def _read_field(part: BodyPartReader) -> str:
-    value = b""
-    while piece := await part.read_chunk(FIELD):
-        value += piece
-        if len(value) > FIELD:
-            raise Refusal(422, f"{part.name} is too long")
-    return value.decode("utf-8", "replace")
 
 
 async def _read_file(part: BodyPartReader, form: Form, limit: int) -> None:

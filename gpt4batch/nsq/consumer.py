@@ -107,11 +107,8 @@ class Consumer:
         self._room = room
         for link in self._links.values():
             if link is not None:
-                link.make_ready(self._share())
-
-    def _share(self) -> int:
-        """Return the part of the room that each nsqd may fill."""
-        return max(1, self._room // max(1, len(self._links))) if self._room else 0
+                each = self._room // max(1, len(self._links))  # the part of the room of each nsqd
+                link.make_ready(max(1, each) if self._room else 0)
 
     def _follow(self, place: tuple[str, int]) -> None:
         if place not in self._links:

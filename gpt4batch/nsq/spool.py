@@ -97,6 +97,7 @@ class Spool:
         """Bytes at the end of the file that were an incomplete message."""
         self._limit = limit
         self._sent: deque[int] = deque()
+        self._first = self._read = self._end = HEADER.size
         try:
             self._file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         except OSError as error:
@@ -143,7 +144,10 @@ class Spool:
             self._first = self._sent.popleft()
         self.waiting -= count
         if self.waiting == 0 and self._end > SHRINK:
-            self._empty()
+            # The file first: after a crash in between a mark beyond its end counts as empty.
+            os.ftruncate(self._file, HEADER.size)
+            self._first = self._read = self._end = HEADER.size
+            self._mark()
         elif self._first >= max(COMPACT, self._end - self._first):
             self._compact()
         else:
@@ -187,12 +191,6 @@ class Spool:
         self._read = start + length
         computed = zlib.crc32(os.pread(self._file, length, start))
         return bool(computed == check)
-
-    def _empty(self) -> None:
-        # The file first: a crash in between leaves a mark beyond its end, which counts as empty.
-        os.ftruncate(self._file, HEADER.size)
-        self._first = self._read = self._end = HEADER.size
-        self._mark()
 
     def _compact(self) -> None:
         gone = self._first - HEADER.size

@@ -220,7 +220,11 @@ class Allowance:
         """
         held = Held(size)
         if self._most_tokens or self._most_cost:
-            held.worst = await self._afford(size)
+            while not self._fits(worst := self._learned.worst(size)):
+                with self._control.waiting():
+                    await self._settled.wait()
+            held.worst = worst
+            self._out.append(worst)
         try:
             if self._pace is not None:
                 await self._wait(self._pace, held)
@@ -237,16 +241,6 @@ class Allowance:
 
     def _expected(self, held: Held) -> float:
         return self._learned.expected(held.size, self._per_minute * UNKNOWN)
-
-    async def _afford(self, size: int) -> Usage:
-        """Reserve tokens out of the budget, when calls in flight leave enough of it."""
-        while True:
-            worst = self._learned.worst(size)
-            if self._fits(worst):
-                self._out.append(worst)
-                return worst
-            with self._control.waiting():
-                await self._settled.wait()
 
     def _fits(self, worst: Usage) -> bool:
         """Return whether a call may leave; a last one may take more than is left.
@@ -286,15 +280,10 @@ class Allowance:
             self._pace.settle(held.taken, took + held.lost * reserved)
         if held.usage is not None:
             self._learned.add(held.size, held.usage)
-        elif held.answered:
-            self._warn()
-        self._settled.set()
-        self._settled = anyio.Event()
-
-    def _warn(self) -> None:
-        """Note that the service does not say what its answers take."""
-        if self._most_tokens or self._most_cost:
+        elif held.answered and (self._most_tokens or self._most_cost):  # nobody says what it took
             self._untold = "--max-tokens" if self._most_tokens else "--max-cost"
-        elif not self._warned:
+        elif held.answered and not self._warned:
             self._warned = True
             log.warning(ESTIMATED)
+        self._settled.set()
+        self._settled = anyio.Event()

@@ -171,19 +171,15 @@ class Channel(ResponseHandler):
         """Return how many bytes the peer has not acknowledged, where the system tells."""
         if self.transport is None:
             return 0
-        return self.transport.get_write_buffer_size() + _unsent(self._descriptor())
+        own = self.transport.get_write_buffer_size()
+        try:
+            import fcntl
+            import termios
 
-
-def _unsent(descriptor: int) -> int:
-    """Return the bytes that lie in the system's own buffer; 0 where it does not tell."""
-    try:
-        import fcntl
-        import termios
-
-        found = fcntl.ioctl(descriptor, termios.TIOCOUTQ, b"\0\0\0\0")
-    except (ImportError, AttributeError, OSError, ValueError):
-        return 0
-    return int.from_bytes(found, sys.byteorder)
+            found = fcntl.ioctl(self._descriptor(), termios.TIOCOUTQ, b"\0\0\0\0")
+        except (ImportError, AttributeError, OSError, ValueError):
+            return own
+        return own + int.from_bytes(found, sys.byteorder)
 
 
 class Connections:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from gpt4batch.clock import SYSTEM, Clock
 from gpt4batch.control import Stopped
-from gpt4batch.dialects.base import NOWHERE, PLAIN_ANSWER, Kind, Refusal, Turn, Upload
+from gpt4batch.dialects.base import NOWHERE, PLAIN_ANSWER, Refusal, Turn, Upload
 from gpt4batch.errors import CallError, DownloadError, FatalError, RejectedError, ReplyError
 from gpt4batch.lines import rawjson
 from gpt4batch.lines.blank import blank_ask
@@ -29,7 +29,7 @@ from gpt4batch.words import tr
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping
 
-    from gpt4batch.dialects.base import Call, Thread
+    from gpt4batch.dialects.base import Thread
     from gpt4batch.lines.parse import Ask, Line
     from gpt4batch.service.client import Client, Reply
     from gpt4batch.service.downloads import Downloads
@@ -313,22 +313,17 @@ class Conversation:
             if [(note["path"], note["version"]) for note in known] != [(path, version)]:
                 del outcome.uploads[number:]
                 call = self._dialect.upload(kind, thread, uploads)
-                note = await self._upload(outcome, kind, path, call)
+                where = self._where(outcome.line, len(outcome.answers))
+                reply = await self._client.upload(folder / path, call, where, new=outcome.first())
+                note = self._dialect.uploaded(kind, reply.doc)
+                if isinstance(note, Refusal):
+                    error = self._client.replies.no_upload(path, note, reply.raw)
+                    error.attempts = reply.attempts
+                    raise error
                 outcome.uploads.append({"path": path, "version": version, **note})
                 await self._keep(outcome)
             uploads.append(Upload(kind, outcome.uploads[number]))
         return uploads
-
-    async def _upload(self, outcome: Outcome, kind: Kind, path: str, call: Call) -> dict[str, Any]:
-        where = self._where(outcome.line, len(outcome.answers))
-        file = self._manner.folder / path
-        reply = await self._client.upload(file, call, where, new=outcome.first())
-        found = self._dialect.uploaded(kind, reply.doc)
-        if isinstance(found, Refusal):
-            error = self._client.replies.no_upload(path, found, reply.raw)
-            error.attempts = reply.attempts
-            raise error
-        return found
 
     # -- downloads ---------------------------------------------------------------------------
 

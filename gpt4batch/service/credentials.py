@@ -201,14 +201,6 @@ def _keep_private(path: Path) -> None:
         log.warning("%s could be read by others (mode %03o): changed to 600", path, mode)
 
 
-def _warn_if_shared(path: Path) -> None:
-    """Tell of a token that others can read; the file is the user's own, so its mode stays."""
-    status = path.stat()
-    if stat.S_ISREG(status.st_mode) and status.st_mode & 0o077:
-        mode = stat.S_IMODE(status.st_mode)
-        log.warning("%s can be read by others (mode %03o): chmod 600 %s", path, mode, path)
-
-
 def read_token(token: str, token_file: str) -> str:
     """Return the token to use: the given one, the one in a file, or the stored one.
 
@@ -219,9 +211,9 @@ def read_token(token: str, token_file: str) -> str:
         return clean(token.strip(), "in --token")
     if not token_file:
         return clean(load().token, tr("in {path}", path=stored_path()))
+    path = Path(token_file)
     try:
-        raw = Path(token_file).read_bytes()
-        _warn_if_shared(Path(token_file))
+        raw, mode = path.read_bytes(), path.stat().st_mode
     except OSError as error:
         raise UsageError(
             tr(
@@ -230,6 +222,9 @@ def read_token(token: str, token_file: str) -> str:
                 reason=because(error),
             )
         ) from None
+    if stat.S_ISREG(mode) and mode & 0o077:  # the file is the user's own, so its mode stays
+        text = "%s can be read by others (mode %03o): chmod 600 %s"
+        log.warning(text, path, stat.S_IMODE(mode), path)
     credentials = Credentials.from_reply(raw)
     text = credentials.token if credentials else raw.decode("utf-8-sig", "replace").strip()
     if not text:

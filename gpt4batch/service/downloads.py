@@ -125,7 +125,13 @@ class Downloads:
         part = PartFile(self.folder / (self._name(line_id, ask_id, "") + PART))
         self.under_way += 1
         try:
-            suggested = self._taken(part, url) if is_data(url) else await self._fill(part, url)
+            if is_data(url):
+                content, suggested = data_of(url)
+                self._check_size(len(content))
+                part.start_over()
+                part.write(content)
+            else:
+                suggested = await self._fill(part, url)
             part.flush()
             if self._synced:
                 await anyio.to_thread.run_sync(part.sync)
@@ -152,14 +158,6 @@ class Downloads:
                 reason=because(error),
             )
         )
-
-    def _taken(self, part: PartFile, url: str) -> str:
-        """Write the file that a `data:` link contains; return the suggested name."""
-        content, name = data_of(url)
-        self._check_size(len(content))
-        part.start_over()
-        part.write(content)
-        return name
 
     def _publish(self, part: PartFile, name: str) -> str:
         """Give the whole file its name; a name that is taken is left alone."""

@@ -66,25 +66,20 @@ def _disposition_name(text: str) -> str:
     """Return the file name in a Content-Disposition; `filename*` knows more than `filename`."""
     found = reversed(PARAMETER.findall(plain(text)))  # of equal ones the first counts
     given = {name.lower(): _unquoted(value) for name, value in found}
-    extended = given.get("filename*") or _joined(given)
-    return _extended(extended) or _encoded_words(_decoded(given.get("filename", "")))
-
-
-def _joined(given: dict[str, str]) -> str:
-    """Return the name that is given in pieces: `filename*0*`, `filename*1`, and so on."""
-    pieces = {int(found[1]): given[name] for name in given if (found := SECTION.fullmatch(name))}
-    return "".join(piece for _, piece in sorted(pieces.items()))
+    extended = given.get("filename*")
+    if not extended:  # it may be given in pieces: `filename*0*`, `filename*1`, and so on
+        sections = ((SECTION.fullmatch(name), value) for name, value in given.items())
+        pieces = sorted((int(section[1]), value) for section, value in sections if section)
+        extended = "".join(piece for _, piece in pieces)
+    # charset'language'text; some leave out all but the text
+    charset, _, value = extended.split("'", 2) if extended.count("'") > 1 else ("", "", extended)
+    name = _decoded(_unquoted(value), charset)
+    return name or _encoded_words(_decoded(given.get("filename", "")))
 
 
 def _unquoted(value: str) -> str:
     # Other backslashes are those of a path of Windows.
     return re.sub(r'\\(["\\])', r"\1", value.strip().removeprefix('"').removesuffix('"'))
-
-
-def _extended(value: str) -> str:
-    """Return the text of `charset'language'text`; some leave out all but the text."""
-    charset, _, text = value.split("'", 2) if value.count("'") > 1 else ("", "", value)
-    return _decoded(_unquoted(text), charset)
 
 
 def _encoded_words(text: str) -> str:

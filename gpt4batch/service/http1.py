@@ -297,16 +297,13 @@ class ResponseReader:
                 break
         if self.pieces.streamed and not self.ready.done():
             self.ready.set_result(None)
-        if self._fold is not None and self._is_stream():
+        framing = self.head.framing
+        told = framing.get(b"content-type", b"").startswith(EVENTS)
+        plain = b"content-encoding" not in framing and 200 <= self.head.status < 300
+        if self._fold is not None and told and plain:  # events that can be read as they come
             self.events = self.pieces.fold = self._fold()
         if not self._bodiless and self.head.status not in NO_BODY:
             yield from self._read_body()
-
-    def _is_stream(self) -> bool:
-        """Return whether the body is a stream of events that can be read as it comes."""
-        framing = self.head.framing
-        told = framing.get(b"content-type", b"").startswith(EVENTS)
-        return told and b"content-encoding" not in framing and 200 <= self.head.status < 300
 
     def _read_body(self) -> Generator[None, None, None]:
         told = self.head.tokens(b"content-length")

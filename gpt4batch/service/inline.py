@@ -53,7 +53,13 @@ class InlineFiles:
         note = self._known.get(key)
         if note is None:
             note = await anyio.to_thread.run_sync(self._encoded, path)
-            self._keep(key, note)
+            size = len(note["base64"])
+            if key not in self._known and size <= MOST:  # another line may have read it meanwhile
+                self._known[key] = note
+                self._size += size
+            while self._size > MOST:
+                _, old = self._known.popitem(last=False)
+                self._size -= len(old["base64"])
         else:
             self._known.move_to_end(key)
         upload = Upload(kind, note)
@@ -74,12 +80,3 @@ class InlineFiles:
             )
             raise AttachmentError(text) from error
         return {"path": path, "head": content[:HEAD], "base64": b64encode(content)}
-
-    def _keep(self, key: tuple[str, int, int], note: dict[str, Any]) -> None:
-        if key in self._known or len(note["base64"]) > MOST:
-            return
-        self._known[key] = note
-        self._size += len(note["base64"])
-        while self._size > MOST:
-            _, old = self._known.popitem(last=False)
-            self._size -= len(old["base64"])

@@ -175,7 +175,8 @@ class Rule:
 
         after = after if after and after >= SHORTEST_WAIT else None
         if self._hold.seconds:
-            self._lengthen_hold(sent, now, after)
+            if self._hold.lengthen(sent, now, after):
+                self._hold_calls(now)
         elif self._in_a_row(place, now, named=bool(after)):
             self._begin_hold(now, after)
         elif after:
@@ -243,14 +244,10 @@ class Rule:
         return row * math.log(min(share, 0.9)) <= UNLIKELY
 
     def _begin_hold(self, now: float, after: float | None) -> None:
+        if after:
+            self._cycle.take_up()
         if after or not self._is_crowded(now):
-            if after:
-                self._cycle.take_up()
             self._hold.begin(now, self.pace, after)
-            self._hold_calls(now)
-
-    def _lengthen_hold(self, sent: float, now: float, after: float | None) -> None:
-        if self._hold.lengthen(sent, now, after):
             self._hold_calls(now)
 
     def _hold_calls(self, now: float) -> None:

@@ -149,16 +149,13 @@ def _made(path: Path) -> IO[bytes]:
 def remove_abandoned(folder: Path) -> None:
     """Remove the parts in a folder that no living run holds."""
     for path in folder.glob("*.part"):
-        if OURS.fullmatch(path.name) and path.is_file() and not path.is_symlink():
-            _remove_if_abandoned(path)
-
-
-def _remove_if_abandoned(path: Path) -> None:
-    with path.open("r+b") as file:
-        try:
-            locked = disk.lock(file.fileno())
-        except OSError:
-            locked = None
-        old = time.time() - path.stat().st_mtime > OLD
-        if locked or (locked is None and old):
-            path.unlink(missing_ok=True)
+        if not OURS.fullmatch(path.name) or not path.is_file() or path.is_symlink():
+            continue
+        with path.open("r+b") as file:
+            try:
+                locked = disk.lock(file.fileno())
+            except OSError:
+                locked = None
+            old = time.time() - path.stat().st_mtime > OLD
+            if locked or (locked is None and old):
+                path.unlink(missing_ok=True)

@@ -91,8 +91,10 @@ class Probing:
         try:
             yield True
         finally:
-            if self.on:
-                self._later(self._clock.monotonic())
+            if self.on:  # this one did not succeed
+                now = self._clock.monotonic()
+                self._delay = min(LONGEST, self._delay * 2)
+                self._schedule(now, max(0.0, self._next - now))
             self._turn.release()
 
     async def _wait(self) -> bool:
@@ -134,11 +136,6 @@ class Probing:
         if self.on and stage in ("chat", self._stage):
             log.info("the service lets calls through again")
             self._since, self._opened_by = None, sent
-
-    def _later(self, now: float) -> None:
-        """Plan the next probe after one that did not succeed."""
-        self._delay = min(LONGEST, self._delay * 2)
-        self._schedule(now, max(0.0, self._next - now))
 
     def _schedule(self, now: float, after: float) -> None:
         assert self._since is not None

@@ -63,7 +63,10 @@ class Proxies:
         excepted = re.split(r"[\s,;]+", self._environment.get("no", ""))
         if not found or any(_names(entry, host.lower(), url.port) for entry in excepted if entry):
             return None
-        return _checked(found if "://" in found else f"http://{found}", _variable(scheme))
+        low = f"{scheme}_proxy"  # a message names the variable as it is written
+        names = (name for name in (low, *os.environ) if name in os.environ)
+        variable = next(name for name in names if name.lower() == low)
+        return _checked(found if "://" in found else f"http://{found}", variable)
 
 
 def _ip(host: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
@@ -105,12 +108,6 @@ def _with_port(entry: str) -> tuple[str, int | None]:
     if colon and port.isdecimal() and (":" not in host or host.endswith("]")):
         return host, int(port)
     return entry, None
-
-
-def _variable(scheme: str) -> str:
-    """Return the variable, as it is written, that sets the proxy of a scheme."""
-    low = f"{scheme}_proxy"
-    return next(name for name in (low, *os.environ) if name.lower() == low and name in os.environ)
 
 
 def _checked(proxy: str, source: str) -> Proxy:

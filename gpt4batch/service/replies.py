@@ -78,7 +78,8 @@ class Replies:
             doc = rawjson.loads(body)
         except rawjson.JSONError as error:
             whole = isinstance(error, rawjson.UntakenError) or rawjson.objects_in(body)
-            if damage or whole or (stage == "chat" and self._has_an_answer(body)):
+            within = rawjson.objects_within(body) if stage == "chat" else ()
+            if damage or whole or any(isinstance(self._dialect.answer(d), Answer) for d in within):
                 # It may be an answer that was paid for: another one would be no better.
                 kept = rawjson.dumps(self._scrub(body.decode(errors="surrogateescape")))
                 text = tr("the reply is {error}", error=error)
@@ -94,11 +95,6 @@ class Replies:
             text = tr("the reply is not a JSON object: {words}", words=self._beginning(body))
             raise ReplyError(text, self._scrubbed(rawjson.one_line(body)))
         return doc
-
-    def _has_an_answer(self, body: bytes) -> bool:
-        """Return whether an answer stands somewhere in a text that is not JSON."""
-        found = (self._dialect.answer(doc) for doc in rawjson.objects_within(body))
-        return any(isinstance(item, Answer) for item in found)
 
     def no_upload(self, path: str, refusal: Refusal, reply: bytes) -> ReplyError:
         """Return the error of a reply to an upload that does not say what the file became."""

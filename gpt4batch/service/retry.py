@@ -105,18 +105,15 @@ def retry_after(headers: Mapping[str, str], now: datetime | None = None) -> floa
         return None
     seconds = _number(value)
     if seconds is None:
-        moment = _date(value)
-        return _loosely(value, headers, now) if moment is None else _left(moment, headers, now)
+        if (moment := _date(value)) is not None:
+            return _left(moment, headers, now)
+        # In a form that no standard knows: `2s`, `1m30s`, ISO 8601, or several.
+        now = _date(headers.get("date", "")) or now or datetime.now(UTC)
+        waits = [seconds_of(part) or limits.seconds(part, now) for part in value.split(",")]
+        return max((wait for wait in waits if wait is not None), default=None)
     if seconds < EARLIEST:
         return seconds
     return _until(seconds if seconds < EARLIEST_MS else seconds / 1000, headers, now)
-
-
-def _loosely(text: str, headers: Mapping[str, str], now: datetime | None) -> float | None:
-    """Return the wait in a form that no standard knows: `2s`, `1m30s`, ISO 8601, or several."""
-    now = _date(headers.get("date", "")) or now or datetime.now(UTC)
-    waits = [seconds_of(part) or limits.seconds(part, now) for part in text.split(",")]
-    return max((wait for wait in waits if wait is not None), default=None)
 
 
 def _until(stamp: float, headers: Mapping[str, str], now: datetime | None) -> float:

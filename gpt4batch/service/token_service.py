@@ -47,20 +47,21 @@ async def fetch_token(
     Raises:
         AuthError: It refuses, cannot be reached or answers something else.
     """
-    url = account.url
     body = rawjson.dumps({name: getattr(account, name) for name in ("email", "password", "ttl")})
     secrets = Secrets()
     secrets.add(account.password)
     causes: list[str] = []
 
     def unreachable(why: str) -> str:
-        return tr("{url} cannot be reached: {why}; is the network up?", url=url, why=why)
+        return tr("{url} cannot be reached: {why}; is the network up?", url=account.url, why=why)
 
     async def attempt(_number: int) -> Credentials:
         try:
             with calling("token", unreachable):
-                response = await transport.handle_async_request(_request(url, body))
-            return _read(url, response, secrets)
+                request = httpx.Request("POST", account.url, headers=HEADERS, content=body)
+                request.extensions["timeout"] = TIMEOUT
+                response = await transport.handle_async_request(request)
+            return _read(account.url, response, secrets)
         except CallError as error:
             causes.append(str(error))
             raise
@@ -70,16 +71,10 @@ async def fetch_token(
     except CallError as error:
         # What went wrong first is the cause; what follows may be its consequence.
         parts = [causes[0]]
-        if str(error) != causes[0]:
-            parts.append(tr("; then: {error}", error=error))
+        parts += [tr("; then: {error}", error=error)] if str(error) != causes[0] else []
         if error.attempts > 1:
             parts.append(tr(" ({attempts} attempts)", attempts=error.attempts))
         raise AuthError(joined("", parts)) from error
-
-
-def _request(url: str, body: bytes) -> httpx.Request:
-    more = {"timeout": TIMEOUT}
-    return httpx.Request("POST", url, headers=HEADERS, content=body, extensions=more)
 
 
 def _read(url: str, response: httpx.Response, secrets: Secrets) -> Credentials:

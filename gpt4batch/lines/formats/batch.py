@@ -269,12 +269,13 @@ def _text(value: Any) -> str:
     """Return the text of a content in any of its shapes."""
     if isinstance(value, str):
         return value.strip() and value
-    pieces = [item if isinstance(item, str) else _piece(mapped(item)) for item in listed(value)]
+    pieces = [
+        item
+        if isinstance(item, str)
+        else text_of(mapped(item).get("text")) or _text(mapped(item).get("content"))
+        for item in listed(value)
+    ]
     return "\n\n".join(piece for piece in pieces if piece.strip())
-
-
-def _piece(item: dict[str, Any]) -> str:
-    return text_of(item.get("text")) or _text(item.get("content"))
 
 
 def _outcome(answer: bytes, error: dict[str, Any] | None) -> tuple[Any, Any]:
