@@ -1,4 +1,4 @@
-"""The floor: the least that Python needs for the same work, with nothing that makes a batch safe.
+"""The floor: the same work over aiohttp, with nothing that makes a batch safe.
 
 aiohttp on uvloop, orjson, 60 workers over one file, one write a line. No checks, no retries, no
 pace, no resuming. `chat IN OUT URL [N]`, `upload URL FILE…`, `download FOLDER URL…`, `scan FILE`.

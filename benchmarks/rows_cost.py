@@ -5,10 +5,11 @@ from __future__ import annotations
 import importlib.util
 import sys
 from collections.abc import Callable, Iterator
+from functools import partial
 
 from benchmarks import data, services
 from benchmarks.bench import MB, Bench, Figure, row
-from benchmarks.contenders import PEERS, Peer
+from benchmarks.contenders import HERE, PEERS, Peer
 from benchmarks.measure import Sample, interleaved, median, ratio, run
 from benchmarks.services import Service
 
@@ -114,6 +115,29 @@ def tls(bench: Bench) -> Iterator[Figure]:
     yield Figure("tls", "floor: CPU per line", median(bare[0]) * MICRO, "µs")
     yield Figure("tls", "CPU per line", median(bare[1]) * MICRO, "µs")
     yield Figure("tls", "CPU per line", ratio(bare[1], bare[0]), "× the floor", "cost.tls")
+
+
+@row("clients")
+def clients(bench: Bench) -> Iterator[Figure]:
+    """CPU per call of HTTP clients by themselves, plain and over TLS, all threads counted."""
+    script = HERE / "peers" / "clients.py"
+    for kind, tls in (("plain", False), ("TLS", True)):
+        with services.instant(tls=tls) as service:
+
+            def calls_by(name: str, calls: int, url: str = service.chat) -> Sample:
+                return run([sys.executable, script, name, url, str(calls)])
+
+            counts = {"aiohttp": 12_000, "pyreqwest": 12_000, "wreq": 12_000, "httpx": 1_000}
+            found = interleaved(
+                {name: partial(calls_by, name, calls) for name, calls in counts.items()},
+                min(bench.rounds, 3),
+            )
+            cost = {
+                name: [marginal(sample, calls_by(name, 1), counts[name]) for sample in samples]
+                for name, samples in found.items()
+            }
+        for name, values in cost.items():
+            yield Figure("clients", f"{name}, {kind}: CPU per call", median(values) * MICRO, "µs")
 
 
 @row("openai", short=True)
