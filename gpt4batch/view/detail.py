@@ -16,13 +16,16 @@ from gpt4batch.lines.reading import (
 )
 from gpt4batch.usage import Usage
 from gpt4batch.view.questions import record_of
-from gpt4batch.view.record import number, picture_names
+from gpt4batch.view.record import number, picture_names, shown_text
 
 if TYPE_CHECKING:
     from gpt4batch.view.files import Folders
     from gpt4batch.view.index import Index
 
 SNIPPET = 240
+BEFORE = 24
+"""Characters that are shown before a text that was found."""
+
 _MARKS = re.compile(r"\*\*|`+|^#+ ", re.MULTILINE)
 LONGEST_TEXT = 256 * 1024
 LONGEST_RAW = 512 * 1024
@@ -42,8 +45,8 @@ def snippet(text: str) -> str:
     return " ".join(_MARKS.sub("", text[: SNIPPET * 2]).split())[:SNIPPET]
 
 
-def summary(index: Index, row: int) -> dict[str, Any]:
-    """Return a line as one row of the list."""
+def summary(index: Index, row: int, text: str = "") -> dict[str, Any]:
+    """Return a line as one row of the list, with the place that holds a text, if there is one."""
     line = index.read(row)
     record = record_of(index, row)
     entry = {
@@ -61,6 +64,8 @@ def summary(index: Index, row: int) -> dict[str, Any]:
     error = mapped(record.get("iErr"))
     calls = [mapped(call) for call in listed(mapped(record.get("meta")).get("asks"))]
     seconds = [number(call.get("seconds")) for call in calls]
+    if text:
+        entry["hit"] = excerpt(shown_text(record), text)
     return {
         **entry,
         "id": text_of(record.get("id"))[:SNIPPET],
@@ -71,6 +76,16 @@ def summary(index: Index, row: int) -> dict[str, Any]:
         "error": snippet(text_of(error.get("message"))),
         "seconds": sum(item for item in seconds if item is not None) if calls else None,
     }
+
+
+def excerpt(shown: str, text: str) -> list[str] | None:
+    """Return what stands before a text where it is first shown, the text itself, what follows."""
+    place = shown.casefold().find(text.casefold())
+    if place < 0 or len(shown.casefold()) != len(shown):
+        return None
+    end = place + len(text)
+    before = ("…" if place > BEFORE else "") + shown[max(0, place - BEFORE) : place]
+    return [before, shown[place:end], shown[end : end + SNIPPET]]
 
 
 class Budget:

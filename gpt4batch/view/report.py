@@ -30,6 +30,10 @@ if TYPE_CHECKING:
     from gpt4batch.view.server import Show
 
 LIBRARIES = ("chart.js", "markdown-it.js", "dompurify.js", "highlight.js")
+MATH = "temml.js"
+"""What makes formulas: an eighth of a report, so only one with formulas has it."""
+
+FORMULA = re.compile(r"\\\\[(\[]|\$\$")
 LONGEST_TEXT = 24 * 1024
 LONGEST_RAW = 8 * 1024
 LARGEST_PICTURE = 1024 * 1024
@@ -210,7 +214,9 @@ def embedded(value: Any) -> str:
 def page(data: dict[str, Any], name: str) -> str:
     """Return the page with its style, its scripts and the data inside."""
     style = (PAGE / "style.css").read_text()
-    scripts = [library(item) for item in LIBRARIES]
+    shown = embedded(data)
+    names = [*LIBRARIES, MATH] if FORMULA.search(shown) else LIBRARIES
+    scripts = [library(item) for item in names]
     program = bundle()
     policy = (
         f"default-src 'none'; img-src data:; style-src {digest(style)}; "
@@ -231,7 +237,7 @@ def page(data: dict[str, Any], name: str) -> str:
             f"<style>{style}</style>\n",
             *[f"<script>{item}</script>\n" for item in scripts],
             '</head>\n<body>\n<div id="app"></div>\n',
-            f'<script type="application/json" id="report-data">{embedded(data)}</script>\n',
+            f'<script type="application/json" id="report-data">{shown}</script>\n',
             f'<script type="module">{program}</script>\n</body>\n</html>\n',
         ]
     )

@@ -202,7 +202,7 @@ class Viewer:
 
     def rows(self, request: web.Request) -> Any:
         """Return some rows of the list, and how far the filter has come."""
-        index = self.index(request)
+        index, text = self.index(request), question(request).text
         start, count = whole(request, "from"), min(whole(request, "count"), MOST_ROWS)
         chosen = self.filtered(request, index)
         total = len(index.rows) if chosen is None else len(chosen.rows)
@@ -216,7 +216,7 @@ class Viewer:
             "of": len(index.rows),
             "scanned": len(index.rows) if chosen is None else chosen.scanned,
             "complete": index.complete and (chosen is None or chosen.complete),
-            "rows": [detail.summary(index, row) for row in numbers],
+            "rows": [detail.summary(index, row, text) for row in numbers],
         }
 
     def line(self, request: web.Request) -> Any:

@@ -1,16 +1,35 @@
-// Formulas in Markdown, kept as they were written: \( \), \[ \] and $$ $$.
+// Formulas in Markdown: \( \), \[ \] and $$ $$, as MathML, or as they were written where they cannot be read.
 
 const PAIRS = { "\\(": "\\)", "\\[": "\\]", $$: "$$" };
 const LONGEST_FORMULA = 5000;
 const MOST_FORMULA_LINES = 100;
+const MOST_EXPANSIONS = 500;
+const MOST_FORMULAS = 400;
 
 // Before Markdown's own rules, which take the backslashes away and underscores for emphasis.
 export function keepFormulas(markdown) {
   markdown.inline.ruler.before("escape", "formula", inlineFormula);
   markdown.block.ruler.before("fence", "formula", blockFormula, { alt: ["paragraph", "reference", "blockquote", "list"] });
   const escape = markdown.utils.escapeHtml;
-  markdown.renderer.rules.formula = (tokens, place) => `<code class="math">${escape(tokens[place].content)}</code>`;
-  markdown.renderer.rules.formula_block = (tokens, place) => `<pre class="math-block"><code class="math">${escape(tokens[place].content)}</code></pre>`;
+  const asWritten = (text) => `<code class="math">${escape(text)}</code>`;
+  const drawn = (tokens, place, env) => mathOf(tokens[place].content, env, escape);
+  markdown.renderer.rules.formula = (tokens, place, _, env) => drawn(tokens, place, env) || asWritten(tokens[place].content);
+  markdown.renderer.rules.formula_block = (tokens, place, _, env) => drawn(tokens, place, env) || `<pre class="math-block">${asWritten(tokens[place].content)}</pre>`;
+}
+
+// The source stands in the title, to be read; what cannot be read as TeX stays as it was written.
+function mathOf(written, env, escape) {
+  env.formulas = (env.formulas || 0) + 1;
+  if (!window.temml || env.formulas > MOST_FORMULAS) return "";
+  const source = written.slice(2, -2).trim();
+  const options = { displayMode: !written.startsWith("\\("), throwOnError: true, maxExpand: MOST_EXPANSIONS, maxSize: [40, 100] };
+  try {
+    // The page allows no inline style; what they say stands in the elements as well.
+    const html = window.temml.renderToString(source, options).replace(/ style="[^"]*"/g, "");
+    return `<span class="formula" title="${escape(source)}">${html}</span>`;
+  } catch {
+    return "";
+  }
 }
 
 function inlineFormula(state, silent) {

@@ -1,10 +1,12 @@
 // The list of lines beside the conversation of one.
 
 import { fill, h, icon, onIdle } from "./dom.js";
+import { Found } from "./found.js";
 import { VirtualList } from "./list.js";
 import { source, stateName } from "./source.js";
 import { conversation, rawElement, stateBadge } from "./talk.js";
-import { causeTitle, say, writeCount, writePercent, writeSeconds } from "./words.js";
+import { codeText } from "./markup.js";
+import { causeTitle, say, writeCount, writeLines, writePercent, writeSeconds } from "./words.js";
 
 const ROW_HEIGHT = 64;
 const FILTER_STATES = ["", "done", "failed", "not_run", "partly"];
@@ -15,13 +17,16 @@ export class LinesView {
     this.params = {};
     this.isRaw = false;
     this.generation = 0;
-    this.openSoon = onIdle((row) => this.go({ row }, true), 60);
+    this.found = new Found();
+    this.openSoon = onIdle(({ row, key }) => this.go({ row, key }, true), 60);
+    this.ticked = new Map();
     this.list = new VirtualList({
       rowHeight: ROW_HEIGHT,
       label: say("lines"),
       fetchPage: (from, count) => source.rows(this.params.run, this.filter(), from, count),
-      renderRow: rowElement,
+      renderRow: (entry) => rowElement(entry, this.ticked.has(entry.key)),
       onActive: (_, entry, enter) => this.onActive(entry, enter),
+      onTick: (entry) => this.tick(entry),
       onAnswer: (answer) => this.onAnswer(answer),
     });
     this.status = h("p", { class: "status", role: "status" });
@@ -31,6 +36,7 @@ export class LinesView {
     this.finishes = h("select", { "aria-label": say("finish"), onchange: () => this.go({ finish: this.finishes.value, row: "" }) });
     this.search = h("input", { type: "search", placeholder: say("search"), "aria-label": say("search"), oninput: onIdle(() => this.find(), 250), onkeydown: (event) => this.onSearchKey(event) });
     this.empty = h("p", { class: "empty", hidden: true });
+    this.tickedPanel = h("div", { class: "ticked", role: "group", "aria-label": say("ticked"), hidden: true });
     this.detail = h("section", { class: "detail", "aria-label": say("conversation"), tabIndex: -1 });
     this.element = h(
       "div",
@@ -40,6 +46,7 @@ export class LinesView {
         { class: "side", "aria-label": say("lines") },
         h("div", { class: "filters" }, h("div", { class: "search" }, icon("search"), this.search), this.chips, this.causes, this.finishes),
         h("div", { class: "status-line" }, this.status, this.saves),
+        this.tickedPanel,
         this.empty,
         this.list.element,
       ),
@@ -49,6 +56,7 @@ export class LinesView {
 
   remove() {
     clearTimeout(this.timer);
+    this.found.clear();
     this.list.remove();
   }
 
@@ -133,7 +141,7 @@ export class LinesView {
     this.list.refresh();
     if (!key) return;
     const { row } = await source.find(this.params.run, key);
-    if (row !== null && String(row) !== this.params.row) this.go({ row: String(row) }, true);
+    if (row !== null && String(row) !== this.params.row) this.go({ row: String(row), key }, true);
     this.open();
   }
 
@@ -208,7 +216,7 @@ export class LinesView {
   onActive(entry, enter) {
     if (!entry) return;
     this.wanted = { row: String(entry.row), key: entry.key };
-    this.openSoon(this.wanted.row);
+    this.openSoon(this.wanted);
     if (enter) this.detail.focus();
   }
 
@@ -248,12 +256,12 @@ export class LinesView {
 
   // The file may have been put in order between the list and the line: then the row is another's.
   async isMoved(line) {
-    const { wanted } = this;
-    if (source.isReport || wanted?.row !== this.params.row || wanted.key === line.key) return false;
-    const { row } = await source.find(this.params.run, wanted.key);
+    const key = this.wanted?.row === this.params.row ? this.wanted.key : this.params.key;
+    if (source.isReport || !key || key === line.key) return false;
+    const { row } = await source.find(this.params.run, key);
     this.wanted = null;
     if (row === null || String(row) === this.params.row) return false;
-    this.go({ row: String(row) }, true);
+    this.go({ row: String(row), key }, true);
     return true;
   }
 
@@ -263,6 +271,25 @@ export class LinesView {
     const body = this.isRaw && this.hasRaw() ? await rawElement(this.params.run, line.row) : conversation(line, this.overview.log_records > 0);
     fill(this.detail, this.head(line), body);
     this.detail.scrollTop = keepPlace ? top : 0;
+    this.found.mark(body, this.params.q || "");
+    this.drawFound();
+    if (this.found.count && !keepPlace) this.goToFound(1);
+  }
+
+  drawFound() {
+    const { count, place } = this.found;
+    this.hits.hidden = !count;
+    fill(
+      this.hits,
+      iconButton("up", say("previous_hit"), () => this.goToFound(-1)),
+      h("span", { class: "faint" }, say("hits", { n: writeCount(place + 1), of: writeCount(count) })),
+      iconButton("down", say("next_hit"), () => this.goToFound(1)),
+    );
+  }
+
+  goToFound(by) {
+    this.found.go(by);
+    this.drawFound();
   }
 
   head(line) {
@@ -273,12 +300,42 @@ export class LinesView {
       h("div", { class: "detail-title" }, titleElements(line)),
       stateBadge(line.state),
       h("span", { class: "spring" }),
+      source.isReport || !line.id
+        ? null
+        : (this.tickButton = h("button", { class: "quiet", type: "button", title: say("tick"), "aria-label": say("tick"), "aria-pressed": String(this.ticked.has(line.key)), onclick: () => this.tick(line) }, icon("check"))),
+      (this.hits = h("span", { class: "hits", role: "group", hidden: true })),
       this.hasRaw()
         ? h("button", { class: "quiet", type: "button", "aria-pressed": String(this.isRaw), onclick: () => this.toggleRaw() }, icon("braces"), h("span", { class: "wide-only" }, say("raw")), h("span", { class: "visually-hidden phone-words" }, say("raw")))
         : null,
       iconButton("up", say("previous"), () => this.list.move(-1)),
       iconButton("down", say("next"), () => this.list.move(1)),
     );
+  }
+
+  // Ticked lines are to be run again: those that are done only with --redo, their answers kept beside.
+  tick(entry) {
+    if (source.isReport || !entry?.id) return;
+    if (!this.ticked.delete(entry.key)) this.ticked.set(entry.key, { id: entry.id, isDone: stateName(entry.state) === "done" });
+    this.drawTicked();
+  }
+
+  drawTicked() {
+    const lines = [...this.ticked.values()];
+    const command = runAgain(this.overview.again, lines);
+    this.tickedPanel.hidden = !lines.length;
+    fill(
+      this.tickedPanel,
+      h(
+        "div",
+        { class: "ticked-head" },
+        h("span", {}, say("ticked_lines", { n: writeLines(lines.length) })),
+        h("span", { class: "spring" }),
+        h("button", { class: "quiet small", type: "button", onclick: () => (this.ticked.clear(), this.drawTicked()) }, say("untick")),
+      ),
+      codeText(command, ""),
+    );
+    this.list.redraw();
+    if (this.line && this.tickButton) this.tickButton.setAttribute("aria-pressed", String(this.ticked.has(this.line.key)));
   }
 
   hasRaw() {
@@ -300,6 +357,8 @@ export class LinesView {
     if (key === "j") this.list.move(1);
     else if (key === "k") this.list.move(-1);
     else if (key === "r") this.toggleRaw();
+    else if (key === "x") this.tick(this.line);
+    else if (key === "n" || key === "N") this.goToFound(key === "n" ? 1 : -1);
     else if (key === "Escape") this.leave();
     else if ("01234".includes(key)) this.go({ state: FILTER_STATES[Number(key)], cause: "", row: "" });
     else return false;
@@ -323,11 +382,18 @@ export function rowTitle(entry) {
 
 export function rowResult(entry) {
   const name = stateName(entry.state);
+  if (entry.hit) return h("span", { class: "row-answer" }, entry.hit[0], h("mark", {}, entry.hit[1]), entry.hit[2]);
   if (entry.error && name === "failed") return h("span", { class: "row-error" }, entry.error);
   return h("span", { class: "row-answer" }, entry.answer || say(name));
 }
 
-export function rowElement(entry) {
+function runAgain(again, lines) {
+  const ids = lines.map(({ id }) => id).join(",");
+  const quoted = /^[\w@%+=:,./-]+$/.test(ids) ? ids : `'${ids.replaceAll("'", "'\\''")}'`;
+  return `${again} --only ${quoted}${lines.some(({ isDone }) => isDone) ? " --redo" : ""}`;
+}
+
+export function rowElement(entry, isTicked = false) {
   const name = stateName(entry.state);
   return [
     h("span", { class: `dot ${name}`, title: say(name) }),
@@ -338,6 +404,7 @@ export function rowElement(entry) {
       rowTitle(entry),
       rowResult(entry),
     ),
+    isTicked ? h("span", { class: "tick", title: say("ticked") }, icon("check")) : null,
     h(
       "span",
       { class: "row-facts" },

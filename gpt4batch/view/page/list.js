@@ -9,8 +9,8 @@ const OVERSCAN = 8;
 const HIGHEST = 8_000_000;
 
 export class VirtualList {
-  constructor({ rowHeight, label, fetchPage, renderRow, onActive, onAnswer }) {
-    Object.assign(this, { rowHeight, fetchPage, renderRow, onActive, onAnswer });
+  constructor({ rowHeight, label, fetchPage, renderRow, onActive, onAnswer, onTick = () => {} }) {
+    Object.assign(this, { rowHeight, fetchPage, renderRow, onActive, onAnswer, onTick });
     this.total = 0;
     this.active = -1;
     this.virtualTop = 0;
@@ -118,6 +118,12 @@ export class VirtualList {
     this.fetchSoon();
   }
 
+  // What is shown of the rows has changed, not the rows.
+  redraw() {
+    this.shown.clear();
+    this.draw();
+  }
+
   elementAt(place) {
     const entry = this.entry(place);
     const isActive = place === this.active;
@@ -132,7 +138,7 @@ export class VirtualList {
         "aria-selected": String(isActive),
         "aria-setsize": this.total,
         "aria-posinset": place + 1,
-        onclick: () => this.activate(place),
+        onclick: (event) => (event.ctrlKey || event.metaKey ? this.onTick(entry) : this.activate(place)),
       },
       entry ? this.renderRow(entry) : h("span", { class: "visually-hidden" }, "…"),
     );

@@ -42,7 +42,9 @@ function go(changes, isQuiet = false) {
   const before = readAddress();
   const isOther = changes.view && changes.view !== before.view;
   const kept = isOther ? { run: before.run } : before;
-  const address = addressOf({ ...kept, ...changes });
+  // A row without its key is another line's: the key says which line a saved address means.
+  const key = "row" in changes ? { key: "" } : {};
+  const address = addressOf({ ...kept, ...key, ...changes });
   if (address === location.hash) return;
   if (isQuiet) history.replaceState(null, "", address);
   else history.pushState(null, "", address);

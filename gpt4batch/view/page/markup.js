@@ -9,7 +9,12 @@ const LONGEST_CODE = 20_000;
 const TAGS = (
   "a blockquote br code del div em h1 h2 h3 h4 h5 h6 hr li ol p pre s span strong sub sup table tbody td th thead tr ul"
 ).split(" ");
-const ATTRIBUTES = ["href", "class", "start"];
+const MATH_TAGS = "math annotation menclose merror mfrac mi mmultiscripts mn mo mover mpadded mphantom mprescripts mroot mrow ms mspace msqrt mstyle msub msubsup msup mtable mtd mtext mtr munder munderover none semantics".split(" ");
+const ATTRIBUTES = ["href", "class", "start", "title"];
+const MATH_ATTRIBUTES = (
+  "accent accentunder columnalign columnlines columnspacing depth display displaystyle encoding fence form height linethickness lspace " +
+  "mathvariant maxsize minsize movablelimits notation rowlines rowspacing rspace scriptlevel separator stretchy symmetric voffset width"
+).split(" ");
 
 function highlighted(code, name) {
   const known = name && code.length <= LONGEST_CODE && window.hljs.getLanguage(name);
@@ -45,8 +50,8 @@ export function renderMarkdown(text) {
   }
   sharedMarkdown = sharedMarkdown || makeMarkdown();
   const clean = window.DOMPurify.sanitize(sharedMarkdown.render(text), {
-    ALLOWED_TAGS: TAGS,
-    ALLOWED_ATTR: ATTRIBUTES,
+    ALLOWED_TAGS: [...TAGS, ...MATH_TAGS],
+    ALLOWED_ATTR: [...ATTRIBUTES, ...MATH_ATTRIBUTES],
     ALLOW_DATA_ATTR: false,
     ALLOW_ARIA_ATTR: false,
     RETURN_DOM_FRAGMENT: true,
