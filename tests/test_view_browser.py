@@ -1146,3 +1146,42 @@ def test_reasoning_is_folded_away_and_ends_are_a_filter(
     expect(page.locator(".row")).to_have_count(1)
     page.locator(".row").first.click()
     expect(page.locator(".answer")).to_contain_text("ended by length")
+
+
+def test_table_has_columns_that_sort_and_filter(
+    look: Callable[..., Page], start: Callable[..., Site], tmp_path: Path
+) -> None:
+    records = [line(n, "word " * (n % 7 + 1)) for n in range(0, 140, 2)]
+    for number, record in enumerate(records):
+        record["extra"] = {"topic": "physics" if number % 3 else "art", "shelf": number}
+    page = look(at(start(write(tmp_path / "out.jsonl", records)), "lines"))
+    page.get_by_role("button", name="Table").click()
+    columns = page.locator(".columns")
+    expect(columns).to_contain_text("IdAskAnswerSecondsCallsLengthTokensEndtopicshelf")
+    first = page.locator(".row").first
+    page.get_by_role("button", name="Seconds").click()
+    expect(first).to_contain_text("7.5 s")
+    page.get_by_role("button", name="Seconds").click()
+    expect(first).to_contain_text("1.5 s")
+    page.get_by_role("button", name="Length").click()
+    expect(first.locator(".number").nth(2)).to_have_text("35")
+    search, status = page.get_by_label("Search"), page.locator(".status")
+    search.fill("seconds>7")
+    expect(status).to_have_text("10 of 70 lines")
+    search.fill("seconds>7 extra.topic=art")
+    expect(status).to_have_text("4 of 70 lines")
+    search.fill(r"/question 1\d0$/")
+    expect(status).to_have_text("0 of 70 lines")
+    search.fill(r"/question 1\d0\b/")
+    expect(status).to_have_text("4 of 70 lines")
+    expect(page.locator(".row mark").first).to_have_text(re.compile(r"Question 1\d0"))
+    search.fill("/not closed (/")
+    expect(status).to_have_text("0 of 70 lines")
+    search.fill("")
+    shot(page, "table")
+    assert findings(page) == []
+    first.click()
+    expect(page.locator(".detail .said")).to_be_visible()
+    shot(page, "table-reading")
+    page.set_viewport_size({"width": PHONE[0], "height": PHONE[1]})
+    assert page.evaluate("() => document.documentElement.scrollWidth <= innerWidth")

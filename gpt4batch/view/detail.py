@@ -15,6 +15,7 @@ from gpt4batch.lines.reading import (
     text_of,
 )
 from gpt4batch.usage import Usage
+from gpt4batch.view.query import LONGEST_SEARCHED, Query
 from gpt4batch.view.questions import record_of
 from gpt4batch.view.record import number, picture_names, shown_text
 
@@ -30,6 +31,8 @@ _MARKS = re.compile(r"\*\*|`+|^#+ ", re.MULTILINE)
 LONGEST_TEXT = 256 * 1024
 LONGEST_RAW = 512 * 1024
 MOST_TURNS = 500
+MOST_EXTRAS = 6
+ANY = Query()
 MOST_MESSAGES = 200
 DEEPEST = 16
 """Of indented JSON: what is nested deeper moves no further to the right."""
@@ -45,8 +48,8 @@ def snippet(text: str) -> str:
     return " ".join(_MARKS.sub("", text[: SNIPPET * 2]).split())[:SNIPPET]
 
 
-def summary(index: Index, row: int, text: str = "") -> dict[str, Any]:
-    """Return a line as one row of the list, with the place that holds a text, if there is one."""
+def summary(index: Index, row: int, query: Query = ANY) -> dict[str, Any]:
+    """Return a line as one row of the list, with the place that holds what was looked for."""
     line = index.read(row)
     record = record_of(index, row)
     entry = {
@@ -64,8 +67,12 @@ def summary(index: Index, row: int, text: str = "") -> dict[str, Any]:
     error = mapped(record.get("iErr"))
     calls = [mapped(call) for call in listed(mapped(record.get("meta")).get("asks"))]
     seconds = [number(call.get("seconds")) for call in calls]
-    if text:
-        entry["hit"] = excerpt(shown_text(record), text)
+    if query.text:
+        entry["hit"] = excerpt(shown_text(record), query.pattern())
+    if extra := mapped(record.get("extra")):
+        entry["extra"] = {name: text_of(extra[name])[:80] for name in list(extra)[:MOST_EXTRAS]}
+    for name in ("attempts", "length", "tokens"):
+        entry[name] = index.rows.number(name, row)
     return {
         **entry,
         "id": text_of(record.get("id"))[:SNIPPET],
@@ -78,14 +85,14 @@ def summary(index: Index, row: int, text: str = "") -> dict[str, Any]:
     }
 
 
-def excerpt(shown: str, text: str) -> list[str] | None:
+def excerpt(shown: str, wanted: re.Pattern[str]) -> list[str] | None:
     """Return what stands before a text where it is first shown, the text itself, what follows."""
-    place = shown.casefold().find(text.casefold())
-    if place < 0 or len(shown.casefold()) != len(shown):
+    found = wanted.search(shown, 0, LONGEST_SEARCHED)
+    if found is None:
         return None
-    end = place + len(text)
+    place, end = found.span()
     before = ("…" if place > BEFORE else "") + shown[max(0, place - BEFORE) : place]
-    return [before, shown[place:end], shown[end : end + SNIPPET]]
+    return [before, shown[place:end][:SNIPPET], shown[end : end + SNIPPET]]
 
 
 class Budget:

@@ -84,6 +84,8 @@ class Facts(NamedTuple):
     made: int
     finish: str = ""
     usage: Usage = Usage()
+    length: int = 0
+    """Characters of its answers."""
 
 
 def examine(line: bytes) -> Facts:
@@ -95,11 +97,12 @@ def examine(line: bytes) -> Facts:
     asks, replies = listed(record.get("asks")), listed(record.get("answers"))
     key, state, error = _standing(record, line)
     told = [told_by(mapped(reply)) for reply in replies]
+    texts = tuple(answer_text(reply) for reply in replies)
     meta = mapped(record.get("meta"))
     calls = calls_of(meta)
     return Facts(
         key,
-        hash(tuple(answer_text(reply) for reply in replies)) & 0xFFFFFFFF,
+        hash(texts) & 0xFFFFFFFF,
         state,
         cause_of(error) if state is State.FAILED else None,
         min(sum(1 for _ in picture_names(asks, replies)), MOST_PICTURES),
@@ -107,6 +110,7 @@ def examine(line: bytes) -> Facts:
         calls_made(meta, calls),
         finish_of(told),
         Usage(*map(sum, zip(*(item.usage for item in told if item.usage), strict=True))),
+        sum(map(len, texts)),
     )
 
 

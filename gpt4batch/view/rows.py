@@ -1,14 +1,21 @@
-"""Where each line lies and how it stands, in compact columns: some fifty bytes a line."""
+"""Where each line lies and how it stands, in compact columns: some sixty bytes a line."""
 
 from __future__ import annotations
 
 from array import array
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
+from gpt4batch.view.query import NUMBERS
 from gpt4batch.view.record import Facts, State
 
 LONGEST_SEARCH = 64
 """How many equal lines are looked at for one that is not done."""
+
+
+def _numbers_of(facts: Facts) -> tuple[Any, ...]:
+    seconds = sum(call.seconds for call in facts.calls) if facts.calls else -1.0
+    counts = facts.length, facts.usage.total
+    return (seconds, min(facts.made, 0xFFFF), *(min(count, 0xFFFFFFFF) for count in counts))
 
 
 class Place(NamedTuple):
@@ -92,6 +99,10 @@ class Rows:
         self.key = array("Q")
         self.answer = array("I")
         self.finish = bytearray()
+        self.seconds = array("f")
+        self.attempts = array("H")
+        self.answered = array("I")
+        self.tokens = array("I")
         self.pictures = bytearray()
         self.matcher: Matcher | None = None
         self.asked_from = array("Q")
@@ -112,6 +123,8 @@ class Rows:
         self.key.append(facts.key)
         self.answer.append(facts.answer)
         self.finish.append(finish)
+        for column, value in zip(self._numbers(), _numbers_of(facts), strict=True):
+            column.append(value)
         if self.matcher is not None:
             self.matcher.add(row, taken=bool(place.source))
         self.pictures.append(facts.pictures)
@@ -126,7 +139,17 @@ class Rows:
         self.cause[row] = cause
         self.answer[row] = facts.answer
         self.finish[row] = finish
+        for column, value in zip(self._numbers(), _numbers_of(facts), strict=True):
+            column[row] = value
         self.pictures[row] = facts.pictures
+
+    def _numbers(self) -> tuple[array[Any], ...]:
+        return self.seconds, self.attempts, self.answered, self.tokens
+
+    def number(self, name: str, row: int) -> float | None:
+        """Return one of the numbers of a row by the name that lines are sorted by."""
+        value = self._numbers()[NUMBERS.index(name)][row]
+        return None if value < 0 else value
 
     def keep_question(self, row: int) -> None:
         """Remember where the input has a line, for rows of the output that do not repeat it."""

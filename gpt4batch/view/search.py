@@ -7,9 +7,10 @@ from array import array
 from bisect import bisect_left, bisect_right
 from collections import OrderedDict
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from gpt4batch.lines.formats.known import parse
+from gpt4batch.view.query import LONGEST_SEARCHED, Query, read_query
 from gpt4batch.view.record import shown_text
 
 if TYPE_CHECKING:
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
 BLOCK_ROWS = 2048
 SPAN = 4 << 20
 MOST_FILTERS = 8
-LONGEST_QUERY = 1000
+MOST_ORDERS = 4
 _REWRITTEN = set('"\\/<>&\u2028\u2029\x7f')
 
 
@@ -33,6 +34,11 @@ class Question:
     text: str = ""
     pictures: bool = False
     finish: int = 0
+
+    @property
+    def query(self) -> Query:
+        """What the text asks for."""
+        return read_query(self.text)
 
     def is_all(self) -> bool:
         """Tell whether every line answers it."""
@@ -79,8 +85,10 @@ class Filter:
     def __init__(self, index: Index, question: Question) -> None:
         self.index = index
         self.question = question
-        self.folded = question.text.casefold()
-        self.needles = needles_of(question.text)
+        self.query = question.query
+        self.folded = self.query.text.casefold()
+        self.needles = [] if self.query.is_pattern else needles_of(self.query.text)
+        self.pattern = self.query.pattern() if self.query.is_pattern else None
         self.rows = array("I")
         self.scanned = 0
         self.changes_seen = 0
@@ -129,7 +137,9 @@ class Filter:
             found = [row for row in found if columns.finish[row] == question.finish]
         if question.pictures:
             found = [row for row in found if columns.pictures[row]]
-        return self.holding(found) if self.folded else found
+        for comparison in self.query.comparisons:
+            found = [row for row in found if comparison.holds(columns, row)]
+        return self.holding(found) if self.folded or self.query.extras else found
 
     def holding(self, rows: list[int]) -> list[int]:
         """Return those of the rows whose shown text holds the text that is looked for."""
@@ -183,9 +193,12 @@ class Filter:
     def holds(self, line: bytes) -> bool:
         """Tell whether a line shows the text."""
         record = parse(line)
-        if record is None:
-            return self.folded in line.decode(errors="replace").casefold()
-        return self.folded in shown_text(record).casefold()
+        if record is not None and not self.query.fits(record):
+            return False
+        text = line.decode(errors="replace") if record is None else shown_text(record)
+        if self.pattern is not None:
+            return self.pattern.search(text, 0, LONGEST_SEARCHED) is not None
+        return self.folded in text.casefold()
 
     def slice(self, start: int, count: int) -> list[int]:
         """Return some of the rows found so far."""
@@ -231,6 +244,25 @@ class Filters:
             item.stopped = True
 
 
-def readable_query(text: str) -> str:
-    """Return the text of a query within bounds."""
-    return text.strip()[:LONGEST_QUERY]
+class Orders:
+    """Rows sorted by one of their numbers; the orders that were asked for last are kept."""
+
+    def __init__(self) -> None:
+        self.orders: OrderedDict[tuple[Any, ...], list[int]] = OrderedDict()
+
+    def get(self, index: Index, chosen: Filter | None, sort: str) -> list[int]:
+        """Return the rows of a filter by a number, the largest first where `sort` has a minus."""
+        rows = range(len(index.rows)) if chosen is None else chosen.rows[:]
+        name = (index, chosen, sort, index.version, len(rows))
+        found = self.orders.pop(name, None)
+        if found is None:
+            column = sort.removeprefix("-")
+
+            def number(row: int) -> float:
+                return index.rows.number(column, row) or 0.0
+
+            found = sorted(rows, key=number, reverse=sort.startswith("-"))
+        self.orders[name] = found
+        while len(self.orders) > MOST_ORDERS:
+            self.orders.popitem(last=False)
+        return found

@@ -23,8 +23,9 @@ from gpt4batch.lines.pictures import HEAD, media_type
 from gpt4batch.view import detail, save
 from gpt4batch.view.compare import KINDS, Pairings
 from gpt4batch.view.files import Folders
+from gpt4batch.view.query import LONGEST, NUMBERS
 from gpt4batch.view.record import State
-from gpt4batch.view.search import Filters, Question, readable_query
+from gpt4batch.view.search import Filters, Orders, Question
 from gpt4batch.words import because, tr
 
 if TYPE_CHECKING:
@@ -84,6 +85,7 @@ class Viewer:
         self.host = ""
         self.port = 0
         self.filters = Filters()
+        self.orders = Orders()
         self.pairings = Pairings()
 
     def application(self) -> web.Application:
@@ -202,12 +204,15 @@ class Viewer:
 
     def rows(self, request: web.Request) -> Any:
         """Return some rows of the list, and how far the filter has come."""
-        index, text = self.index(request), question(request).text
+        index, query = self.index(request), question(request).query
         start, count = whole(request, "from"), min(whole(request, "count"), MOST_ROWS)
         chosen = self.filtered(request, index)
         total = len(index.rows) if chosen is None else len(chosen.rows)
         numbers: Iterable[int] = range(start, min(start + count, total))
-        if chosen is not None:
+        sort = request.query.get("sort", "")
+        if sort.removeprefix("-") in NUMBERS:
+            numbers = self.orders.get(index, chosen, sort)[start : start + count]
+        elif chosen is not None:
             numbers = chosen.slice(start, count)
         return {
             "generation": index.generation,
@@ -216,7 +221,7 @@ class Viewer:
             "of": len(index.rows),
             "scanned": len(index.rows) if chosen is None else chosen.scanned,
             "complete": index.complete and (chosen is None or chosen.complete),
-            "rows": [detail.summary(index, row, text) for row in numbers],
+            "rows": [detail.summary(index, row, query) for row in numbers],
         }
 
     def line(self, request: web.Request) -> Any:
@@ -342,7 +347,7 @@ def question(request: web.Request) -> Question:
     return Question(
         states=states,
         cause=whole(request, "cause"),
-        text=readable_query(query.get("q", "")),
+        text=query.get("q", "").strip()[:LONGEST],
         pictures=query.get("pictures") == "1",
         finish=whole(request, "finish"),
     )

@@ -4,6 +4,7 @@ import { fill, h, icon, onIdle } from "./dom.js";
 import { Found } from "./found.js";
 import { VirtualList } from "./list.js";
 import { source, stateName } from "./source.js";
+import { drawColumns, extrasOf, TABLE_ROW_HEIGHT, tableRow } from "./table.js";
 import { conversation, rawElement, stateBadge } from "./talk.js";
 import { codeText } from "./markup.js";
 import { causeTitle, say, writeCount, writeLines, writePercent, writeSeconds } from "./words.js";
@@ -23,8 +24,8 @@ export class LinesView {
     this.list = new VirtualList({
       rowHeight: ROW_HEIGHT,
       label: say("lines"),
-      fetchPage: (from, count) => source.rows(this.params.run, this.filter(), from, count),
-      renderRow: (entry) => rowElement(entry, this.ticked.has(entry.key)),
+      fetchPage: (from, count) => source.rows(this.params.run, this.filter(), from, count, this.params.sort),
+      renderRow: (entry) => this.rowOf(entry),
       onActive: (_, entry, enter) => this.onActive(entry, enter),
       onTick: (entry) => this.tick(entry),
       onAnswer: (answer) => this.onAnswer(answer),
@@ -34,8 +35,10 @@ export class LinesView {
     this.chips = h("div", { class: "chips", role: "group", "aria-label": say("filters") });
     this.causes = h("select", { "aria-label": say("cause"), onchange: () => this.go({ cause: this.causes.value, row: "" }) });
     this.finishes = h("select", { "aria-label": say("finish"), onchange: () => this.go({ finish: this.finishes.value, row: "" }) });
-    this.search = h("input", { type: "search", placeholder: say("search"), "aria-label": say("search"), oninput: onIdle(() => this.find(), 250), onkeydown: (event) => this.onSearchKey(event) });
+    this.search = h("input", { type: "search", placeholder: say("search"), title: say("search_help"), "aria-label": say("search"), oninput: onIdle(() => this.find(), 250), onkeydown: (event) => this.onSearchKey(event) });
     this.empty = h("p", { class: "empty", hidden: true });
+    this.columns = h("div", { class: "columns", role: "group", "aria-label": say("columns"), hidden: true });
+    this.extras = [];
     this.tickedPanel = h("div", { class: "ticked", role: "group", "aria-label": say("ticked"), hidden: true });
     this.detail = h("section", { class: "detail", "aria-label": say("conversation"), tabIndex: -1 });
     this.element = h(
@@ -48,6 +51,7 @@ export class LinesView {
         h("div", { class: "status-line" }, this.status, this.saves),
         this.tickedPanel,
         this.empty,
+        this.columns,
         this.list.element,
       ),
       this.detail,
@@ -69,15 +73,36 @@ export class LinesView {
     const before = this.params;
     this.params = params;
     this.refresh(overview);
-    const changed = ["run", "state", "cause", "finish", "q", "pictures"].some((name) => before[name] !== params[name]);
+    this.layOut(before);
+    const changed = ["run", "state", "cause", "finish", "q", "pictures", "sort", "table"].some((name) => before[name] !== params[name]);
     if (this.search.value.trim() !== (params.q || "")) this.search.value = params.q || "";
     if (changed) this.reset();
     else if (params.row && params.row !== before.row) this.findActive();
     if (changed || before.row !== params.row) this.open();
   }
 
+  layOut(before) {
+    const isTable = this.params.table === "1";
+    if (before.table === this.params.table && before.sort === this.params.sort) return;
+    this.element.classList.toggle("table", isTable);
+    this.columns.hidden = !isTable;
+    this.list.rowHeight = isTable ? TABLE_ROW_HEIGHT : ROW_HEIGHT;
+    this.list.shown.clear();
+    this.drawColumns();
+  }
+
+  drawColumns() {
+    drawColumns(this.columns, this.extras, this.params.sort || "", (sort) => this.go({ sort, row: "" }));
+  }
+
+  rowOf(entry) {
+    const isTicked = this.ticked.has(entry.key);
+    if (this.params.table !== "1") return rowElement(entry, isTicked);
+    return tableRow(entry, this.extras, this.overview.finishes, isTicked ? tickMark() : null);
+  }
+
   async reset() {
-    fill(this.saves, this.saveLinks());
+    fill(this.saves, this.tableButton(), this.saveLinks());
     await this.list.reset();
     if (this.params.row) this.findActive();
   }
@@ -100,6 +125,11 @@ export class LinesView {
   openFirst() {
     this.wantsFirst = false;
     this.list.activate(0);
+  }
+
+  tableButton() {
+    const isTable = this.params.table === "1";
+    return h("button", { class: "quiet small", type: "button", "aria-pressed": String(isTable), onclick: () => this.go({ table: isTable ? "" : "1", sort: "" }) }, icon("table"), say("table"));
   }
 
   saveLinks() {
@@ -209,6 +239,12 @@ export class LinesView {
     this.empty.hidden = answer.total > 0 || answer.scanned < answer.of;
     this.empty.textContent = say(answer.of ? "no_lines" : "no_lines_yet");
     if (this.wantsFirst && answer.total) this.openFirst();
+    const extras = extrasOf(answer.rows);
+    if (extras.some((name) => !this.extras.includes(name))) {
+      this.extras = extrasOf([...answer.rows, { extra: Object.fromEntries(this.extras.map((name) => [name, ""])) }]);
+      this.drawColumns();
+      this.list.shown.clear();
+    }
     clearTimeout(this.timer);
     if (answer.scanned < answer.of) this.timer = setTimeout(() => this.list.refresh(), 300);
   }
@@ -233,8 +269,8 @@ export class LinesView {
   }
 
   filtered() {
-    const { state, cause, finish, q, pictures } = this.params;
-    return Boolean(state || cause || finish || q || pictures);
+    const { state, cause, finish, q, pictures, sort } = this.params;
+    return Boolean(state || cause || finish || q || pictures || sort);
   }
 
   async open() {
@@ -271,7 +307,7 @@ export class LinesView {
     const body = this.isRaw && this.hasRaw() ? await rawElement(this.params.run, line.row) : conversation(line, this.overview.log_records > 0);
     fill(this.detail, this.head(line), body);
     this.detail.scrollTop = keepPlace ? top : 0;
-    this.found.mark(body, this.params.q || "");
+    this.found.mark(body, shownHit(this.list.entry(this.list.active), this.params.q));
     this.drawFound();
     if (this.found.count && !keepPlace) this.goToFound(1);
   }
@@ -387,6 +423,15 @@ export function rowResult(entry) {
   return h("span", { class: "row-answer" }, entry.answer || say(name));
 }
 
+// What a search found may be less than what was typed: conditions and expressions are no text.
+function shownHit(entry, typed = "") {
+  return entry?.hit?.[1] || (/[<>=/]/.test(typed) ? "" : typed);
+}
+
+function tickMark() {
+  return h("span", { class: "tick", title: say("ticked") }, icon("check"));
+}
+
 function runAgain(again, lines) {
   const ids = lines.map(({ id }) => id).join(",");
   const quoted = /^[\w@%+=:,./-]+$/.test(ids) ? ids : `'${ids.replaceAll("'", "'\\''")}'`;
@@ -404,7 +449,7 @@ export function rowElement(entry, isTicked = false) {
       rowTitle(entry),
       rowResult(entry),
     ),
-    isTicked ? h("span", { class: "tick", title: say("ticked") }, icon("check")) : null,
+    isTicked ? tickMark() : null,
     h(
       "span",
       { class: "row-facts" },

@@ -29,8 +29,9 @@ class ServerSource {
     return askServer("overview", "");
   }
 
-  rows(run, filter, from, count) {
+  rows(run, filter, from, count, sort = "") {
     const query = filterQuery(filter);
+    if (sort) query.set("sort", sort);
     query.set("run", run);
     query.set("from", from);
     query.set("count", count);
@@ -105,8 +106,8 @@ class ReportSource {
     return parts.join("\n").toLowerCase();
   }
 
-  async rows(run, filter, from, count) {
-    const chosen = this.chosen(run, filter);
+  async rows(run, filter, from, count, sort = "") {
+    const chosen = sorted(this.chosen(run, filter), sort);
     const of = this.data.runs[run].lines.length;
     const rows = chosen.slice(from, from + count).map(({ summary }) => summary);
     return { generation: 1, version: 1, total: chosen.length, of, scanned: of, complete: true, rows };
@@ -142,6 +143,13 @@ class ReportSource {
   fileAddress() {
     return null;
   }
+}
+
+function sorted(entries, sort) {
+  if (!sort) return entries;
+  const name = sort.replace("-", "");
+  const sign = sort.startsWith("-") ? -1 : 1;
+  return entries.toSorted((one, other) => sign * ((one.summary[name] ?? 0) - (other.summary[name] ?? 0)));
 }
 
 export function openSource() {
