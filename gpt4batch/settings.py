@@ -141,6 +141,12 @@ class Settings:
         panel=FILES,
         metavar="IDS",
     )
+    redo: bool = flag(
+        False,
+        "redo",
+        "Ask the lines of --only anew although they are done; needs -f. What they had is kept.",
+        panel=FILES,
+    )
     skip_bad_lines: bool = flag(
         False,
         "skip-bad-lines",
@@ -565,6 +571,10 @@ class Settings:
             raise UsageError(
                 tr("-g {goroutine}: at least one line must run at a time", goroutine=self.goroutine)
             )
+        if self.redo and not (self.only and self.fix):
+            raise UsageError(tr("--redo: name the lines with --only, and the output with -f"))
+        if self.redo and self.fleet:
+            raise UsageError(tr("--redo --fleet: a fleet does not ask anew what is done"))
         if self.rdb and self.rdb_interval <= 0:
             raise UsageError(
                 tr(

@@ -23,26 +23,33 @@ class Chosen:
         source: The input.
         most: How many lines; 0 is all.
         only: The ids of those that are wanted, with commas; empty is all.
+        redo: Those that are done are wanted too.
 
     Raises:
         UsageError: The input has no line with an id that was named.
     """
 
-    def __init__(self, journal: Journal, source: Source, most: int, only: str) -> None:
+    def __init__(
+        self, journal: Journal, source: Source, most: int, only: str, *, redo: bool = False
+    ) -> None:
         self._journal = journal
         self._source = source
         self._most = most
         self._only = _named(only, source) if only else None
+        self._redo = redo
+        if redo:
+            _refuse_equals(sorted(self._only or ()), source)
 
     def __iter__(self) -> Iterator[int]:
-        """Yield each line that is neither done nor bad."""
+        """Yield each line that is wanted and not bad."""
         left = self._most or len(self._source)
         for index in range(len(self._journal.ledger)):
             if left == 0:
                 return
             if self._only is not None and index not in self._only:
                 continue
-            if self._journal.ledger.states[index] == State.DONE or self._source.bad_reason(index):
+            done = self._journal.ledger.states[index] == State.DONE and not self._redo
+            if done or self._source.bad_reason(index):
                 continue
             left -= 1
             yield index
@@ -54,6 +61,22 @@ class Chosen:
         ledger = self._journal.ledger
         count = len(ledger) - ledger.count(State.DONE) - self._source.bad_count
         return min(count, self._most) if self._most else count
+
+
+def _refuse_equals(wanted: list[int], source: Source) -> None:
+    """Refuse to ask a line anew that another one is equal to: nobody could tell them apart."""
+    keys: set[bytes] = set()
+    for index in wanted:
+        known = len(keys)
+        keys.add(source.line(index).key)
+        if len(keys) == known:
+            raise UsageError(
+                tr(
+                    "--redo: {path}:{number}: another line has the same id and asks",
+                    path=source.path,
+                    number=source.number(index),
+                )
+            )
 
 
 def _named(ids: str, source: Source) -> frozenset[int]:

@@ -210,7 +210,8 @@ class _Check:
     # -- the plan ----------------------------------------------------------------------------
 
     def _plan(self, source: Source) -> None:
-        chosen = Chosen(self._journal, source, self._settings.limit, self._settings.only)
+        settings = self._settings
+        chosen = Chosen(self._journal, source, settings.limit, settings.only, redo=settings.redo)
         ledger = self._journal.ledger
         plan = Plan(lines=len(ledger), bad_lines=source.bad_count, done=ledger.count(State.DONE))
         survey = Survey(source, plan, self._note, self._dialect)

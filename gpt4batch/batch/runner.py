@@ -247,4 +247,4 @@ class Runner:
         if self._work.defects:
             return OutputError.exit_code
         unfinished = self._progress.done + self._progress.failed < self._progress.to_run
-        return 1 if failed or unfinished else 0
+        return 1 if failed or self._progress.failed or unfinished else 0

@@ -34,6 +34,8 @@ LISTED = 5
 FAILED = tr("%s:%d (id %s): failed: %s")
 AND_SO_ON = tr("%d lines failed so; more of them are only counted (--log-level debug lists all)")
 
+KEPT = tr("%s:%d (id %s): not answered anew: what it had stays")
+
 MOST_FETCHING = 128
 """How many lines may wait for their files beside the `-g` that ask; a file host may be down."""
 
@@ -84,7 +86,7 @@ class Work:
         self.safe: Callable[[int], None] = _not_told
         """Is told of each line once its outcome would survive a crash."""
         self._settings = settings
-        self._chosen = Chosen(journal, source, settings.limit, settings.only)
+        self._chosen = Chosen(journal, source, settings.limit, settings.only, redo=settings.redo)
         self._executor: Executor
         self._failed: set[int] = set()
         self._in_hand: dict[int, Line] = {}
@@ -148,10 +150,14 @@ class Work:
         self.progress.running += 1
         try:
             line = self._in_hand[index] = self.journal.line(index)
+            line.anew = self.journal.state(index) == State.DONE  # it was named with --redo
             outcome = await self._executor.hold(line)
             self._count(outcome)
             if not outcome.done:
                 self._failed.add(index)
+                if line.anew and outcome.is_as_before:
+                    log.warning(KEPT, self.source.path, line.number, line.id)
+                    return
             state = State.DONE if outcome.done else State.FAILED
             self.journal.log.advance(index, state, outcome.standing())
             self.publish(outcome)

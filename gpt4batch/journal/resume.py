@@ -286,9 +286,14 @@ class Resume:
         self._next += 1
         return self._keys.line_at(self._next - 1)
 
-    def _put(self, index: int, state: State, start: int, size: int, *, in_input: bool) -> None:
-        """Note a record of a line; what is done is never undone, what is new tells nothing."""
-        if state is State.DONE or (state and self.ledger.states[index] != State.DONE):
+    def _put(
+        self, index: int, state: State, start: int, size: int, *, in_input: bool, anew: bool = False
+    ) -> None:
+        """Note a record of a line; what is new tells nothing.
+
+        What is done is not undone, unless it was asked anew: the record then has what it was.
+        """
+        if state is State.DONE or (state and (anew or self.ledger.states[index] != State.DONE)):
             self.ledger.put(index, state, start, size, in_input=in_input)
 
     def _assign(
@@ -316,7 +321,8 @@ class Resume:
             return False
         if index >= 0:
             self._next = self._keys.after(index)
-            self._put(index, state, start, size, in_input=in_input)
+            anew = bool(line.meta.get("superseded"))
+            self._put(index, state, start, size, in_input=in_input, anew=anew)
             self._begin(index, start, line)
         return True
 

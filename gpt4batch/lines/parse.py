@@ -79,6 +79,8 @@ class Line:
     index: int = 0
     number: int = 0
     cut: tuple[str, bytes] | None = None
+    anew: bool = False
+    """Whether it is to be asked from its beginning, whatever is answered."""
 
     @property
     def done(self) -> bool:

@@ -102,6 +102,11 @@ class Outcome:
             self.answers, self.timings, self.superseded, self.line.answered = self._forgotten
             self.published = len(self.answers)
 
+    @property
+    def is_as_before(self) -> bool:
+        """Return whether nothing was answered that an earlier run had not."""
+        return self.published == len(self.answers) == self.line.answered
+
     def first(self) -> bool:
         """Tell once whether the next call is the first one of the line in this run."""
         begun, self.begun = self.begun, True
@@ -208,6 +213,8 @@ class Conversation:
         """
         outcome = Outcome(line, line.answers(), published=line.answered, clock=self._clock)
         _read_notes(outcome)
+        if line.anew:
+            outcome.forget()
         try:
             for place in range(len(outcome.answers)):
                 await self._download(outcome, place)
