@@ -19,6 +19,7 @@ from gpt4batch.batch.refusals import (
     lines_at_once,
     refuse_bad_lines,
     refuse_bad_results,
+    refuse_empty,
     refuse_error_file,
     refuse_other_files,
     refuse_output,
@@ -174,6 +175,7 @@ class _Parts:
         refuse_error_file(settings, source, journal)
         journal.errors = Path(settings.error_file).absolute() if settings.error_file else None
         refuse_bad_lines(source, skip=settings.skip_bad_lines)
+        refuse_empty(source, journal, fix=settings.fix)
         refuse_bad_results(journal, skip=settings.skip_bad_results)
         return source
 

@@ -188,6 +188,9 @@ class Crowded(ServerError):
 class NetworkError(RetryableError):
     """No whole reply came back: connect, reset, timeout, or a body that is cut short or no JSON."""
 
+    timed_out = False
+    """Whether nothing came within --timeout."""
+
 
 SHOWN = 10
 """So many of a list of problems are shown: what follows is seldom another kind of mistake."""

@@ -476,6 +476,14 @@ def test_retries_and_calls_without_a_reply_are_told_while_they_happen() -> None:
     view.look()
     told = "52 chat calls, 30 of them retries, 7 without a reply (may be paid for)"
     assert told in plain(view)
+    assert "--timeout" not in plain(view)
+
+
+async def test_timeouts_put_the_limit_itself_in_doubt(bench: Bench, service: MockService) -> None:
+    bench.write(bench.line(1, "x [[mock:hang]]"))
+    words = ["--timeout", "0.2", "--retries", "3", "--progress-interval", "0.2"]
+    result = await bench.call(*bench.batchsvc(service.origin, *words), "--quiet=false")
+    assert "3 calls had no answer within 200 ms: --timeout may be too short here" in result.err
 
 
 def test_end_that_is_far_is_told_as_a_time_of_the_clock() -> None:

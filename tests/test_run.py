@@ -862,3 +862,19 @@ async def test_lines_left_undone_twice_carry_what_the_input_says_now(
     assert after[1]["meta"] == before[1]["meta"]
     assert [(line.get("model"), line.get("extra")) for line in after[:2]] == [("right", 1)] * 2
     assert after[0]["answers"]
+
+
+@pytest.mark.parametrize("command", ["batchsvc", "check"])
+async def test_input_without_lines_does_not_move_an_earlier_output_aside(
+    bench: Bench, service: MockService, command: str
+) -> None:
+    bench.write(bench.line(1, "question"))
+    words = ["-i", "in.jsonl", "--token", bench.token, "-u", f"{service.origin}/standard/all-tools"]
+    assert (await bench.call("batchsvc", *words)).code == 0
+    before = (bench.folder / "out.jsonl").read_bytes()
+    bench.write()
+    result = await bench.call(command, *words)
+    assert result.code == 2
+    assert "in.jsonl has no lines; the output" in result.out + result.err
+    assert (bench.folder / "out.jsonl").read_bytes() == before
+    assert [path.name for path in bench.folder.glob("out*.jsonl")] == ["out.jsonl"]

@@ -21,6 +21,7 @@ from gpt4batch.batch.refusals import (
     lines_at_once,
     nearest,
     refuse_bad_results,
+    refuse_empty,
     refuse_error_file,
     refuse_other_files,
     refuse_output,
@@ -205,6 +206,7 @@ class _Check:
         for error in source.bad:
             level: Level = "fails" if settings.skip_bad_lines else "refused"
             self._note(level, "input", str(error))
+        self._try("input", lambda: refuse_empty(source, self._journal, fix=settings.fix))
         self._try("input", lambda: self._plan(source))
 
     # -- the plan ----------------------------------------------------------------------------

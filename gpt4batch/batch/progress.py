@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from gpt4batch.clock import SYSTEM, Clock
+from gpt4batch.errors import NetworkError
 from gpt4batch.histogram import Histogram
 from gpt4batch.lines.causes import cause_of
 from gpt4batch.usage import NO_USAGE, Usage
@@ -63,6 +64,8 @@ class Progress:
         self.failures: dict[tuple[str, int, str], Failures] = {}
         self.seconds = Histogram()
         self.usage = NO_USAGE
+        self.timeouts = 0
+        """Calls to which nothing came within --timeout."""
 
     def chat_sent(self) -> None:
         """Count an attempt of a chat: a call that may cost money."""
@@ -125,4 +128,5 @@ class Progress:
         return {f"p{share}": round(self.seconds.percentile(share), 3) for share in (50, 90, 99)}
 
     def _remember(self, error: CallError, *, fails: bool) -> None:
+        self.timeouts += isinstance(error, NetworkError) and error.timed_out
         self.last = LastError(str(error), self._clock.monotonic(), fails)

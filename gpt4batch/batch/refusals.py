@@ -59,6 +59,24 @@ def refuse_bad_lines(source: Source, *, skip: bool) -> None:
     )
 
 
+def refuse_empty(source: Source, journal: Journal, *, fix: bool) -> None:
+    """Refuse an input without lines that would move an earlier output aside for nothing.
+
+    Raises:
+        UsageError: It has none, and there is such an output.
+    """
+    if len(source) or fix or journal.streaming or not journal.out.exists():
+        return
+    if journal.out.stat().st_size:
+        raise UsageError(
+            tr(
+                "the input {path} has no lines; the output {out} is left as it is",
+                path=source.path,
+                out=journal.out,
+            )
+        )
+
+
 def what_to_do(source: Source) -> str:
     """Return what helps against the bad lines of an input."""
     if len(source) == source.bad_count >= FEWEST and all(

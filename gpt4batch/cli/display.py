@@ -30,6 +30,9 @@ if TYPE_CHECKING:
 LONG_CALL = 10.0
 """Seconds after which the oldest call in flight is worth a word."""
 
+MANY_TIMEOUTS = 3
+"""Calls without an answer in time after which the limit itself is in doubt."""
+
 FAR = 600.0
 """Seconds left from which on the end is told as a time of the clock too."""
 
@@ -135,7 +138,15 @@ class View:
             parts.append(tr("{number:,} of them retries", number=progress.retries))
         if lost:
             parts.append(tr("{number:,} without a reply (may be paid for)", number=lost))
-        return [(spoken(joined(", ", parts)), "")]
+        facts = [(spoken(joined(", ", parts)), "")]
+        if progress.timeouts >= MANY_TIMEOUTS:
+            text = say(
+                "{n:,} calls had no answer within {time}: --timeout may be too short here",
+                n=progress.timeouts,
+                time=duration(self._settings.timeout),
+            )
+            facts.append((text, NOTE))
+        return facts
 
     def _time(self) -> str:
         progress, now = self._progress, self._now

@@ -82,8 +82,9 @@ def calling(stage: str, told: Callable[[str], str] = str) -> Iterator[None]:
     try:
         yield
     except httpx.HTTPError as error:
-        text = told(str(error) or repr(error))
-        raise NetworkError(text, stage=stage) from error
+        lost = NetworkError(told(str(error) or repr(error)), stage=stage)
+        lost.timed_out = isinstance(error, httpx.ReadTimeout)
+        raise lost from error
 
 
 def shortened(text: str) -> str:
