@@ -77,7 +77,7 @@ format: $(STAMP)
 $(BENCH_STAMP): $(STAMP)
 	$(PYTHON) -m venv $(BENCH)
 	$(BENCH)/bin/pip install --quiet --constraint constraints.txt --upgrade pip
-	$(BENCH)/bin/pip install --quiet --constraint constraints.txt --editable . --group bench
+	$(BENCH)/bin/pip install --quiet --constraint constraints.txt --editable ".[nsq]" --group bench
 	$(PYTHON) -m venv $(MEASURED)
 	$(MEASURED)/bin/pip install --quiet --constraint constraints.txt --editable '.[nsq]'
 	touch $@

@@ -135,7 +135,7 @@ def recovery(calls: list[tuple[float, int]]) -> float:
     return float("inf")
 
 
-LIMITS = ((20, 0, 900), (20, 20, 900), (100, 0, 4_000))
+LIMITS = ((20, 0, 1_800), (20, 20, 1_800), (100, 0, 4_000))
 WEATHER = ((0.03, 3_000), (0.1, 3_000))
 
 
