@@ -72,6 +72,7 @@ async def run(
     signals: bool = False,
     transport: httpx.AsyncBaseTransport | None = None,
     clock: Clock = SYSTEM,
+    ended: Callable[[Summary], None] = lambda _summary: None,
 ) -> Summary:
     """Run one batch and return its summary.
 
@@ -82,6 +83,8 @@ async def run(
         signals: Obey SIGINT, SIGTERM and SIGHUP, as the command line does, until the run is over.
         transport: Sends the requests, instead of sockets.
         clock: Tells the time.
+        ended: Is handed the summary before the note of chats without a reply is given up: a run
+            that is killed in between leaves the note for the next one.
 
     Raises:
         UsageError: Something is refused; nothing was called.
@@ -90,7 +93,10 @@ async def run(
     async with AsyncExitStack() as stack:
         parts = _Parts(settings, stack, transport, clock)
         await parts.prepare()
-        return await parts.run(show, signals=signals)
+        summary = await parts.run(show, signals=signals)
+        ended(summary)
+        parts.forget()
+        return summary
 
 
 @dataclass(slots=True)
@@ -292,6 +298,10 @@ class _Parts:
             nsq_lost=nsq.dropped,
             nsq_spool=str(nsq.path),
         )
+
+    def forget(self) -> None:
+        """Give up the note of chats without a reply: the summary has told of them."""
+        self._in_flight.forget()
 
     def _status(self) -> Status:
         """Return what the run is doing at this moment."""

@@ -20,7 +20,6 @@ ATTACHED = {"one.png": "one", "two.txt": "two", "three.txt": "three"}
 """The files that asks may name, and what is in them."""
 ASIDE = re.compile(r"(out|real)\.\d{8}-\d{6}(-\d+)?\.jsonl")
 SNAPSHOT = re.compile(r"\.\d{8}-\d{4}-(in|out|real)\.jsonl")
-LEFT = re.compile(rb"when an earlier run was killed: (\d+) at most")
 KEYS = ("id", "asks", "extra", "unknown")
 SYNC = 1.0
 """Seconds in which a written answer has to be on the disk."""
@@ -76,8 +75,8 @@ class Judge:
         if ended.how == "returned":
             self._summary(number, run, ended)
         elif ended.how == "killed" and not list(self.folder.glob("*.inflight")):
-            # It had come to its end, and its summary was on the way: the log had told of them.
-            self.told += sum(map(int, LEFT.findall(ended.stderr)))
+            # It had shown its summary, or there was nothing to be noted.
+            self.told += max(ended.lost, 0)
 
     def _pace(self, number: int, run: RunPlan, ended: Ended) -> None:
         rate = run.flags.get("qps", 0.0)

@@ -28,6 +28,7 @@ from simulation.service import BASE, CHAT, TOKEN, UPLOAD, Service, State
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from gpt4batch import Summary
     from simulation.plan import RunPlan
 
 LONGEST = 200_000
@@ -48,6 +49,8 @@ class Ended:
     second: str = ""
     """What a second run of the same output came to."""
     stderr: bytes = b""
+    lost: int = -1
+    """Chats without a reply of which its summary told, also where it was killed right after it."""
     rounds: int = 0
     operations: int = 0
     seconds: float = 0.0
@@ -98,6 +101,7 @@ class Child:
         self._fix = fix
         self._spoken = spoken
         self._rounds = 0
+        self._lost = -1
         self._second = ""
         self._began = state.seconds
         self._service = Service(state, plan.weather, seed)
@@ -153,6 +157,7 @@ class Child:
             summary or {},
             error,
             self._second,
+            lost=self._lost,
             rounds=self._rounds,
             operations=self._disk.operations,
             seconds=self._loop.time(),
@@ -177,13 +182,27 @@ class Child:
             **where,
             **self._plan.flags,
         )
+        refused: Gpt4BatchError | None = None
+        summary: dict[str, Any] = {}
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(self._disturb)
             if self._plan.second_at:
                 tasks.start_soon(self._run_second, settings)
-            summary = await seam.run(settings, self._service, self._loop, self._began)
+            try:
+                found = await seam.run(
+                    settings, self._service, self._loop, self._began, ended=self._hear
+                )
+                summary = asdict(found)
+            except Gpt4BatchError as error:
+                refused = error  # raised in here it would come out in a group
             tasks.cancel_scope.cancel()
-        return asdict(summary)
+        if refused is not None:
+            raise refused
+        return summary
+
+    def _hear(self, summary: Summary) -> None:
+        """Note what the program says at its end, also where it is killed right after."""
+        self._lost = summary.unanswered + summary.killed_in_flight
 
     async def _run_second(self, settings: Settings) -> None:
         """Start another run of the same output, which has to be refused."""

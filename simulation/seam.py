@@ -30,6 +30,7 @@ async def run(
     began: float,
     *,
     signals: bool = True,
+    ended: Callable[[Summary], None] = lambda _summary: None,
 ) -> Summary:
     """Run the program in virtual time against a service of this loop.
 
@@ -39,9 +40,10 @@ async def run(
         loop: Its clock is the program's.
         began: Seconds of the history that earlier runs took.
         signals: Whether it obeys signals.
+        ended: Is handed the summary when the program shows it.
     """
     clock = Clock(loop.time, lambda: BEGINNING + int((began + loop.wall()) * 1e9))
-    return await run_batch(settings, signals=signals, transport=service, clock=clock)
+    return await run_batch(settings, signals=signals, transport=service, clock=clock, ended=ended)
 
 
 def one_thread() -> None:

@@ -12,9 +12,12 @@ from gpt4batch.lines import rawjson
 ROOT = Path(__file__).resolve().parent.parent
 
 
-def played(lines: list[dict[str, Any]], *runs: dict[str, Any], seed: int = 0) -> str:
+def played(
+    lines: list[dict[str, Any]], *runs: dict[str, Any], seed: int = 0, spoken: str = "gpt4api"
+) -> str:
     """Play a history and return what it broke."""
-    plan = rawjson.dumps({"seed": seed, "lines": lines, "runs": list(runs)}).decode()
+    told = {"seed": seed, "lines": lines, "runs": list(runs), "spoken": spoken}
+    plan = rawjson.dumps(told).decode()
     done = subprocess.run(
         [sys.executable, "-m", "simulation", "--plan", plan],
         cwd=ROOT,
@@ -69,6 +72,37 @@ def test_equal_lines_finished_in_another_order_keep_their_own_extra_after_a_kill
     for seed in range(3):
         run = {"weather": {"latency": 0.3}, "flags": flags, "die_at_write": 8}
         assert played(lines, run, seed=seed) == KEPT
+
+
+def test_answers_of_equal_lines_of_which_one_was_edited_since_are_all_kept() -> None:
+    lines = [line("plain 0.0", "plain 0.1", "plain 0.2") for _ in range(2)]
+    weather = {"weather": {"latency": 0.2}}
+    assert played(lines, {**weather, "die_at_write": 35}, {**weather, "edit": "change"}) == KEPT
+
+
+def test_mark_of_a_record_that_a_power_cut_tore_is_no_damage() -> None:
+    run = {"weather": {"latency": 0.2}, "die_at_write": 3, "power_cut": True}
+    assert played([line("plain 6.0", id="q-6")], run, seed=210912) == KEPT
+
+
+def test_run_that_is_killed_before_it_shows_its_summary_leaves_the_note_to_the_next() -> None:
+    lines = [line("link 0.0", id="q-0"), line("plain 1.0", id="q-1")]
+    lines += [line("plain 2.0", id="b-2"), line("plain 0.0", id="b-3")]
+    weather = {"lost": 0.0168381523922831, "quota_until": 30.0, "after": 1.0}
+    flags = {"goroutine": 2, "retries": 0, "fsync": "never"}
+    run = {"weather": weather, "flags": flags, "die_at_round": 52}
+    assert played(lines, run, seed=209461, spoken="batch") == KEPT
+
+
+def test_calls_that_waited_for_a_new_token_do_not_leave_together() -> None:
+    first = {"asks": [{"content": "plain 0.0", "images": ["one.png"]}], "unknown": [1, "\u2028"]}
+    second = {"id": "q-2", "asks": [{"content": "plain 2.0", "images": ["one.png"]}]}
+    last = [{"content": f"plain 5.{place}", "files": ["two.txt"]} for place in range(2)]
+    lines = [first, second, line("plain 3.0"), line("plain 4.0", "plain 4.1", id="q-4")]
+    lines.append({"id": "q-5", "asks": [*last, {"content": "plain 5.2"}]})
+    weather = {"quota_until": 2000.0, "token_fails": 0.4946504083082212, "after": 1.0}
+    run = {"weather": {**weather, "token_lasts": 7}, "flags": {"qps": 1.0}, "die_at_round": 241}
+    assert played(lines, run, seed=212762) == KEPT
 
 
 def test_same_seed_gives_the_same_bytes() -> None:

@@ -187,7 +187,6 @@ class Runner:
                 self._snapshots.remove()
 
     def _summary(self) -> Summary:
-        self._in_flight.forget()
         ledger, progress, calls = self._journal.ledger, self._progress, self._executor.stats()
         done = ledger.count(State.DONE)
         failed = ledger.count(State.FAILED) + self._work.source.bad_count

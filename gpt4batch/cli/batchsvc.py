@@ -7,6 +7,7 @@ import signal
 import sys
 from contextlib import ExitStack
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING
 
 from gpt4batch.cli.defects import unexpected
@@ -45,7 +46,6 @@ def action(settings: Settings) -> None:
     from gpt4batch.batch import descriptors
     from gpt4batch.batch.refusals import refuse_shared_files
     from gpt4batch.cli import display, logs, loop
-    from gpt4batch.cli.farewell import farewell
     from gpt4batch.signals import obeyed
 
     signal.signal(signal.SIGINT, signal.SIG_DFL)  # until the run listens: nothing is begun yet
@@ -60,33 +60,23 @@ def action(settings: Settings) -> None:
         stack.callback(logs.tear_down, handler)
         descriptors.raise_limit(settings.goroutine)
         try:
-            summary = loop.run(_run, settings, console, leave)
+            code = loop.run(_run, settings, console, leave)
         except Exception as error:
             if not leave.begun or isinstance(error, Gpt4BatchError):
                 raise
             log.debug("unexpected error", exc_info=True)
             raise DefectError(unexpected(error, begun=True)) from None
-        for number in obeyed():  # what is left to do takes no time, and the exit code is earned
-            signal.signal(number, signal.SIG_IGN)
-        told = farewell(summary)
-        if not settings.quiet:
-            tell(told)
-        if settings.notify:
-            display.notify(f"gpt4batch: {told.partition(chr(10))[0]}")
-    sys.exit(summary.exit_code)
+    sys.exit(code)
 
 
-async def _run(settings: Settings, console: Console | None, leave: _Leave) -> Summary:
+async def _run(settings: Settings, console: Console | None, leave: _Leave) -> int:
     from contextlib import AsyncExitStack
 
     from gpt4batch.api import run
-    from gpt4batch.batch.summary import check_path, save
+    from gpt4batch.batch.summary import check_path
     from gpt4batch.cli.display import Display
-    from gpt4batch.cli.next_command import next_command
-    from gpt4batch.disk import descriptor_of
-    from gpt4batch.journal.source import STDIN
 
-    given = settings
+    ended = partial(_tell, settings)
     if settings.summary:
         check_path(settings.summary)
     async with AsyncExitStack() as stack:
@@ -102,16 +92,32 @@ async def _run(settings: Settings, console: Console | None, leave: _Leave) -> Su
 
             metrics = stack.enter_context(served(settings.metrics_port, settings.metrics_address))
             show = _watched(metrics, show)
-        summary = await run(settings, show=_beginning(leave, show), signals=True)
-    if (
-        summary.done < summary.lines
-        and settings.out != STDIN
-        and descriptor_of(settings.out) is None
-    ):
-        summary = replace(summary, next=next_command(given))
+        begin = _beginning(leave, show)
+        return (await run(settings, show=begin, signals=True, ended=ended)).exit_code
+
+
+def _tell(settings: Settings, summary: Summary) -> None:
+    """Say what came of a run, on the terminal and in a file."""
+    from gpt4batch.batch.summary import save
+    from gpt4batch.cli import display
+    from gpt4batch.cli.farewell import farewell
+    from gpt4batch.cli.next_command import next_command
+    from gpt4batch.disk import descriptor_of
+    from gpt4batch.journal.source import STDIN
+    from gpt4batch.signals import obeyed
+
+    for number in obeyed():  # what is left to do takes no time, and the exit code is earned
+        signal.signal(number, signal.SIG_IGN)
+    to_file = settings.out != STDIN and descriptor_of(settings.out) is None
+    if summary.done < summary.lines and to_file:
+        summary = replace(summary, next=next_command(settings))
     if settings.summary:
         save(summary, settings.summary)
-    return summary
+    told = farewell(summary)
+    if not settings.quiet:
+        tell(told)
+    if settings.notify:
+        display.notify(f"gpt4batch: {told.partition(chr(10))[0]}")
 
 
 def _refuse_closed(settings: Settings) -> None:

@@ -29,7 +29,8 @@ def next_command(settings: Settings) -> str:
         value = getattr(settings, name)
         if name == "input" and value == STDIN:
             value = settings.out
-        if value == default or name == "fix" or spec.panel == LOGGING:
+        # What was asked anew has its answers; what has not is asked with -f all the same.
+        if value == default or name in ("fix", "redo") or spec.panel == LOGGING:
             continue
         if spec.secret or (name in ADDRESSES and "@" in urlsplit(value).netloc):
             hidden += [] if environment_name(spec) in os.environ else [f"--{spec.long}"]

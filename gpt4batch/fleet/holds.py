@@ -107,6 +107,11 @@ class Permits:
         """Take note of a success."""
         HOLD.get().how = OK
 
+    def unused(self, _at: float) -> None:
+        """Take note that a call did not leave; the next one that asks for its line says so."""
+        if self._own is not None:
+            self._own.done()
+
     def done(self) -> None:
         """Take note that a call that left has come to its end."""
         if self._own is not None:

@@ -169,7 +169,7 @@ class Findings:
 def is_torn(tail: bytes) -> bool:
     """Return whether a last line without a newline is the start of a record that a crash cut."""
     text = tail.removeprefix(BOM).removeprefix(LOG_MARK)
-    if not text.strip(b"\0"):
+    if not text.strip(b"\0" + LOG_MARK):  # of the mark itself there may be only a part
         return True
     return bool(BEGINNING.match(text)) and not rawjson.objects_in(text)
 

@@ -163,6 +163,14 @@ class KeyIndex:
         entry = self._table[self._slot(key)]
         return self._lines[entry - 1] if entry else -1
 
+    def equal_lines(self, count: int) -> bytes:
+        """Return a byte for each of so many lines: 1 where another one has its key."""
+        found = bytearray(count if self.equals else 0)
+        for group in self.equals.values():
+            for index in group.lines:
+                found[index] = 1
+        return bytes(found)
+
     def _slot(self, key: bytes) -> int:
         """Return the slot in which a key is, or the free one where it would be."""
         table, keys = self._table, self._keys

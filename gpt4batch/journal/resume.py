@@ -67,12 +67,7 @@ class Resume:
     @property
     def equals(self) -> bytes:
         """Return a byte a line: 1 where another line has the same id and asks, so far as known."""
-        groups = self._keys.equals.values() if self._keys is not None else ()
-        found = bytearray(len(self.ledger) if groups else 0)
-        for group in groups:
-            for index in group.lines:
-                found[index] = 1
-        return bytes(found)
+        return self._keys.equal_lines(len(self.ledger)) if self._keys is not None else b""
 
     def read(self, out: Path | None, size: int = 0) -> None:
         """Read the input with its own results, and those in the first `size` bytes of an output.
@@ -223,7 +218,8 @@ class Resume:
         index = self._next_line(raw, key)
         if index < 0:
             index = self._keys.find(key)
-            if index < 0 or index in self._keys.equals:
+            known = index >= 0 and self.ledger.states[index]
+            if index < 0 or known or index in self._keys.equals:
                 return False
             self._next = self._keys.after(index)
         self.ledger.put(index, State.DONE, start, len(raw), in_input=False)
@@ -283,6 +279,8 @@ class Resume:
         assert self._keys is not None
         if raw.startswith(LOG_MARK) or self._keys.key_at(self._next) != key:
             return -1
+        if self.ledger.states[self._keys.line_at(self._next)]:
+            return -1
         self._next += 1
         return self._keys.line_at(self._next - 1)
 
@@ -317,7 +315,9 @@ class Resume:
         equals = self._keys.equals.get(index)
         if equals is not None:
             index = self._claim(equals, line, state)
-        elif grown and self.ledger.states[index] == State.DONE:
+        elif (before := self.ledger.states[index]) and (
+            (grown and before == State.DONE) or _is_other(line, self._known(index))
+        ):
             return False
         if index >= 0:
             self._next = self._keys.after(index)
@@ -326,6 +326,11 @@ class Resume:
             self._begin(index, start, line)
         return True
 
+    def _known(self, index: int) -> list[Any]:
+        """Return the answers that are known of a line, without what was noted in them."""
+        record = self.ledger.read(index, self._source.descriptor, self._output)
+        return [_bare(text) for text in parse_line(self._source.form.result(record)).answers()]
+
     def _claim(self, equals: Equals, line: Line, state: State) -> int:
         answers, states = [_bare(answer) for answer in line.answers()], self.ledger.states
 
@@ -333,9 +338,8 @@ class Resume:
             return states[index] == State.DONE
 
         def continues(index: int) -> bool:
-            record = self.ledger.read(index, self._source.descriptor, self._output)
-            known = parse_line(self._source.form.result(record)).answers()
-            return answers[: len(known)] == [_bare(answer) for answer in known]
+            known = self._known(index)
+            return answers[: len(known)] == known
 
         if state is State.DONE:
             return equals.claim_done(done=done, continues=continues)
@@ -385,10 +389,22 @@ def shown(line_id: Id) -> str:
     return rawjson.dumps(line_id).decode()[:100]
 
 
+def _is_other(line: Line, known: list[Any]) -> bool:
+    """Return whether a record is that of a line that was equal before the input was edited.
+
+    It has other answers than those that are known, so that both have to be kept.
+    """
+    answers = [_bare(text) for text in line.answers()]
+    told = answers + [_plain(item) for item in line.meta.get("superseded") or ()]
+    return not all(answer in told for answer in known) and any(a not in known for a in answers)
+
+
 def _bare(answer: bytes) -> Any:
-    reply = rawjson.loads(answer)
-    reply.pop("spec_downloads", None)
-    return reply
+    return _plain(rawjson.loads(answer))
+
+
+def _plain(reply: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in reply.items() if name != "spec_downloads"}
 
 
 def _last_line(file: IO[bytes], size: int) -> bytes:

@@ -262,10 +262,11 @@ class Client:
     ) -> Reply | None:
         """Send a call once; None where it has to be sent again and this was no attempt of it."""
         async with self._probing.turn() as probe:
+            token = await self._tokens.current()  # first: a turn is over when a renewal is
             sent = await self._pacer.wait(new=new)
-            if self._probing.on and not probe:
-                return None  # it began while this call waited for the pace
-            token = await self._tokens.current()
+            if (self._probing.on and not probe) or self._tokens.changed(token):
+                self._pacer.unused(sent)  # that began while this call waited for the pace
+                return None
             if self._control.halted:
                 raise Stopped
             headers = {**self.dialect.headers(token), "user-agent": USER_AGENT}

@@ -55,6 +55,9 @@ class Pace(Protocol):
     def done(self) -> None:
         """Note that a call that left has ended, whatever came of it."""
 
+    def unused(self, at: float) -> None:
+        """Note that the call that was let go at a moment did not leave."""
+
     def limits(self, limits: Limits) -> None:
         """Note the limits that the headers of a reply name."""
 

@@ -79,6 +79,10 @@ class Tokens:
                 pass
         return self._token
 
+    def changed(self, token: str) -> bool:
+        """Return whether a token is not that in use any more, or is just being renewed."""
+        return self._renewing.locked() or token != self._token
+
     async def renew(self, refused: str, reason: str) -> None:
         """Replace a token that was refused, once for all the calls that carried it.
 
