@@ -234,8 +234,7 @@ class Resume:
         return taken
 
     def _begin(self, index: int, start: int, line: Line) -> None:
-        """Remember a line that steps may follow."""
-        if "go" in line.meta and self._keys is not None:
+        if "go" in line.meta and self._keys is not None:  # steps may follow
             equals = self._keys.equals.get(self._keys.find(line.key))
             self._half_way.begin(self.ledger, index, start, line, equals)
 
