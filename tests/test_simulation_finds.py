@@ -95,8 +95,14 @@ def test_run_that_is_killed_before_it_shows_its_summary_leaves_the_note_to_the_n
 
 
 def test_calls_that_waited_for_a_new_token_do_not_leave_together() -> None:
-    first = {"asks": [{"content": "plain 0.0", "images": ["one.png"]}], "unknown": [1, "\u2028"]}
-    second = {"id": "q-2", "asks": [{"content": "plain 2.0", "images": ["one.png"]}]}
+    first: dict[str, Any] = {
+        "asks": [{"content": "plain 0.0", "images": ["one.png"]}],
+        "unknown": [1, "\u2028"],
+    }
+    second: dict[str, Any] = {
+        "id": "q-2",
+        "asks": [{"content": "plain 2.0", "images": ["one.png"]}],
+    }
     last = [{"content": f"plain 5.{place}", "files": ["two.txt"]} for place in range(2)]
     lines = [first, second, line("plain 3.0"), line("plain 4.0", "plain 4.1", id="q-4")]
     lines.append({"id": "q-5", "asks": [*last, {"content": "plain 5.2"}]})
