@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
@@ -13,6 +14,7 @@ if TYPE_CHECKING:
 
     from gpt4batch.errors import FatalError
 
+log = logging.getLogger(__name__)
 
 TICK = 0.25
 """Seconds between two looks at how much of the grace is left."""
@@ -92,6 +94,8 @@ class Control:
 
     def halt(self, error: FatalError | None = None, grace: float = float("inf")) -> None:
         """Make no more calls: waits are given up, calls in flight have `grace` seconds."""
+        if error is not None and self.error is None:
+            log.error("stopping: %s", error)
         self.error = self.error or error
         self.halted = True
         self.drain(grace)

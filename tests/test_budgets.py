@@ -13,6 +13,8 @@ if TYPE_CHECKING:
 
     from conftest import Bench
 
+    from gpt4batch.mock.server import MockService
+
     Handler = Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
     Scripting = Callable[[Handler], Any]
 
@@ -152,3 +154,15 @@ async def test_check_says_what_a_run_may_take(bench: Bench, scripted: Scripting)
     plan = rawjson.loads(after.out.encode())["plan"]
     assert (plan["tokens_from"], plan["tokens_in"], plan["tokens_out"]) == ("output", 500, 250)
     assert plan["cost"] == round((500 + 2 * 250) / 1e6, 6)
+
+
+async def test_reason_of_a_stop_is_told_once(bench: Bench, service: MockService) -> None:
+    bench.write(*[bench.line(n, "question") for n in range(4)])
+    result = await bench.call(*bench.batchsvc(service.origin, "--max-calls", "2", "-q", "0"))
+    assert result.code == 3
+    assert result.err.count("--max-calls 2") - result.err.count("batchsvc") == 1
+    assert "stopped: see above" in result.err
+    words = ["--max-calls", "1", "-q", "0", "--log-file", "log.txt", "-f"]
+    result = await bench.call(*bench.batchsvc(service.origin, *words))
+    assert "stopped: " in result.err
+    assert "see above" not in result.err

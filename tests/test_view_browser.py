@@ -962,12 +962,12 @@ def test_different_failures_of_one_code_are_kept_apart(
     page = look(at(site, "overview"))
     for message in messages:
         row = page.locator(".causes tbody tr", has_text=message)
-        expect(row).to_contain_text("400 · chat")
+        expect(row).to_contain_text("Service error 400")
         expect(row.locator(".number")).to_have_text("2")
     page.get_by_role("button", name=messages[1]).click()
     expect(page.locator(".status")).to_have_text("2 of 6 lines")
     option = page.get_by_label("Cause of failure").locator("option:checked")
-    expect(option).to_have_text(f"{messages[1]} · 400 · chat (2)")
+    expect(option).to_have_text(f"{messages[1]} · Service error 400 (2)")
 
 
 def test_one_failure_of_many_is_not_nought_percent(

@@ -107,8 +107,6 @@ class Work:
 
     def stop(self, error: FatalError) -> None:
         """Make no more calls; answers in flight are waited for, since they are paid for."""
-        if self.control.error is None:
-            log.error("stopping: %s", error)
         grace = self._settings.grace if isinstance(error, ServiceError) else float("inf")
         self.control.halt(error, grace)
 

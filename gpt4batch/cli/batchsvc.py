@@ -113,7 +113,7 @@ def _tell(settings: Settings, summary: Summary) -> None:
         summary = replace(summary, next=next_command(settings))
     if settings.summary:
         save(summary, settings.summary)
-    told = farewell(summary)
+    told = farewell(summary, told=not settings.log_file)
     if not settings.quiet:
         tell(told)
     if settings.notify:

@@ -34,12 +34,17 @@ SIGNALS = {
 """What ended a run, as it is shown; the summary has the signal's name."""
 
 
-def farewell(summary: Summary) -> str:
-    """Return what came of a run, what failed and why, where the files are, and what to run next."""
+def farewell(summary: Summary, *, told: bool = False) -> str:
+    """Return what came of a run, what failed and why, where the files are, and what to run next.
+
+    Args:
+        summary: The run.
+        told: Why it stopped has been logged where this is shown.
+    """
     rows = [_lines(summary), *_calls(summary), *_failures(summary), *_files(summary)]
     rows += _fleet(summary.fleet)
     if summary.stopped:
-        reason = SIGNALS.get(summary.stopped, summary.stopped)
+        reason = SIGNALS.get(summary.stopped, tr("see above") if told else summary.stopped)
         rows.append(tr("stopped: {reason}", reason=reason))
     if summary.next:
         rows.append(tr("go on with: {command}", command=summary.next))

@@ -4,7 +4,7 @@ import { codeText, plainText, renderMarkdown } from "./markup.js";
 import { h, icon } from "./dom.js";
 import { showPicture } from "./lightbox.js";
 import { source, stateName } from "./source.js";
-import { say, writeBytes, writeCount, writeMoney, writeSeconds, writeTokens } from "./words.js";
+import { failureName, say, writeBytes, writeCount, writeMoney, writeSeconds, writeTokens } from "./words.js";
 
 const FOLDED_RESULT = 600;
 const LONG_ASK = 800;
@@ -111,9 +111,7 @@ function cutNote(part) {
 }
 
 function errorElement(error) {
-  const facts = [];
-  if (error.code) facts.push(say("error_code", { code: error.code }));
-  if (error.stage) facts.push(say("stage", { stage: error.stage }));
+  const facts = [failureName(error.code, error.stage)].filter(Boolean);
   if (error.attempts > 1) facts.push(say("attempts", { n: error.attempts }));
   return h(
     "div",

@@ -89,10 +89,17 @@ const WORDS = {
   plain: ["Too long for Markdown: shown as plain text.", "内容过长，以纯文本显示。"],
   image_blocked: ["picture at {url}, not loaded", "图片 {url}，未加载"],
   link_blocked: ["link removed", "链接已移除"],
-  stage: ["stage {stage}", "阶段 {stage}"],
   line_of: ["Line {n}", "第 {n} 行"],
   gone: ["This line is no longer there.", "该行已不存在。"],
   error_code: ["Error {code}", "错误 {code}"],
+  stage_attachment: ["Attachment cannot be read", "附件无法读取"],
+  stage_reply: ["Answer with an error", "回答带有错误"],
+  stage_chat: ["No answer from the service", "服务没有回答"],
+  stage_upload: ["Upload failed", "上传失败"],
+  stage_download: ["Download failed", "下载失败"],
+  stage_input: ["The line cannot be asked", "该行无法提问"],
+  stage_token: ["No token", "没有令牌"],
+  service_error: ["Service error {code}", "服务错误 {code}"],
   unreadable: ["Not a JSON object", "不是 JSON 对象"],
   progress: ["Progress", "进度"],
   progress_of: ["{done} of {total} lines done", "{total} 行中已完成 {done} 行"],
@@ -113,7 +120,7 @@ const WORDS = {
   causes: ["Failures by cause", "失败原因"],
   no_failures: ["Nothing failed.", "没有失败。"],
   no_timings: ["This output carries no timings. Outputs written by gpt4batch hold them in each line's meta; those of the original tool do not.", "此输出没有计时信息。gpt4batch 写出的每行 meta 中带有计时，原工具的输出没有。"],
-  kind: ["Code and stage", "代码和阶段"],
+  kind: ["Kind", "类别"],
   lines_count: ["Lines", "行数"],
   show: ["Show", "查看"],
   example: ["Example", "示例"],
@@ -299,7 +306,17 @@ export function causeName(cause) {
 // What the original tool writes has no stage: then the message is all there is.
 export function causeKind(cause) {
   const stage = cause.stage === cause.message || cause.stage === "unreadable" ? "" : cause.stage;
-  return [cause.code || null, stage].filter(Boolean).join(" · ");
+  return failureName(cause.code, stage);
+}
+
+// A code is told where a service gave it: 200 is no failure, and 501 stands for files that cannot be read.
+export function failureName(code, stage) {
+  if (code >= 300 && ["chat", "upload", "download", "token"].includes(stage)) {
+    const place = stage === "chat" ? "" : say(`stage_${stage}`);
+    return [place, say("service_error", { code })].filter(Boolean).join(" · ");
+  }
+  if (`stage_${stage}` in WORDS) return say(`stage_${stage}`);
+  return [code ? say("error_code", { code }) : "", stage].filter(Boolean).join(" · ");
 }
 
 export function causeTitle(cause) {
