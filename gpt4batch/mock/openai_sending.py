@@ -59,7 +59,14 @@ class Sending:
         """Send a reply."""
         if not self._streamed and self._response is None:
             return json_response(reply, headers=self._headers)
-        return await self._write([*self._pieces(reply), *self._end(reply)])
+        pieces = self._pieces(reply)
+        if self._streamed:
+            usage = {"usage": None} if self._usage else {}
+            pieces += openai_stream.end_events(reply, usage)
+            if self._usage:
+                pieces.append(openai_stream.chunk(reply, [], usage=reply.get("usage")))
+            pieces.append(openai_stream.DONE)
+        return await self._write(pieces)
 
     async def error(self, reply: Any, error: Any) -> web.StreamResponse:
         """Send an error inside a 200; in a stream, after half of the reply."""
@@ -106,15 +113,6 @@ class Sending:
             return openai_stream.content_events(reply, {"usage": None} if self._usage else {})
         body = orjson.dumps(reply)
         return [body[: len(body) // 2], body[len(body) // 2 :]]
-
-    def _end(self, reply: dict[str, Any]) -> list[bytes]:
-        if not self._streamed:
-            return []
-        usage = {"usage": None} if self._usage else {}
-        events = openai_stream.end_events(reply, usage)
-        if self._usage:
-            events.append(openai_stream.chunk(reply, [], usage=reply.get("usage")))
-        return [*events, openai_stream.DONE]
 
     async def _write(self, pieces: Sequence[bytes]) -> web.StreamResponse:
         response = await self._begun()

@@ -36,8 +36,14 @@ def chunk(reply: Mapping[str, Any], choices: list[dict[str, Any]], **more: Any) 
 
 def content_events(reply: Mapping[str, Any], usage: Mapping[str, Any]) -> list[bytes]:
     """Return the events of a reply up to the end of its text; `usage` stands in each."""
-    parts = (part for choice in reply["choices"] for part in _parts(choice))
-    return [chunk(reply, [part], **usage) for part in parts]
+    events = []
+    for choice in reply["choices"]:
+        if "message" in choice:
+            parts = [_part(choice, delta=delta) for delta in _deltas(choice["message"])]
+        else:
+            parts = [_part(choice, text=piece) for piece in _pieces(choice["text"])]
+        events += [chunk(reply, [part], **usage) for part in parts]
+    return events
 
 
 def end_events(reply: Mapping[str, Any], usage: Mapping[str, Any]) -> list[bytes]:
@@ -52,12 +58,6 @@ def end_events(reply: Mapping[str, Any], usage: Mapping[str, Any]) -> list[bytes
 
 def _part(choice: Mapping[str, Any], **what: Any) -> dict[str, Any]:
     return {"index": choice["index"], "logprobs": None, "finish_reason": None, **what}
-
-
-def _parts(choice: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
-    if "message" in choice:
-        return (_part(choice, delta=delta) for delta in _deltas(choice["message"]))
-    return (_part(choice, text=piece) for piece in _pieces(choice["text"]))
 
 
 def _pieces(text: str | None) -> Iterator[str]:

@@ -43,24 +43,19 @@ class Tokens:
                 "no access token: send the header Authorization: Bearer <token>",
                 code="invalid_api_key",
             )
-        token = self._find(value.strip())
+        value, own = value.strip(), self._settings.token
+        token = self._first if own and value == own else self._tokens.get(value)
+        if token is None and own:
+            raise Refusal(401, "the access token is not known", code="invalid_api_key")
+        if token is None:
+            token = Token(expires_at=float("inf"))
+            self._tokens.put(value, token)
         limit = self._settings.token_calls
         if time.time() >= token.expires_at or (limit and token.calls >= limit):
             raise Refusal(
                 401, "the access token has expired: fetch a new one", code="invalid_api_key"
             )
         token.calls += 1
-
-    def _find(self, value: str) -> Token:
-        if self._settings.token and value == self._settings.token:
-            return self._first
-        token = self._tokens.get(value)
-        if token is None and self._settings.token:
-            raise Refusal(401, "the access token is not known", code="invalid_api_key")
-        if token is None:
-            token = Token(expires_at=float("inf"))
-            self._tokens.put(value, token)
-        return token
 
     def issue(self, order: Any) -> dict[str, Any]:
         """Return a new token for `{"email", "password", "ttl"}`, or refuse."""
