@@ -53,8 +53,11 @@ def found(raw: bytes, path: str) -> str:
     for mark, name in BOMS:
         if raw.startswith(mark):
             return name
-    if wide := _wide(raw[:SAMPLE]):
-        return wide
+    # A text in UTF-16 without a mark: every other byte of ASCII is a NUL.
+    sample = raw[:SAMPLE]
+    even, odd = sample[::2].count(0), sample[1::2].count(0)
+    if (even + odd) * 10 >= len(sample):
+        return "utf-16-le" if odd > even else "utf-16-be"
     try:
         raw.decode(UTF8)
     except UnicodeDecodeError:
@@ -63,14 +66,6 @@ def found(raw: bytes, path: str) -> str:
         damaged = sum(not char.isascii() for char in text) > 2 * text.count("\ufffd")
         return UTF8 if damaged else _guessed(raw, path)
     return UTF8
-
-
-def _wide(sample: bytes) -> str:
-    """Return the UTF-16 that a text without a mark is in: every other byte of ASCII is a NUL."""
-    even, odd = sample[::2].count(0), sample[1::2].count(0)
-    if (even + odd) * 10 < len(sample):
-        return ""
-    return "utf-16-le" if odd > even else "utf-16-be"
 
 
 def _guessed(raw: bytes, path: str) -> str:

@@ -82,7 +82,13 @@ class Result(NamedTuple):
         asks = [mapped(ask) for ask in listed(self.record.get("asks"))] or [{}]
         replies = [mapped(reply) for reply in listed(self.record.get("answers"))]
         calls = [mapped(call) for call in listed(mapped(self.record.get("meta")).get("asks"))]
-        failed = self._failed(replies, len(asks))
+        failed = {min(len(replies), len(asks) - 1)}
+        if self.error.get("stage") == "download":  # it belongs to the asks that lack a file
+            failed = {
+                turn
+                for turn, reply in enumerate(replies)
+                if any(mapped(item).get("error") for item in listed(reply.get("spec_downloads")))
+            } or failed
         for turn, ask in enumerate(asks):
             reply = replies[turn] if turn < len(replies) else {}
             call = calls[turn] if turn < len(calls) else {}
@@ -99,19 +105,6 @@ class Result(NamedTuple):
                 "code": _number(error.get("code")),
                 "error": text_of(error.get("message")),
             }
-
-    def _failed(self, replies: list[dict[str, Any]], asks: int) -> set[int]:
-        """Return the asks that an error of the line belongs to."""
-        lost = {
-            turn
-            for turn, reply in enumerate(replies)
-            if any(mapped(item).get("error") for item in listed(reply.get("spec_downloads")))
-        }
-        return (
-            lost
-            if self.error.get("stage") == "download" and lost
-            else {min(len(replies), asks - 1)}
-        )
 
     def _own(self, ask: dict[str, Any]) -> dict[str, Any]:
         extra = self.record.get("extra")
