@@ -168,7 +168,10 @@ def folded(texts: Iterable[bytes]) -> bytes:
         if added:
             answers += added
             meta.pop("uploads", None)
-        meta |= _grown(meta, more)
+        for name in more.keys() & LISTS:  # lists go on where the earlier ones end
+            all_of_it = _elements(meta.get(name)) + _elements(more[name])
+            more[name] = b"[" + b",".join(all_of_it) + b"]"
+        meta |= more
         for note in rawjson.loads(parts.get("downloads", b"[]")):
             if 0 <= note["answer"] < len(answers):
                 _add_notes(noted, answers, note)
@@ -187,15 +190,6 @@ def _add_notes(noted: dict[int, list[Any]], answers: list[bytes], note: dict[str
     if "at" in note:
         del noted[place][note["at"] :]
     noted[place] += note["spec_downloads"]
-
-
-def _grown(meta: dict[str, bytes], more: dict[str, bytes]) -> dict[str, bytes]:
-    """Return what a step changes of `meta`: its lists go on where the earlier ones end."""
-    lists = {name: _elements(meta.get(name)) for name in LISTS if name in more}
-    return more | {
-        name: b"[" + b",".join(items + _elements(more[name])) + b"]"
-        for name, items in lists.items()
-    }
 
 
 def _elements(text: bytes | None) -> list[bytes]:

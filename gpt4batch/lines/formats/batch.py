@@ -109,7 +109,17 @@ class Batch:
         method = doc.get("method") or "POST"
         if not isinstance(method, str) or method.upper() != "POST":
             raise BadLine(tr("method {method!r}: only POST is made", method=method))
-        _check_url(doc.get("url") or CHAT)
+        url = doc.get("url") or CHAT
+        if not isinstance(url, str):
+            raise BadLine(tr("url must be text, not {kind}", kind=kind_of(url)))
+        if not URL.fullmatch(url) or ".." in url:
+            raise BadLine(
+                tr(
+                    "url {url!r}: must be a path below the service's address, such as {chat}",
+                    url=url,
+                    chat=CHAT,
+                )
+            )
         self._check_body(doc)
 
     def _check_body(self, doc: dict[str, Any]) -> None:
@@ -226,19 +236,6 @@ def _own(custom_id: bytes, title: str, url: str, body: bytes) -> bytes:
     parts = (custom_id, rawjson.dumps(title), BATCH.encode(), rawjson.dumps(url), body)
     text = b'{"id":%b,"asks":[{"content":%b}],"%b":{"url":%b,"body":%b}}' % parts
     return rawjson.one_line(text)
-
-
-def _check_url(url: Any) -> None:
-    if not isinstance(url, str):
-        raise BadLine(tr("url must be text, not {kind}", kind=kind_of(url)))
-    if not URL.fullmatch(url) or ".." in url:
-        raise BadLine(
-            tr(
-                "url {url!r}: must be a path below the service's address, such as {chat}",
-                url=url,
-                chat=CHAT,
-            )
-        )
 
 
 def _title(doc: dict[str, Any]) -> str:
