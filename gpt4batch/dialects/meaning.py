@@ -48,7 +48,12 @@ def refusal_of(
         said: The user's text, which the reply may repeat.
         service: What is known of the service.
     """
-    doc, text = _opened(body)
+    try:
+        doc = rawjson.loads(body)
+    except rawjson.JSONError:  # a text that is no JSON is its own
+        doc, text = None, re.sub(r"<[^<>]*>", " ", body[:LONGEST_BODY].decode(errors="replace"))
+    else:
+        text = error_text(doc)
     own = Words(text, said, _quota_names(doc), quotes=status != 429)
     after = told_in_fields(doc)
     if after is None:
@@ -125,16 +130,6 @@ class Words:
 
 def _folded(text: str) -> str:
     return "".join(text.split()).casefold()
-
-
-def _opened(body: bytes) -> tuple[Any, str]:
-    """Return the document of a reply and its error text; a text that is no JSON is its own."""
-    try:
-        doc = rawjson.loads(body)
-    except rawjson.JSONError:
-        text = body[:LONGEST_BODY].decode(errors="replace")
-        return None, re.sub(r"<[^<>]*>", " ", text)
-    return doc, error_text(doc)
 
 
 def error_text(doc: Any, depth: int = DEEPEST) -> str:
