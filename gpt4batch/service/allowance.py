@@ -226,18 +226,15 @@ class Allowance:
             held.worst = worst
             self._out.append(worst)
         try:
-            if self._pace is not None:
-                await self._wait(self._pace, held)
+            if (pace := self._pace) is not None:
+                async with self._turn:
+                    while (wait := pace.wait(self._clock.monotonic(), self._expected(held))) > 0:
+                        with self._control.waiting(), anyio.move_on_after(wait):
+                            await self._settled.wait()
+                    held.taken = pace.take(self._clock.monotonic(), self._expected(held))
             yield held
         finally:
             self._settle(held)
-
-    async def _wait(self, pace: TokenPace, held: Held) -> None:
-        async with self._turn:
-            while (wait := pace.wait(self._clock.monotonic(), self._expected(held))) > 0:
-                with self._control.waiting(), anyio.move_on_after(wait):
-                    await self._settled.wait()
-            held.taken = pace.take(self._clock.monotonic(), self._expected(held))
 
     def _expected(self, held: Held) -> float:
         return self._learned.expected(held.size, self._per_minute * UNKNOWN)
