@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from gpt4batch.batch.progress import Progress
-    from gpt4batch.batch.status import Messages, Status, Worker
+    from gpt4batch.batch.status import Status, Worker
     from gpt4batch.settings import Settings
 
 LONG_CALL = 10.0
@@ -224,8 +224,16 @@ class View:
             facts.append((text, ""))
         if now.snapshot:
             facts.append((say("snapshot {name}", name=printable(now.snapshot)), ""))
-        if now.messages is not None:
-            facts.append(_nsq(now.messages))
+        if (nsq := now.messages) is not None:
+            parts = [tr("NSQ: {number:,} published", number=nsq.sent)]
+            if nsq.left:
+                parts.append(tr("{number:,} waiting", number=nsq.left))
+            if nsq.dropped:
+                parts.append(tr("{number:,} lost", number=nsq.dropped))
+            if nsq.trouble:
+                parts.append(tr("nsqd does not answer"))
+            style = BAD if nsq.dropped else NOTE if nsq.trouble else ""
+            facts.append((spoken(joined(", ", parts)), style))
         return facts
 
     def error(self) -> tuple[str, str]:
@@ -250,15 +258,12 @@ class Display:
     async def show(self, progress: Progress, look: Callable[[], Status]) -> None:
         """Show the run until cancelled."""
         view = View(progress, look, self._settings)
-        if self._console is None:
-            await self._lines(view)
-        else:
+        if self._console is not None:
             from gpt4batch.cli.picture import Picture
 
             with suppress(OSError):  # a terminal that is gone takes no picture
                 await Picture(self._console, progress, view).draw()
-
-    async def _lines(self, view: View) -> None:
+            return
         waited = 0.0
         while True:
             step = min(1.0, max(self._settings.progress_interval - waited, 0.1))
@@ -282,17 +287,6 @@ def _workers(workers: tuple[Worker, ...]) -> str:
         rows.append(row)
     text = spoken(counted("{n} worker", "{n} workers", len(rows)))
     return printable(": ".join(filter(None, (text, "; ".join(rows)))))
-
-
-def _nsq(nsq: Messages) -> tuple[str, str]:
-    parts = [tr("NSQ: {number:,} published", number=nsq.sent)]
-    if nsq.left:
-        parts.append(tr("{number:,} waiting", number=nsq.left))
-    if nsq.dropped:
-        parts.append(tr("{number:,} lost", number=nsq.dropped))
-    if nsq.trouble:
-        parts.append(tr("nsqd does not answer"))
-    return spoken(joined(", ", parts)), BAD if nsq.dropped else NOTE if nsq.trouble else ""
 
 
 def plain(view: View) -> str:

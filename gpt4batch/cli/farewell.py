@@ -181,23 +181,19 @@ def _files(summary: Summary) -> list[Message]:
             )
         )
     if summary.nsq_spool:
-        rows.append(_nsq(summary))
-    return rows
-
-
-def _nsq(summary: Summary) -> Message:
-    parts = [tr("NSQ: {number:,} published", number=summary.nsq_sent)]
-    if left := summary.nsq_left:
-        parts.append(
-            tr(
-                "{number:,} wait in {spool}, the next run with -n sends them",
-                number=left,
-                spool=summary.nsq_spool,
+        parts = [tr("NSQ: {number:,} published", number=summary.nsq_sent)]
+        if left := summary.nsq_left:
+            parts.append(
+                tr(
+                    "{number:,} wait in {spool}, the next run with -n sends them",
+                    number=left,
+                    spool=summary.nsq_spool,
+                )
             )
-        )
-    if lost := summary.nsq_lost:
-        parts.append(tr("{number:,} did not fit and are in the output only", number=lost))
-    return joined("; ", parts)
+        if lost := summary.nsq_lost:
+            parts.append(tr("{number:,} did not fit and are in the output only", number=lost))
+        rows.append(joined("; ", parts))
+    return rows
 
 
 def _fleet(fleet: dict[str, Any]) -> list[Message]:

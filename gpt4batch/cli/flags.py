@@ -91,20 +91,15 @@ def rewrite(argv: Iterable[str], flags: Iterable[Flag]) -> list[str]:
         if word == "--":
             return [*out, word, *words]
         if word.startswith("--"):
-            out += _long(word, longs, words)
+            name, equals, value = word[2:].partition("=")
+            spec = longs.get(normal(name))
+            given = value if equals else None
+            out.append(_assign(spec, given, words, f"--{name}") if spec else word)
         elif word.startswith("-") and len(word) > 1:
             out += _bundle(word, shorts, words)
         else:
             out.append(word)
     return out
-
-
-def _long(word: str, longs: dict[str, Flag], words: Iterable[str]) -> list[str]:
-    name, equals, value = word[2:].partition("=")
-    spec = longs.get(normal(name))
-    if spec is None:
-        return [word]
-    return [_assign(spec, value if equals else None, words, f"--{name}")]
 
 
 def _bundle(word: str, shorts: dict[str, Flag], words: Iterable[str]) -> list[str]:

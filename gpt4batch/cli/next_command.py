@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import os
 import shlex
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from gpt4batch.cli.flags import environment_name
 from gpt4batch.journal.source import STDIN
-from gpt4batch.settings import LOGGING, Flag, Settings, flags_of
+from gpt4batch.settings import LOGGING, Settings, flags_of
 from gpt4batch.words import tr
 
 if TYPE_CHECKING:
@@ -35,7 +35,11 @@ def next_command(settings: Settings) -> str:
         if spec.secret or (name in ADDRESSES and "@" in urlsplit(value).netloc):
             hidden += [] if environment_name(spec) in os.environ else [f"--{spec.long}"]
         elif os.environ.get(environment_name(spec)) != str(value):
-            words += _words(spec, value)
+            flag = f"-{spec.short}" if spec.short else f"--{spec.long}"
+            if isinstance(value, bool):
+                words.append(flag if value else f"{flag}=false")
+            else:
+                words += [flag, f"{value:g}" if isinstance(value, float) else str(value)]
     command = shlex.join([*words, "-f"])
     if hidden:
         again = " ".join(hidden)
@@ -59,10 +63,3 @@ def shortest(path: str) -> str:
     """Return a path from the working folder on, where it lies in that."""
     within = os.path.relpath(path)
     return path if within.startswith("..") else within
-
-
-def _words(spec: Flag, value: Any) -> list[str]:
-    name = f"-{spec.short}" if spec.short else f"--{spec.long}"
-    if isinstance(value, bool):
-        return [name if value else f"{name}=false"]
-    return [name, f"{value:g}" if isinstance(value, float) else str(value)]
