@@ -767,22 +767,19 @@ def check(settings: Any) -> None:
                     words=", ".join(spec.choices),
                 )
             )
-        if spec.kind in (int, float):
-            name = f"-{spec.short}" if spec.short else f"--{spec.long}"
-            _check_number(f"{name} {value:g}", value, LARGEST if spec.kind is float else None)
-
-
-def _check_number(given: str, value: float, most: float | None) -> None:
-    if not abs(value) < float("inf"):  # as it is for what is no number at all
-        raise UsageError(tr("{given}: must be a finite number", given=given))
-    if value < 0:
-        raise UsageError(tr("{given}: must not be below 0", given=given))
-    if 0 < value < SMALLEST:
-        raise UsageError(
-            tr("{given}: must be 0, or at least {smallest:g}", given=given, smallest=SMALLEST)
-        )
-    if most and value > most:
-        raise UsageError(tr("{given}: must be at most {most:,.0f}", given=given, most=most))
+        if spec.kind not in (int, float):
+            continue
+        given = f"-{spec.short} {value:g}" if spec.short else f"--{spec.long} {value:g}"
+        if not abs(value) < float("inf"):  # as it is for what is no number at all
+            raise UsageError(tr("{given}: must be a finite number", given=given))
+        if value < 0:
+            raise UsageError(tr("{given}: must not be below 0", given=given))
+        if 0 < value < SMALLEST:
+            raise UsageError(
+                tr("{given}: must be 0, or at least {smallest:g}", given=given, smallest=SMALLEST)
+            )
+        if spec.kind is float and value > LARGEST:
+            raise UsageError(tr("{given}: must be at most {most:,.0f}", given=given, most=LARGEST))
 
 
 def tidy_addresses(settings: Any) -> None:

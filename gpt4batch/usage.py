@@ -42,7 +42,8 @@ def usage_of(value: Any) -> Usage | None:
     if not isinstance(value, dict):
         return None
     names = ("input", "output") if "input_tokens" in value else ("prompt", "completion")
-    asked, answered = (_details(value.get(f"{name}_tokens_details")) for name in names)
+    details = (value.get(f"{name}_tokens_details") for name in names)
+    asked, answered = (told if isinstance(told, dict) else {} for told in details)
     cached = (
         asked.get("cached_tokens"),
         value.get("prompt_cache_hit_tokens"),
@@ -54,10 +55,6 @@ def usage_of(value: Any) -> Usage | None:
         _count(value.get(f"{names[1]}_tokens")),
         _count(answered.get("reasoning_tokens")),
     )
-
-
-def _details(value: Any) -> dict[str, Any]:
-    return value if isinstance(value, dict) else {}
 
 
 def _count(value: Any) -> int:
