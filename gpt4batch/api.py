@@ -23,6 +23,7 @@ from gpt4batch.batch.refusals import (
     refuse_error_file,
     refuse_other_files,
     refuse_output,
+    refuse_redo,
     refuse_shared_files,
     refuse_unpriced,
     too_few_descriptors,
@@ -145,6 +146,7 @@ class _Parts:
                     "pass its origin and token, as examples/python_api.py does"
                 )
             )
+        refuse_redo(settings)
         refuse_missing(settings.input)
         refuse_shared_files(settings)
         refuse_unpriced(settings)

@@ -571,10 +571,6 @@ class Settings:
             raise UsageError(
                 tr("-g {goroutine}: at least one line must run at a time", goroutine=self.goroutine)
             )
-        if self.redo and not (self.only and self.fix):
-            raise UsageError(tr("--redo: name the lines with --only, and the output with -f"))
-        if self.redo and self.fleet:
-            raise UsageError(tr("--redo --fleet: a fleet does not ask anew what is done"))
         if self.rdb and self.rdb_interval <= 0:
             raise UsageError(
                 tr(

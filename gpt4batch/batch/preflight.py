@@ -25,6 +25,7 @@ from gpt4batch.batch.refusals import (
     refuse_error_file,
     refuse_other_files,
     refuse_output,
+    refuse_redo,
     refuse_shared_files,
     refuse_unpriced,
     too_few_descriptors,
@@ -110,6 +111,7 @@ class _Check:
         if self._calls and not self._found.findings:
             self._try("token", self._token)
             self._try("network", self._network)
+        self._try("files", lambda: refuse_redo(settings))
         self._try("files", lambda: refuse_shared_files(settings))
         self._try("budget", lambda: refuse_unpriced(settings))
         self._try("output", lambda: refuse_output(settings, journal))

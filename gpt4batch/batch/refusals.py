@@ -59,6 +59,18 @@ def refuse_bad_lines(source: Source, *, skip: bool) -> None:
     )
 
 
+def refuse_redo(settings: Settings) -> None:
+    """Refuse to ask anew where it is not said which lines, or who should.
+
+    Raises:
+        UsageError: It is not.
+    """
+    if settings.redo and not (settings.only and settings.fix):
+        raise UsageError(tr("--redo: name the lines with --only, and the output with -f"))
+    if settings.redo and settings.fleet:
+        raise UsageError(tr("--redo --fleet: a fleet does not ask anew what is done"))
+
+
 def refuse_empty(source: Source, journal: Journal, *, fix: bool) -> None:
     """Refuse an input without lines that would move an earlier output aside for nothing.
 
