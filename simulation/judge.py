@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 ATTACHED = {"one.png": "one", "two.txt": "two", "three.txt": "three"}
 """The files that asks may name, and what is in them."""
 ASIDE = re.compile(r"(out|real)\.\d{8}-\d{6}(-\d+)?\.jsonl")
-SNAPSHOT = re.compile(r"\.\d{8}-\d{4}-(in|out|real)\.jsonl")
+SNAPSHOT = re.compile(r"\.\d{8}-\d{4}-(in|out|real|in-out|in-real)\.jsonl")
 KEYS = ("id", "asks", "extra", "unknown")
 SYNC = 1.0
 """Seconds in which a written answer has to be on the disk."""
