@@ -294,7 +294,7 @@ def test_failures_lead_to_their_lines(look: Callable[..., Page], site: Site) -> 
     expect(page.locator(".row-error").first).to_have_text("img/none.png: no such file")
     page.go_back()
     page.locator(".causes tbody tr").first.get_by_role("button").nth(1).click()
-    expect(page.locator(".failure")).to_contain_text("Error")
+    expect(page.locator(".failure")).to_contain_text("Service error")
     page.go_back()
     page.locator("canvas").nth(2).click(position={"x": 200, "y": 20})
     expect(page.locator(".status")).to_have_text("6 of 120 lines")

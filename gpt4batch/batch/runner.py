@@ -177,8 +177,8 @@ class Runner:
             try:
                 await anyio.to_thread.run_sync(self._journal.finish)
             except FatalError as error:
+                self._control.error = None  # whatever it was: this one says where the answers are
                 self._control.halt(error)
-                self._control.error = error
                 with suppress(OSError):  # where that is broken as well, nothing is left to try
                     for record in self._journal.log.unsaved():
                         sys.stderr.buffer.write(rawjson.escaped_controls(record))
