@@ -33,7 +33,7 @@ class Target:
 
 TARGETS = {
     # CPU seconds a line and lines a second, over the floor's in the same round
-    "cost.cpu": Target(high=2.2, short_high=3.3),
+    "cost.cpu": Target(high=1.8, short_high=3.3),
     "cost.tls": Target(high=1.6),
     "cost.rate": Target(low=0.4, short_low=0.25),
     # CPU seconds a line of the second dialect, over the first's in the same round
