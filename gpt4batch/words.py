@@ -14,9 +14,10 @@ from __future__ import annotations
 
 import gettext
 import os
+from contextlib import suppress
 from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -129,6 +130,33 @@ def joined(between: str, parts: Iterable[object]) -> Message:
     """Return messages in a row; each language has its own mark between them."""
     values = {str(place): part for place, part in enumerate(parts)}
     return _Row(between.join(map(str, values.values())), between, values)
+
+
+def told(text: object) -> Any:
+    """Return a text as JSON from which `heard` makes the same message in another process."""
+    if isinstance(text, BaseException):
+        text = str(text)
+    if isinstance(text, Message):
+        values = {name: told(value) for name, value in text.values.items()}
+        return [isinstance(text, _Row), text[:], text.template, values, text.many]
+    return text if isinstance(text, (int, float)) else str(text)
+
+
+def heard(said: Any) -> Any:
+    """Return the message that another process `told`; what it is not is plain text."""
+    match said:
+        case [bool(row), str(english), str(template), dict(values), str(many)]:
+            kind = _Row if row else Message
+            known = {str(name): heard(value) for name, value in values.items()}
+            message = kind(english, template, known, many)
+            with suppress(LookupError, ValueError, TypeError, AttributeError):
+                if message.in_language(catalogue("")) == english:
+                    return message
+            return english
+        case int() | float():
+            return said
+        case _:
+            return str(said)
 
 
 def because(error: OSError) -> Message:

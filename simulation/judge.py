@@ -220,7 +220,7 @@ class Judge:
 
     def _known(self) -> set[str]:
         real = "real.jsonl" if self.plan.linked else "out.jsonl"
-        return {"in.jsonl", "out.jsonl", "downloads", real, f"{real}.lock", *ATTACHED}
+        return {"in.jsonl", "out.jsonl", "downloads", real, *ATTACHED}
 
     def _lines(self) -> list[dict[str, Any]]:
         raw = (self.folder / "out.jsonl").read_bytes()

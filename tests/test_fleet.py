@@ -315,15 +315,20 @@ async def test_reply_that_is_no_answer_is_kept_verbatim(fleets: Any) -> None:
     assert error["reply"]["contents"]
 
 
-async def test_missing_attachment_fails_the_line_with_the_workers_name(fleets: Any) -> None:
+async def test_missing_attachment_fails_the_line_with_the_workers_name(
+    fleets: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
     fleet = await fleets()
     line = {"id": 0, "asks": [{"id": 0, "content": "see", "files": ["there.txt"]}]}
     (fleet.folder / "in.jsonl").write_bytes(orjson.dumps(line) + b"\n")
     fleet.worker("alpha")
+    monkeypatch.setenv("LC_ALL", "zh_CN.UTF-8")  # of the coordinator alone
     assert await fleet.end(fleet.coordinator()) == 1
     message = fleet.lines()[0]["iErr"]["message"]
     assert "there.txt" in message
     assert "on worker alpha" in message
+    assert "无法读取附件" in fleet.said("coordinator")
+    assert message not in fleet.said("coordinator")
     (fleet.folder / "alpha" / "there.txt").write_text("here")
     assert await fleet.end(fleet.coordinator("-f")) == 0
     assert fleet.service.stats.uploads_answered == 1

@@ -25,6 +25,7 @@ from gpt4batch.fleet.messages import (
 from gpt4batch.lines import rawjson
 from gpt4batch.lines.parse import parse_line
 from gpt4batch.service.conversation import Outcome
+from gpt4batch.words import language, spoken, told, tr
 
 RESULT: dict[str, Any] = {
     "batch": "b",
@@ -38,6 +39,7 @@ RESULT: dict[str, Any] = {
     "how": "ok",
     "added": 1,
     "tally": {"chats": 3},
+    "error": [],
     "record": b'{"asks":[{"content":"x"}],"n":1.10}',
 }
 TASK: dict[str, Any] = {
@@ -98,7 +100,7 @@ def test_outcome_comes_back_from_its_record() -> None:
     sent.superseded = [rawjson.Fragment(b'{"old":3.70}')]
     assert sent.error is not None
     sent.error.attempts = 2
-    got = outcome_of(line, sent.standing().whole())
+    got = outcome_of(line, sent.standing().whole(), [])
     assert (got.answers, got.timings, got.uploads) == (sent.answers, sent.timings, sent.uploads)
     assert (got.calls, got.started) == (3, sent.started)
     assert isinstance(got.error, ReplyError)
@@ -110,9 +112,44 @@ def test_outcome_comes_back_from_its_record() -> None:
 def test_failure_without_a_reply_comes_back_with_its_code() -> None:
     line = parse_line(b'{"asks":[{"content":"x"}]}')
     sent = Outcome(line, [], CallError("503 Service Unavailable", code=503))
-    error = outcome_of(line, sent.standing().whole()).error
+    error = outcome_of(line, sent.standing().whole(), []).error
     assert error is not None
     assert (str(error), error.code, error.stage) == ("503 Service Unavailable", 503, "chat")
+
+
+def test_failure_at_a_worker_is_read_in_the_language_of_the_coordinator(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    line = parse_line(b'{"asks":[{"content":"x"}]}')
+    why = tr("no answer within {seconds:g} s", seconds=1.5)
+    sent = Outcome(line, [], CallError(tr("{error}, on worker {name}", error=why, name="w")))
+    said = rawjson.loads(rawjson.dumps([told(sent.error)]))
+    error = outcome_of(line, sent.standing().whole(), said).error
+    assert str(error) == "no answer within 1.5 s, on worker w"
+    monkeypatch.setenv("LC_ALL", "zh_CN.UTF-8")
+    language.cache_clear()
+    try:
+        assert spoken(error) == spoken(sent.error) != str(error)
+    finally:
+        language.cache_clear()
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        [[False, "text", "{gone}", {}, ""]],
+        [[False, "text", "{a.b}", {"a": 1}, ""]],
+        [[False, "text", "{", {"a": 1}, ""]],
+        [[True, "text", ", ", {"0": [False, "text", "other", {}, ""]}, ""]],
+        [[False, "text"]],
+        ["another"],
+    ],
+)
+def test_failure_whose_message_is_none_is_told_as_its_record_has_it(said: list[Any]) -> None:
+    line = parse_line(b'{"asks":[{"content":"x"}]}')
+    sent = Outcome(line, [], CallError("text"))
+    error = outcome_of(line, sent.standing().whole(), said).error
+    assert spoken(error) == "text"
 
 
 @pytest.mark.parametrize(
@@ -130,4 +167,4 @@ def test_failure_without_a_reply_comes_back_with_its_code() -> None:
 def test_record_that_is_none_is_refused(record: bytes) -> None:
     line = parse_line(b'{"asks":[{"content":"x"}]}')
     with pytest.raises(ForeignError):
-        outcome_of(line, record)
+        outcome_of(line, record, [])

@@ -30,7 +30,7 @@ def news(worker: str, said: float, **other: Any) -> News:
         "got": 0,
         "whole": True,
         "leaving": False,
-        "trouble": "",
+        "trouble": [],
         "lines": {},
         "tally": {},
         "errors": {},

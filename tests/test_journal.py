@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from gpt4batch.errors import UsageError
 from gpt4batch.journal.journal import Journal
 from gpt4batch.journal.ledger import KeyIndex, Ledger
+from gpt4batch.journal.lock import Lock
 from gpt4batch.journal.source import Source
 from gpt4batch.lines import rawjson
 from gpt4batch.lines.parse import parse_line
@@ -369,7 +370,24 @@ def test_mode_of_an_output_is_kept(bench: Bench) -> None:
 
 def test_nothing_but_the_output_is_left(bench: Bench) -> None:
     finished(bench, "a")
-    assert bench.names() == ["in.jsonl", "out.jsonl", "out.jsonl.lock"]
+    assert bench.names() == ["in.jsonl", "out.jsonl"]
+
+
+def test_lock_of_a_run_that_ended_while_another_waited_for_it_locks_nothing(bench: Bench) -> None:
+    out = bench.folder / "out.jsonl"
+    first, second, third = Lock(out), Lock(out), Lock(out)
+    first.take()
+    with pytest.raises(UsageError, match="another run is writing"):
+        second.take()  # has opened the file that goes with the first run
+    first.give_back()
+    third.take()
+    with pytest.raises(UsageError, match="another run is writing"):
+        second.take()
+    assert "out.jsonl.lock" in bench.names()
+    third.give_back()
+    second.take()
+    second.give_back()
+    assert "out.jsonl.lock" not in bench.names()
 
 
 async def test_answers_reach_the_disk_within_a_second_or_at_once(

@@ -668,7 +668,7 @@ async def test_done_run_exits_though_the_service_keeps_its_connections(
     with anyio.fail_after(10):
         result = await bench.call(*bench.batchsvc(service.origin))
     assert result.code == 0
-    assert bench.names() == ["in.jsonl", "out.jsonl", "out.jsonl.lock"]
+    assert bench.names() == ["in.jsonl", "out.jsonl"]
 
 
 async def test_signal_starts_no_line_that_only_waited_for_its_turn(

@@ -80,6 +80,15 @@ def test_answers_of_equal_lines_of_which_one_was_edited_since_are_all_kept() -> 
     assert played(lines, {**weather, "die_at_write": 35}, {**weather, "edit": "change"}) == KEPT
 
 
+def test_equal_lines_that_are_done_keep_their_own_keys_when_the_input_is_reordered() -> None:
+    first: dict[str, Any] = {"asks": [{"content": "plain 0.0"}]}
+    weather = {"weather": {"latency": 0.2}}
+    for carried in ({"unknown": [0, "\u2028"]}, {"extra": {"of": "the first"}}):
+        lines = [{**first, **carried}, first]
+        runs = {**weather, "die_at_round": 228}, {**weather, "edit": "move"}
+        assert played(lines, *runs, seed=412281) == KEPT
+
+
 def test_mark_of_a_record_that_a_power_cut_tore_is_no_damage() -> None:
     run = {"weather": {"latency": 0.2}, "die_at_write": 3, "power_cut": True}
     assert played([line("plain 6.0", id="q-6")], run, seed=210912) == KEPT

@@ -39,7 +39,7 @@ from gpt4batch.fleet.topics import Post, Topics
 from gpt4batch.nsq.spool import Backlog
 from gpt4batch.service.conversation import Outcome
 from gpt4batch.service.counters import CallStats
-from gpt4batch.words import tr
+from gpt4batch.words import heard, tr
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -328,7 +328,7 @@ class Fleet:
             )
             tasks.start_soon(post.serve)
         if news.trouble:
-            self._trouble = self.table.health.left_out[news.worker] = news.trouble
+            self._trouble = self.table.health.left_out[news.worker] = heard(news.trouble[0])
         if news.limits:
             requests, tokens = (tuple(Window(*one) for one in kind) for kind in news.limits)
             self._pacer.limits(Limits(requests, tokens))

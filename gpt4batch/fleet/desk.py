@@ -37,7 +37,7 @@ from gpt4batch.fleet.messages import (
     written,
 )
 from gpt4batch.lines.parse import BadLine, parse_line
-from gpt4batch.words import because, tr
+from gpt4batch.words import because, told, tr
 
 if TYPE_CHECKING:
     from gpt4batch.fleet.topics import Post
@@ -253,8 +253,9 @@ class Desk:
 
     def _hand_in(self, hold: Hold, kind: str, outcome: Outcome | None) -> None:
         hold.step += 1
-        added, record = 0, b""
+        added, record, error = 0, b"", []
         if outcome is not None:
+            error = [told(outcome.error)] if outcome.error else []
             added = max(0, len(outcome.answers) - hold.answers)
             hold.answers = len(outcome.answers)
             record = outcome.standing(finished=kind == FINAL).whole()
@@ -270,6 +271,7 @@ class Desk:
             how=hold.how,
             added=added,
             tally=self._tally(),
+            error=error,
             record=record,
         )
         hold.body, hold.sent = written(result), time.monotonic()
@@ -350,7 +352,7 @@ class Desk:
             got=self._got,
             whole=whole,
             leaving=worker.is_stopping,
-            trouble=worker.trouble,
+            trouble=[told(worker.trouble)] if worker.trouble else [],
             lines=lines,
             tally=self._tally(),
             errors=dict(self.permits.errors),

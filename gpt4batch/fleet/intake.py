@@ -107,7 +107,7 @@ class Intake:
         line, row = self._lines.line(index), self._table.rows.get(index)
         if line.key.hex() != result.key:
             raise ForeignError(tr("line {number} is another one now", number=index + 1))
-        outcome = None if result.kind == BACK else outcome_of(line, result.record)
+        outcome = None if result.kind == BACK else outcome_of(line, result.record, result.error)
         if self._lines.settled(index) or (row is not None and row.ended):
             self._take_late(result, line, outcome, delivery)
             return

@@ -14,12 +14,12 @@ from gpt4batch.errors import CallError, ReplyError
 from gpt4batch.lines import rawjson
 from gpt4batch.lines.record import calls_before, usage_in
 from gpt4batch.service.conversation import Outcome
-from gpt4batch.words import tr
+from gpt4batch.words import heard, tr
 
 if TYPE_CHECKING:
     from gpt4batch.lines.parse import Line
 
-VERSION = 2
+VERSION = 3
 PART, FINAL, BACK = "part", "final", "back"
 """What a result is: half of a line, the end of it, or the line given back unfinished."""
 ASKS, CALLS, RESTS, ENDED = "asks", "calls", "rests", "ended"
@@ -146,7 +146,7 @@ class News:
         got: The newest task that it has had.
         whole: These are all the lines that it has.
         leaving: It takes no more lines.
-        trouble: Why, where that is not its own wish.
+        trouble: Why, where that is not its own wish: a message as `words.told`, or nothing.
         lines: What each line is at, as `Word`.
         tally: What was done here for the batch in all, by `COUNTED`; of chats those that ended.
         errors: Failed attempts in all, by their code.
@@ -163,7 +163,7 @@ class News:
     got: int
     whole: bool
     leaving: bool
-    trouble: str
+    trouble: list[Any]
     lines: dict[str, list[Any]]
     tally: dict[str, int]
     errors: dict[str, int]
@@ -214,6 +214,7 @@ class Result:
         how: How that call went.
         added: Answers that are new in this result.
         tally: What was done by the worker for the batch in all.
+        error: Why the line failed, in the same way.
         record: The line's record, as the log has it.
     """
 
@@ -228,6 +229,7 @@ class Result:
     how: str
     added: int
     tally: dict[str, int]
+    error: list[Any]
     record: bytes = field(default=b"")
 
 
@@ -294,8 +296,8 @@ WORD = tuple(_shapes_of(Word).values())
 # -- records -------------------------------------------------------------------------------------
 
 
-def outcome_of(line: Line, record: bytes) -> Outcome:
-    """Return the outcome of a line that its record tells.
+def outcome_of(line: Line, record: bytes, said: list[Any]) -> Outcome:
+    """Return the outcome of a line that its record tells; `said` is its error as a message.
 
     Raises:
         ForeignError: It is no record of the line.
@@ -312,7 +314,7 @@ def outcome_of(line: Line, record: bytes) -> Outcome:
         outcome.started = datetime.fromisoformat(meta["started"])
         if error:
             reply = dict(rawjson.members(known["iErr"])).get("reply")
-            outcome.error = _error_of(error, reply)
+            outcome.error = _error_of(error, reply, said)
     except (rawjson.JSONError, KeyError, TypeError, ValueError, AttributeError) as error:
         raise ForeignError(tr("no record: {error!r}", error=error)) from None
     if len(outcome.answers) > len(line.asks):
@@ -324,8 +326,10 @@ def _elements(text: bytes | None) -> list[bytes]:
     return rawjson.elements(text) if text and text != b"null" else []
 
 
-def _error_of(doc: dict[str, Any], reply: bytes | None) -> CallError:
+def _error_of(doc: dict[str, Any], reply: bytes | None, said: list[Any]) -> CallError:
     text, code, stage = str(doc["message"]), int(doc["code"]), str(doc.get("stage", "chat"))
+    if said and (message := heard(said[0])) == text:
+        text = message
     error = CallError(text, code=code) if reply is None else ReplyError(text, reply, code=code)
     error.stage, error.attempts = stage, int(doc.get("attempts", 0))
     return error

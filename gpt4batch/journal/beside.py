@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from gpt4batch.journal.ledger import Ledger
-from gpt4batch.lines.parse import BOM, BadLine, decoded, parse_line
+from gpt4batch.lines.parse import BATCH, BOM, OWN_KEYS, BadLine, decoded, parse_line
 from gpt4batch.lines.record import LOG_MARK, State, says_done, state_of
 
 if TYPE_CHECKING:
@@ -64,7 +64,10 @@ def _state_in(raw: bytes, line: Line) -> State | None:
     if raw.startswith(LOG_MARK):
         return None
     try:
-        if says_done(decoded(raw), line):
+        doc = decoded(raw)
+        if not _has_keys_of(doc, line):
+            return None
+        if says_done(doc, line):
             return State.DONE
         record = parse_line(raw)
     except BadLine:
@@ -72,3 +75,18 @@ def _state_in(raw: bytes, line: Line) -> State | None:
     if "go" in record.meta:
         return None  # of a log, though its mark is gone: steps may follow
     return state_of(record) if record.key == line.key else None
+
+
+def _has_keys_of(doc: dict[str, Any], line: Line) -> bool:
+    """Return whether a record has what a line carries along: that of an equal line may not."""
+    if BATCH in line.options:
+        return True  # such lines are never equal, and their rows carry nothing along
+    told = b'"extra"' in line.raw or line.options
+    return _carried(doc) == (_carried(decoded(line.raw)) if told else {})
+
+
+def _carried(doc: dict[str, Any]) -> dict[str, Any]:
+    found = {name: value for name, value in doc.items() if name not in OWN_KEYS}
+    if doc.get("extra") is not None:
+        found["extra"] = doc["extra"]
+    return found

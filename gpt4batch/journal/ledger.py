@@ -128,7 +128,8 @@ class KeyIndex:
     """Which line a key belongs to; about 28 bytes a line, where a dict takes 150.
 
     Keys stand in the order of their lines. The table (open addressing) is built when a key is
-    looked up that is not the expected one, which in an ordered output never happens.
+    looked up that is not the expected one, or when equal lines are asked for; of an output that
+    follows its input no key is here.
     """
 
     def __init__(self) -> None:
@@ -158,13 +159,13 @@ class KeyIndex:
 
     def find(self, key: bytes) -> int:
         """Return the first line that has the key, or -1."""
-        if not self._table:
-            self._build(max(1 << 12, 1 << (2 * len(self._lines)).bit_length()))
+        self._need_table()
         entry = self._table[self._slot(key)]
         return self._lines[entry - 1] if entry else -1
 
     def equal_lines(self, count: int) -> bytes:
         """Return a byte for each of so many lines: 1 where another one has its key."""
+        self._need_table()
         found = bytearray(count if self.equals else 0)
         for group in self.equals.values():
             for index in group.lines:
@@ -181,6 +182,10 @@ class KeyIndex:
                 break
             slot = (slot + 1) & mask
         return slot
+
+    def _need_table(self) -> None:
+        if not self._table:
+            self._build(max(1 << 12, 1 << (2 * len(self._lines)).bit_length()))
 
     def _build(self, size: int) -> None:
         self._table = array("I", bytes(4 * size))

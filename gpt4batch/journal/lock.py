@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from gpt4batch import disk
@@ -18,12 +19,16 @@ log = logging.getLogger(__name__)
 
 
 class Lock:
-    """The lock beside an output, which the system drops with the process that holds it."""
+    """The lock beside an output, which the system drops with the process that holds it.
+
+    The file goes with a run that ends, so whoever locks it looks whether it is still that file.
+    """
 
     def __init__(self, out: Path) -> None:
         self._out = out
         self._path = beside(out, LOCK)
         self._fd = -1
+        self._locked: bool | None = None
 
     def take(self) -> None:
         """Become the only run that writes the output.
@@ -34,11 +39,14 @@ class Lock:
         """
         try:
             self._out.parent.mkdir(parents=True, exist_ok=True)
-            self._fd = disk.open_lock(self._path)
-            locked = disk.lock(self._fd)
-            if locked is False:
-                raise self._taken()
-            if locked is None:
+            while not self._is_there():
+                self._close()
+                self._fd = disk.open_lock(self._path)
+                self._locked = disk.lock(self._fd)
+                if self._locked is False:
+                    self._close()
+                    raise self._taken()
+            if self._locked is None:
                 log.warning("%s cannot be locked: run nothing else with this output", self._path)
             disk.put_back(self._out)  # a killed run's
         except OSError as error:
@@ -55,6 +63,8 @@ class Lock:
             return
         try:
             descriptor = os.open(self._path, os.O_RDONLY | os.O_NOFOLLOW)
+        except FileNotFoundError:
+            return  # the run has ended in this moment
         except OSError as error:
             raise self._unusable(error) from None
         try:
@@ -67,6 +77,20 @@ class Lock:
 
     def give_back(self) -> None:
         """Let another run have the output."""
+        if self._locked and self._is_there():
+            with suppress(OSError):  # another user's may stay
+                self._path.unlink()
+        self._close()
+
+    def _is_there(self) -> bool:
+        """Tell whether the file that is open is the one beside the output."""
+        if self._fd < 0:
+            return False
+        with suppress(FileNotFoundError):
+            return os.path.samestat(os.fstat(self._fd), self._path.lstat())
+        return False
+
+    def _close(self) -> None:
         if self._fd >= 0:
             os.close(self._fd)
             self._fd = -1
