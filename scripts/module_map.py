@@ -9,7 +9,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 PACKAGE = ROOT / "gpt4batch"
 PAGES = (ROOT / "docs/architecture.md", ROOT / "docs/zh/architecture.md")
-HEADS = ("| module | what it is |", "| 模块 | 说明 (取自代码) |")
+HEADS = ("| module | what it is |", "| 模块 | 说明（取自代码） |")
 MARKED = re.compile(r"(<!-- map of (?P<room>[\w/]+) -->\n).*?(<!-- end of map -->)", re.DOTALL)
 
 

@@ -55,9 +55,9 @@ def write_report(page: Path, tally: Tally) -> None:
     last = tally.first + tally.played - 1
     if chinese:
         told = (
-            f"共模拟 {tally.played:,} 段历史(种子 {tally.first} 到 {last}), "
-            f"含 {tally.runs:,} 次运行, 用时 {tally.seconds:,.0f} 秒"
-            f"(每秒 {tally.pace:.1f} 段); 每项承诺都得到遵守."
+            f"共模拟 {tally.played:,} 段历史（种子 {tally.first} 到 {last}），"
+            f"含 {tally.runs:,} 次运行，用时 {tally.seconds:,.0f} 秒"
+            f"（每秒 {tally.pace:.1f} 段）；每项承诺都得到遵守。"
         )
         head = "| 故障 | 发生该故障的运行数 |"
     else:
