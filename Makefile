@@ -27,8 +27,12 @@ $(STAMP): pyproject.toml constraints.txt
 demo: $(STAMP)
 	$(BIN)/gpt4batch batchsvc --mock -q 10 -g 8 -i example.jsonl -o demo/out.jsonl -d demo/downloads
 	@echo
-	@echo "To have gpt4batch at hand: . $(BIN)/activate"
-	@echo "A batch of your own:       gpt4batch check --mock -i YOUR.jsonl"
+	@case "$${LC_ALL:-$${LC_MESSAGES:-$$LANG}}" in \
+	zh*) echo "启用 gpt4batch 命令：. $(BIN)/activate"; \
+	     echo "运行自己的批次：    gpt4batch check --mock -i 您的文件.jsonl";; \
+	*)   echo "To have gpt4batch at hand: . $(BIN)/activate"; \
+	     echo "A batch of your own:       gpt4batch check --mock -i YOUR.jsonl";; \
+	esac
 
 test: $(STAMP)
 	$(BIN)/pytest -n 3 --dist worksteal

@@ -143,6 +143,16 @@ async def test_torn_line_counts_as_not_done(bench: Bench, service: MockService) 
 # What a run refuses
 
 
+@pytest.mark.skipif(not Path("/proc/version").exists(), reason="no file system that takes nothing")
+async def test_output_where_nothing_can_be_made_is_refused_as_by_a_run(bench: Bench) -> None:
+    bench.write(bench.line(1, "a"))
+    result = await bench.call("check", "--mock", "-i", "in.jsonl", "-o", "/proc/out.jsonl")
+    assert result.code == 4
+    assert "cannot write beside /proc/out.jsonl" in result.out
+    run = await bench.call("batchsvc", "--mock", "-i", "in.jsonl", "-o", "/proc/out.jsonl")
+    assert run.code == 4
+
+
 async def test_bad_lines_are_listed_and_many_are_counted(bench: Bench) -> None:
     bench.write(b"{", *[b"[]"] * 40, bench.line(1, "a"), b'{"asks":[]}')
     result = await bench.call("check", "--mock", "-i", "in.jsonl")

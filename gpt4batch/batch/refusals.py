@@ -9,6 +9,7 @@ import stat
 from functools import partial
 from itertools import combinations, islice
 from pathlib import Path
+from tempfile import TemporaryFile
 from typing import TYPE_CHECKING, Any
 
 from gpt4batch import disk
@@ -33,6 +34,8 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+BLOCK = 4096
+"""Bytes that are written to see whether a file system takes any."""
 FEWEST = 3
 """An input of at least so many lines, none of them JSON, is not JSONL at all."""
 
@@ -275,7 +278,7 @@ def refuse_output(settings: Settings, journal: Journal) -> None:
     writable(out, tr("the output"))
     names_fit(out, moved=not settings.fix)
     folder = nearest(out.parent)
-    if problem := _why_not(folder, os.W_OK | os.X_OK):
+    if problem := _why_not(folder, os.W_OK | os.X_OK) or _why_full(folder):
         raise OutputError(
             tr(
                 "cannot write beside {out}, where the output is put in order: {folder}: {problem}",
@@ -336,6 +339,17 @@ def _why_not(path: Path, access: int) -> str | None:
     except OSError as error:
         return because(error)
     return tr("the file system is read-only") if read_only else tr("permission denied")
+
+
+def _why_full(folder: Path) -> str | None:
+    """Return why nothing can be written where no room is said to be left, or None where it can."""
+    try:
+        if not os.statvfs(folder).f_bavail:  # root may write there all the same: it is tried
+            with TemporaryFile(dir=folder, buffering=0) as file:
+                file.write(bytes(BLOCK))
+    except OSError as error:
+        return because(error)
+    return None
 
 
 def nearest(folder: Path) -> Path:

@@ -25,6 +25,8 @@ BATCH = "openai_batch"
 MANNER = ("system", "params", BATCH)
 """The keys that say how to answer: where they are present, a line is recognised by them too."""
 NO_ASKS = tr("asks is missing")
+ELSEWHERE = ("messages", "prompt", "question", "instruction", "custom_id")
+"""Keys under which other tools have what is asked."""
 NOT_RUN = {"code": NOT_READY, "message": "resource is not ready"}
 
 DIGITS = bytes.maketrans(b"123456789", b"000000000")
@@ -170,7 +172,7 @@ def line_of(doc: dict[str, Any], raw: bytes, index: int = 0, number: int = 0) ->
     """
     asks = doc.get("asks")
     if not isinstance(asks, list) or not asks:
-        raise BadLine(tr("asks must be a list of at least one ask") if "asks" in doc else NO_ASKS)
+        raise BadLine(tr("asks must be a list of at least one ask") if "asks" in doc else _none(doc))
     if len(asks) == 1:  # most lines: this is the path of every line of a million
         items: tuple[Ask, ...] = (_ask(asks[0], 0),)
         steered = items[0].params
@@ -186,6 +188,17 @@ def line_of(doc: dict[str, Any], raw: bytes, index: int = 0, number: int = 0) ->
     if steered or line.options:
         line.manner = manner_of(line)
     return line
+
+
+def _none(doc: dict[str, Any]) -> str:
+    """Return what is said of a line without asks, with a hint where it is of another tool."""
+    if (other := next((name for name in ELSEWHERE if name in doc), None)) is None:
+        return NO_ASKS
+    return tr(
+        '{missing}: "{other}" is of another tool; here it is {{"asks": [{{"content": "…"}}]}}',
+        missing=NO_ASKS,
+        other=other,
+    )
 
 
 def decoded(raw: bytes, decode: Callable[[bytes], Any] = rawjson.loads) -> dict[str, Any]:
