@@ -8,8 +8,19 @@ import signal
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
+from gpt4batch.words import tr
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+
+
+ENDING = tr("%s: no new lines; those under way have %g s (again to stop at once)")
+"""What a signal does where it costs nothing."""
+
+
+def name_of(number: int) -> str:
+    """Return a signal as people know it."""
+    return "Ctrl-C" if number == signal.SIGINT else signal.Signals(number).name
 
 
 def obeyed() -> tuple[signal.Signals, ...]:

@@ -474,7 +474,7 @@ def test_retries_and_calls_without_a_reply_are_told_while_they_happen() -> None:
     view, progress = view_of(calls=52, in_flight=1, unanswered=7)
     progress.chats, progress.retries = 52, 30
     view.look()
-    told = "52 chat calls, 30 of them retries, 7 without a reply (may be paid for)"
+    told = "52 chat calls, 30 of them tried again, 7 without a reply (may be paid for)"
     assert told in plain(view)
     assert "--timeout" not in plain(view)
 

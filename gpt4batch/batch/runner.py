@@ -18,7 +18,7 @@ from gpt4batch.clock import SYSTEM, Clock
 from gpt4batch.errors import FatalError, OutputError
 from gpt4batch.lines import rawjson
 from gpt4batch.lines.record import State
-from gpt4batch.signals import listening
+from gpt4batch.signals import ENDING, listening, name_of
 from gpt4batch.words import because, counted
 
 if TYPE_CHECKING:
@@ -125,7 +125,15 @@ class Runner:
             self._control.cancel()
             return
         self._signal = number
-        calls, name = self._executor.stats(), signal.Signals(number).name
+        self._tell_stop(name_of(number))
+        self._control.drain(self._settings.grace)
+
+    def _tell_stop(self, name: str) -> None:
+        """Say what a signal does, and which calls it may cost."""
+        calls, grace = self._executor.stats(), self._settings.grace
+        if not calls.in_flight:
+            log.warning(ENDING, name, grace)
+            return
         log.warning(
             counted(
                 "{name}: no new lines; {n:,} call in flight, for {oldest:.0f} s, has {grace:g} s to"
@@ -137,10 +145,9 @@ class Runner:
                 calls.in_flight,
                 name=name,
                 oldest=calls.longest,
-                grace=self._settings.grace,
+                grace=grace,
             )
         )
-        self._control.drain(self._settings.grace)
 
     async def _sync_each_second(self) -> None:
         while True:

@@ -135,7 +135,7 @@ class View:
             return []
         parts = [counted("{n:,} chat call", "{n:,} chat calls", progress.chats)]
         if progress.retries:
-            parts.append(tr("{number:,} of them retries", number=progress.retries))
+            parts.append(tr("{number:,} of them tried again", number=progress.retries))
         if lost:
             parts.append(tr("{number:,} without a reply (may be paid for)", number=lost))
         facts = [(spoken(joined(", ", parts)), "")]

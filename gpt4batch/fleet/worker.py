@@ -29,7 +29,7 @@ from gpt4batch.service.conversation import Manner as Asked
 from gpt4batch.service.pacing import Pacer
 from gpt4batch.service.probing import Probing
 from gpt4batch.settings import WorkerSettings
-from gpt4batch.signals import obeyed
+from gpt4batch.signals import ENDING, name_of, obeyed
 from gpt4batch.words import because, tr
 
 if TYPE_CHECKING:
@@ -184,11 +184,7 @@ class Worker:
                     continue  # a terminal that closes may send several
                 if self.is_stopping:
                     self.control.cancel()
-                log.warning(
-                    "%s: no new lines; those under way have %g s (again to stop at once)",
-                    signal.Signals(number).name,
-                    self.settings.grace,
-                )
+                log.warning(ENDING, name_of(number), self.settings.grace)
                 self._stopping.set()
 
     def fail(self, error: FatalError) -> None:

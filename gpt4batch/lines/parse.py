@@ -172,7 +172,7 @@ def line_of(doc: dict[str, Any], raw: bytes, index: int = 0, number: int = 0) ->
     """
     asks = doc.get("asks")
     if not isinstance(asks, list) or not asks:
-        raise BadLine(tr("asks must be a list of at least one ask") if "asks" in doc else _none(doc))
+        raise BadLine(_why_no_asks(doc))
     if len(asks) == 1:  # most lines: this is the path of every line of a million
         items: tuple[Ask, ...] = (_ask(asks[0], 0),)
         steered = items[0].params
@@ -190,8 +190,10 @@ def line_of(doc: dict[str, Any], raw: bytes, index: int = 0, number: int = 0) ->
     return line
 
 
-def _none(doc: dict[str, Any]) -> str:
+def _why_no_asks(doc: dict[str, Any]) -> str:
     """Return what is said of a line without asks, with a hint where it is of another tool."""
+    if "asks" in doc:
+        return tr("asks must be a list of at least one ask")
     if (other := next((name for name in ELSEWHERE if name in doc), None)) is None:
         return NO_ASKS
     return tr(
