@@ -112,7 +112,7 @@ const WORDS = {
   pace_note: ["over the whole run", "全程平均"],
   pace_now: ["over the last minute", "最近一分钟"],
   median: ["Median latency", "延迟中位数"],
-  percentiles: ["90% within {p90}, 99% within {p99}", "90% 在 {p90} 内，99% 在 {p99} 内"],
+  percentiles: ["90% within {p90}, 99% within {p99}", "90% 在 {p90}内，99% 在 {p99}内"],
   duration: ["Duration", "用时"],
   time_left: ["Time left", "剩余时间"],
   about: ["about {time}", "约 {time}"],
