@@ -58,6 +58,7 @@ if TYPE_CHECKING:
     from gpt4batch.batch.summary import Summary
     from gpt4batch.batch.work import Executor
     from gpt4batch.fleet.coordinator import Fleet
+    from gpt4batch.fleet.topics import Topics
     from gpt4batch.nsq.publisher import Publisher
     from gpt4batch.service.downloads import Downloads
 
@@ -66,12 +67,13 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 
-async def run(
+async def run(  # noqa: PLR0913 - what differs from a run of the command, each by its name
     settings: Settings,
     *,
     show: Show | None = None,
     signals: bool = False,
     transport: httpx.AsyncBaseTransport | None = None,
+    place: Topics | None = None,
     clock: Clock = SYSTEM,
     ended: Callable[[Summary], None] = lambda _summary: None,
 ) -> Summary:
@@ -83,6 +85,7 @@ async def run(
             and a function that returns what the run is doing at the moment.
         signals: Obey SIGINT, SIGTERM and SIGHUP, as the command line does, until the run is over.
         transport: Sends the requests, instead of sockets.
+        place: Where the messages of a fleet go, instead of nsqd.
         clock: Tells the time.
         ended: Is handed the summary before the note of chats without a reply is given up: a run
             that is killed in between leaves the note for the next one.
@@ -92,7 +95,7 @@ async def run(
         OutputError: The output cannot be written.
     """
     async with AsyncExitStack() as stack:
-        parts = _Parts(settings, stack, transport, clock)
+        parts = _Parts(settings, stack, transport, place, clock)
         await parts.prepare()
         summary = await parts.run(show, signals=signals)
         ended(summary)
@@ -119,9 +122,11 @@ class _Parts:
         settings: Settings,
         stack: AsyncExitStack,
         transport: httpx.AsyncBaseTransport | None,
+        place: Topics | None,
         clock: Clock,
     ) -> None:
         self._transport = transport
+        self._place = place
         self._clock = clock
         self._settings = settings
         self._dialect = dialect_for(settings)
@@ -249,7 +254,8 @@ class _Parts:
             settings.inline_files * KIB,
         )
         book = Book(_beside(work.journal, names.FLEET), fix=settings.fix)
-        fleet = Fleet(book, plan, topics(settings), work, self._pacer, self._in_flight)
+        place = self._place or topics(settings)
+        fleet = Fleet(book, plan, place, work, self._pacer, self._in_flight)
         await self._stack.enter_async_context(fleet)
         work.safe = fleet.safe
         return _Calls(fleet, MOST_OUT, fleet=fleet, beside=[fleet.serve])

@@ -8,7 +8,6 @@ line whose call is not out can move at any time. Who decides is the `Table`.
 from __future__ import annotations
 
 import logging
-import time
 from dataclasses import asdict, dataclass
 from functools import partial
 from secrets import token_hex
@@ -161,6 +160,7 @@ class Fleet:
             lines.control,
             most=plan.max_calls,
             paced=plan.rate > 0,
+            clock=topics.clock,
         )
         self._waits: dict[int, anyio.Event] = {}
         self._changed, self._collected = anyio.Event(), anyio.Event()
@@ -263,9 +263,9 @@ class Fleet:
             self._wake()
 
     async def _beat(self, news: Consumer) -> None:
-        began = last = time.monotonic()
+        began = last = self._topics.clock.monotonic()
         while True:
-            now = time.monotonic()
+            now = self._topics.clock.monotonic()
             if not self._hellos.left and news.connected:
                 self._permits.steady += min(
                     now - last, 2 * BEAT
@@ -298,7 +298,7 @@ class Fleet:
     # -- what comes in -----------------------------------------------------------------------
 
     async def _take_result(self, result: Result, delivery: Delivery) -> None:
-        self._result_at = time.monotonic()
+        self._result_at = self._topics.clock.monotonic()
         if result.batch != self._book.batch:
             raise ForeignError(tr("it is of batch {batch}", batch=result.batch))
         await self._intake.take(result, delivery)
@@ -320,7 +320,7 @@ class Fleet:
                 if not self._lines.settled(index) and line.key.hex() == said.key:
                     self._intake.row(index, line)
         self._intake.tally(news.worker, news.tally)
-        if self.table.hear(news, words, self._permits.steady, time.monotonic()):
+        if self.table.hear(news, words, self._permits.steady, self._topics.clock.monotonic()):
             log.info("worker %s is here, with %d places", news.worker, news.places)
             self.seen.add(news.worker)
             post = self._permits.posts[news.worker] = Post(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-import time
 from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -66,15 +65,15 @@ class Desk:
     def __init__(self, worker: Worker, batch: str, results: Publisher, post: Post) -> None:
         self.batch = batch
         self.control = Control()
-        self.permits = Permits(self, worker.pacer)
+        self.permits = Permits(self, worker.pacer, worker.clock)
         self.holds: dict[int, Hold] = {}
         self._worker = worker
         self._results = results
         self._post = post
         self._hello: Hello | None = None
-        self._heard = time.monotonic()
+        self._heard = self._worker.clock.monotonic()
         self._got = 0
-        self._way = Way()
+        self._way = Way(self._worker.clock)
         self._changed: set[int] = set()
         self._news = anyio.Event()
         self._conversations: list[Conversation] = []
@@ -91,11 +90,11 @@ class Desk:
             folders = (own, worker.parcels(self.batch))
             self._conversations = [worker.conversation(self, hello, one) for one in folders]
         if before is None or before.life != hello.life:
-            self._got, self._way = 0, Way()
+            self._got, self._way = 0, Way(self._worker.clock)
             for hold in self.holds.values():
                 hold.sent = 0.0  # the new coordinator may have missed what the old one was sent
             self._news.set()
-        self._hello, self._heard = hello, time.monotonic()
+        self._hello, self._heard = hello, self._worker.clock.monotonic()
         if hello.over:
             self.control.halt()
             self._give_up()
@@ -154,8 +153,8 @@ class Desk:
                 if hold.state == ASKS:
                     hold.state = RESTS
             if hold.leaves:
-                await anyio.sleep(max(0.0, hold.leaves - time.monotonic()))
-            on_time = not hold.leaves or time.monotonic() <= hold.leaves + TOLERANCE
+                await anyio.sleep(max(0.0, hold.leaves - self._worker.clock.monotonic()))
+            on_time = not hold.leaves or self._worker.clock.monotonic() <= hold.leaves + TOLERANCE
         if hold.dropped:
             raise Stopped
 
@@ -274,7 +273,7 @@ class Desk:
             error=error,
             record=record,
         )
-        hold.body, hold.sent = written(result), time.monotonic()
+        hold.body, hold.sent = written(result), self._worker.clock.monotonic()
         self._results.publish(hold.body)
 
     # -- news --------------------------------------------------------------------------------
@@ -288,7 +287,7 @@ class Desk:
         """Say what is new until the batch is over and all that is known of it is handed in."""
         whole_at = 0.0
         while not self._is_over():
-            now = time.monotonic()
+            now = self._worker.clock.monotonic()
             if self._hello is not None:
                 if whole := now >= whole_at:
                     whole_at = now + BEAT
@@ -296,7 +295,7 @@ class Desk:
                 self._post.say(self._report(whole=whole))
             self._news = anyio.Event()
             await anyio.sleep(GAP)
-            with anyio.move_on_after(max(0.0, whole_at - time.monotonic()) or BEAT):
+            with anyio.move_on_after(max(0.0, whole_at - self._worker.clock.monotonic()) or BEAT):
                 await self._news.wait()
         if self._hello is not None:
             self._post.say(self._report(whole=True))
@@ -324,7 +323,7 @@ class Desk:
             return False
         if self._worker.left:
             return True
-        silent = time.monotonic() - self._heard > IDLE
+        silent = self._worker.clock.monotonic() - self._heard > IDLE
         return (silent or self.control.halted) and self._results.left == 0
 
     def _tally(self) -> dict[str, int]:
@@ -358,7 +357,7 @@ class Desk:
             errors=dict(self.permits.errors),
             limits=limits,
             longest=longest,
-            said=time.monotonic(),
+            said=self._worker.clock.monotonic(),
         )
 
 

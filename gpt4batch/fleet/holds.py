@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections import Counter
 from contextvars import ContextVar
 from dataclasses import dataclass, field
@@ -20,6 +19,7 @@ from gpt4batch.fleet.messages import (
 )
 
 if TYPE_CHECKING:
+    from gpt4batch.clock import Clock
     from gpt4batch.dialects.limits import Limits
     from gpt4batch.errors import CallError
     from gpt4batch.fleet.desk import Desk
@@ -79,7 +79,8 @@ HOLD: ContextVar[Hold] = ContextVar("HOLD")
 class Permits:
     """The pace of one batch at this worker: a permit a call, and this worker's own limit."""
 
-    def __init__(self, desk: Desk, own: Pacer | None) -> None:
+    def __init__(self, desk: Desk, own: Pacer | None, clock: Clock) -> None:
+        self._clock = clock
         self._desk = desk
         self._own = own
         self.named: list[list[list[float]]] = []
@@ -93,7 +94,7 @@ class Permits:
             if self._own is not None:
                 await self._own.wait(new=new)
             await self._desk.ask(HOLD.get())
-        return time.monotonic()
+        return self._clock.monotonic()
 
     def slow_down(self, _sent: float, after: float | None) -> None:
         """Take note of a 429; the coordinator slows all workers down."""
@@ -136,12 +137,13 @@ class Permits:
 class Way:
     """How long permits take, against the soonest of late; the clocks need not agree."""
 
-    def __init__(self) -> None:
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
         self._soonest, self._at = float("inf"), 0.0
 
     def leaves(self, permit: Permit) -> float | None:
         """Return when the call of a permit leaves, 0 where no pace is kept, or None: too late."""
-        now = time.monotonic()
+        now = self._clock.monotonic()
         took = now - permit.now  # and what the clocks differ by
         self._soonest = min(took, self._soonest + DRIFT * (now - self._at))
         self._at = now

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import time
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
@@ -15,6 +14,7 @@ from gpt4batch.words import tr
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
+    from gpt4batch.clock import Clock
     from gpt4batch.control import Control
     from gpt4batch.fleet.epoch import Book
     from gpt4batch.fleet.intake import Intake
@@ -45,6 +45,7 @@ class Permits:
         control: Is told when the budget is spent.
         most: Calls in all; 0 is no limit.
         paced: Calls have to leave evenly.
+        clock: Tells the time.
     """
 
     def __init__(  # noqa: PLR0913 - one argument a collaborator
@@ -58,7 +59,9 @@ class Permits:
         *,
         most: int,
         paced: bool,
+        clock: Clock,
     ) -> None:
+        self._clock = clock
         self.posts: dict[str, Post] = {}
         """The ways to the workers."""
         self.steady = 0.0
@@ -126,7 +129,7 @@ class Permits:
         return None
 
     def _say(self, row: Row) -> None:
-        member, now = self._table.members[row.worker], time.monotonic()
+        member, now = self._table.members[row.worker], self._clock.monotonic()
         permit = Permit(
             batch=self._book.batch,
             worker=row.worker,
@@ -151,7 +154,7 @@ class Permits:
     def settle(self) -> None:
         """Tell the pace, and the note of what is out, of the calls that came to their end."""
         for call in self._table.over:
-            sent = self._left.pop(call.line, time.monotonic())
+            sent = self._left.pop(call.line, self._clock.monotonic())
             self._in_flight.settled()
             if call.how in (UNUSED, OVERDUE):
                 self._not_used(call, sent)

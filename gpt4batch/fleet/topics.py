@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import anyio
 
+from gpt4batch.clock import SYSTEM, Clock
 from gpt4batch.errors import UsageError
 from gpt4batch.fleet.messages import written
 from gpt4batch.nsq.consumer import Consumer
@@ -30,12 +31,13 @@ RETRY = 1.0
 
 @dataclass(frozen=True, slots=True)
 class Topics:
-    """The topics of a fleet, and how nsqd is reached."""
+    """The topics of a fleet, how nsqd is reached, and the clock that messages are dated by."""
 
     addresses: tuple[str, ...]
     lookup: tuple[str, ...]
     base: str
     access: Access
+    clock: Clock = SYSTEM
 
     @property
     def hellos(self) -> str:

@@ -35,8 +35,11 @@ from gpt4batch.words import because, tr
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
+    import httpx
     from anyio.abc import TaskGroup
 
+    from gpt4batch.clock import Clock
+    from gpt4batch.fleet.topics import Topics
     from gpt4batch.nsq.consumer import Consumer
 
 log = logging.getLogger(__name__)
@@ -53,24 +56,42 @@ NEWEST = 50
 
 
 class Worker:
-    """Hold lines, as many at a time as there are places."""
+    """Hold lines, as many at a time as there are places.
 
-    def __init__(self, settings: WorkerSettings) -> None:
+    Args:
+        settings: What to call, and how.
+        place: Where messages go, instead of nsqd.
+        transport: Sends the requests, instead of sockets.
+    """
+
+    def __init__(
+        self,
+        settings: WorkerSettings,
+        *,
+        place: Topics | None = None,
+        transport: httpx.AsyncBaseTransport | None = None,
+    ) -> None:
         self.settings = settings
         self.name = settings.name or socket.gethostname()
         self.id = f"{self.name}-{token_hex(2)}"
-        place = f"{socket.gethostname()}\n{self.name}\n{Path(settings.spool_dir).resolve()}"
-        self.address = blake2b(place.encode(), digest_size=6).hexdigest()
+        home = f"{socket.gethostname()}\n{self.name}\n{Path(settings.spool_dir).resolve()}"
+        self.address = blake2b(home.encode(), digest_size=6).hexdigest()
         self.control = Control()
-        self.pacer = Pacer(settings.qps, self.control) if settings.qps else None
+        self._topics = place or topics(settings)
+        self._transport = transport
+        self.pacer = Pacer(settings.qps, self.control, clock=self.clock) if settings.qps else None
         self.trouble = ""
         self.left = False
         self.busy = 0
-        self._topics = topics(settings)
         self._desks: dict[str, Desk] = {}
         self._opening: set[str] = set()
         self._stopping = anyio.Event()
         self._foreign = 0
+
+    @property
+    def clock(self) -> Clock:
+        """Return what tells the time."""
+        return self._topics.clock
 
     @property
     def is_stopping(self) -> bool:
@@ -87,8 +108,11 @@ class Worker:
         """Give a place back."""
         self.busy -= 1
 
-    async def run(self) -> int:
+    async def run(self, *, signals: bool = True) -> int:
         """Work until told to stop; return the exit code.
+
+        Args:
+            signals: Obey those that end a run.
 
         Raises:
             UsageError: A setting is refused.
@@ -98,10 +122,11 @@ class Worker:
             token = wiring.first_token(self.settings, self._dialect)
             self._prepare(stack)
             addresses = wiring.endpoints(self.settings, self._dialect)
-            self._transport = wiring.sockets(addresses, self.settings.proxy)
-            stack.push_async_callback(self._transport.aclose)
-            self._tokens = wiring.tokens(self.settings, token, self._transport, self.control)
-            await self._work()
+            transport = self._transport or wiring.sockets(addresses, self.settings.proxy)
+            stack.push_async_callback(transport.aclose)
+            self._transport = transport
+            self._tokens = wiring.tokens(self.settings, token, transport, self.control, self.clock)
+            await self._work(signals=signals)
         return FatalError.exit_code if self.trouble else 0
 
     def _prepare(self, stack: AsyncExitStack) -> None:
@@ -127,13 +152,14 @@ class Worker:
                 tr("cannot write {what}: {reason}", what=what, reason=because(error))
             ) from None
 
-    async def _work(self) -> None:
+    async def _work(self, *, signals: bool) -> None:
         """Work until every line has come to its end, or was given back, after a signal."""
         place = self._topics
         mine = place.consumer(place.worker(self.address), "worker")
         hellos = place.consumer(place.hellos, f"{token_hex(8)}#ephemeral")
         async with mine, hellos, anyio.create_task_group() as aside:
-            aside.start_soon(self._obey_signals)
+            if signals:
+                aside.start_soon(self._obey_signals)
             await self._reach_nsqd()
             # What earlier workers could not send, whatever their name: it is paid for.
             for path in Path(self.settings.spool_dir).glob(f"*{SPOOL}"):  # noqa: ASYNC240 - at the start
@@ -185,7 +211,11 @@ class Worker:
                 if self.is_stopping:
                     self.control.cancel()
                 log.warning(ENDING, name_of(number), self.settings.grace)
-                self._stopping.set()
+                self.stop()
+
+    def stop(self) -> None:
+        """Take no more lines; those under way have their grace."""
+        self._stopping.set()
 
     def fail(self, error: FatalError) -> None:
         """Take no more lines and make no more calls: the account, token or disk does not do."""
@@ -194,7 +224,7 @@ class Worker:
             log.error("stopping: %s", error)
         for desk in self._desks.values():
             desk.control.halt()
-        self._stopping.set()
+        self.stop()
 
     # -- batches -----------------------------------------------------------------------------
 
@@ -283,9 +313,10 @@ class Worker:
     def conversation(self, desk: Desk, hello: Hello, root: Path) -> Conversation:
         """Return what holds the conversations of a batch, with attachments from a folder."""
         settings, manner = self.settings, Manner(**hello.manner)
-        addresses = wiring.endpoints(settings, self._dialect)
+        addresses, transport = wiring.endpoints(settings, self._dialect), self._transport
+        assert transport is not None
         client = Client(
-            self._transport,
+            transport,
             addresses,
             self._tokens,
             desk.permits,
@@ -296,15 +327,18 @@ class Worker:
             on_retry=desk.permits.note_retry,
             idle_timeout=settings.idle_timeout if settings.stream else float("inf"),
             dialect=self._dialect,
-            probing=Probing(desk.control, settings.patience),
+            probing=Probing(desk.control, settings.patience, clock=self.clock),
+            clock=self.clock,
         )
         downloads = None
         if manner.downloads and self._dialect.linked:
             folder = Path(settings.download_dir)
-            downloads = wiring.downloads(folder, settings, addresses, self._transport, desk.control)
+            downloads = wiring.downloads(
+                folder, settings, addresses, transport, desk.control, self.clock
+            )
             downloads.prepare(chosen=True)
         asked = Asked(root, manner.options)
-        return Conversation(client, downloads, asked, desk.keep)
+        return Conversation(client, downloads, asked, desk.keep, clock=self.clock)
 
 
 def _locked(path: Path, stack: AsyncExitStack) -> bool:

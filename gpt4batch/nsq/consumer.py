@@ -117,7 +117,7 @@ class Consumer:
 
     async def _serve(self, place: tuple[str, int]) -> None:
         while True:
-            link = Link(self._library, asyncio.Event())
+            link = self._access.link(self._library, asyncio.Event())
             try:
                 await link.open(
                     place, self._access, msg_timeout=MSG_TIMEOUT, heartbeat_interval=HEARTBEAT

@@ -45,15 +45,6 @@ NOISY = ("nsq.conn", "tornado.general", "tornado.application")
 logger = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True, slots=True)
-class Access:
-    """How nsqd lets us in; `ca_file` left empty is `SSL_CERT_FILE`, else the usual authorities."""
-
-    tls: bool = False
-    ca_file: str = ""
-    auth_secret: str = ""
-
-
 class LostError(Exception):
     """A connection to nsqd cannot be had or used any more."""
 
@@ -233,6 +224,17 @@ class Link:
     def _on_close(self, **_: Any) -> None:
         if self._conn.stream is not None:  # else TLS failed, and the error that follows tells why
             self._lose(_reason(self._conn.stream.error))
+
+
+@dataclass(frozen=True, slots=True)
+class Access:
+    """How nsqd lets us in; `ca_file` left empty is `SSL_CERT_FILE`, else the usual authorities."""
+
+    tls: bool = False
+    ca_file: str = ""
+    auth_secret: str = ""
+    link: type[Link] = Link
+    """What connects."""
 
 
 class Delivery:

@@ -229,7 +229,7 @@ class Publisher:
     async def _connect(self, place: tuple[str, int]) -> Link:
         """Return a link to an nsqd that takes messages for the topic of the sizes it says."""
         limit = await self._probe(place)
-        link = Link(self._library, self._wake)
+        link = self._access.link(self._library, self._wake)
         await link.open(place, self._access)
         link.limit = self.limit = limit
         return link
@@ -241,7 +241,7 @@ class Publisher:
         before its body is read, in words that name the limit; TLS, the secret and the right to the
         topic are judged before that.
         """
-        link = Link(self._library, asyncio.Event())
+        link = self._access.link(self._library, asyncio.Event())
         await link.open(place, self._access)
         try:
             link.send(f"MPUB {self._topic}\n".encode() + struct.pack(">iii", 8, 1, 2**31 - 1))
