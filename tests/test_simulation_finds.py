@@ -80,6 +80,24 @@ def test_answers_of_equal_lines_of_which_one_was_edited_since_are_all_kept() -> 
     assert played(lines, {**weather, "die_at_write": 35}, {**weather, "edit": "change"}) == KEPT
 
 
+def test_answers_of_three_equal_lines_of_which_one_was_edited_since_are_all_kept() -> None:
+    first: dict[str, Any] = {"asks": [{"content": "plain 0.0"}]}
+    lines = [first, first, {**first, "unknown": [2, "\u2028"]}]
+    weather = {"weather": {"latency": 0.2}}
+    for seed in range(4):  # each edits another line
+        assert played(lines, weather, {**weather, "edit": "change"}, seed=seed) == KEPT
+
+
+def test_line_whose_equal_one_was_edited_since_keeps_its_own_keys() -> None:
+    asks = [{"content": "plain 2.0"}, {"content": "plain 2.1", "images": ["one.png"]}]
+    same: dict[str, Any] = {"asks": [{"content": "plain 0.0"}]}
+    lines = [{"id": "q-2", "asks": asks, "unknown": [2, "\u2028"]}, same]
+    lines.append({**same, "unknown": [4, "\u2028"]})
+    weather = {"weather": {"latency": 0.2}}
+    runs = weather, {**weather, "die_at_write": 24, "edit": "change"}
+    assert played(lines, *runs, seed=1011493) == KEPT
+
+
 def test_equal_lines_that_are_done_keep_their_own_keys_when_the_input_is_reordered() -> None:
     first: dict[str, Any] = {"asks": [{"content": "plain 0.0"}]}
     weather = {"weather": {"latency": 0.2}}

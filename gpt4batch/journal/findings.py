@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 from array import array
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from gpt4batch.lines import rawjson
-from gpt4batch.lines.parse import BOM
+from gpt4batch.lines.parse import BOM, Id, key_of
 from gpt4batch.lines.record import LOG_MARK
 from gpt4batch.words import Message, joined, tr
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from pathlib import Path
+
+    from gpt4batch.lines.parse import Line
 
 TOLERATED = 3
 SHARE = 100
@@ -107,6 +110,32 @@ class Findings:
             self.advice = next(found, "")
         self.keep(start, len(raw))
 
+    def stranger(
+        self, start: int, number: int, line: Line, size: int, find: Callable[[bytes], int]
+    ) -> None:
+        """Note a result of no line; one would be that of a line if its id were text, or a number.
+
+        Args:
+            start: The offset of its record.
+            number: The number of its line in the output.
+            line: What it is.
+            size: The bytes of its record.
+            find: Returns the line that a key belongs to, or -1.
+        """
+        self.strangers += 1
+        self.keep(start, size)
+        for other in _retyped(line.id):
+            if find(key_of(other, line.asks, line.manner)) >= 0:
+                self.retyped += 1
+                self.retyped_example = self.retyped_example or tr(
+                    "{path}:{number}: the id is {found}, and {wanted} in the input",
+                    path=self.path,
+                    number=number,
+                    found=_shown(line.id),
+                    wanted=_shown(other),
+                )
+                return
+
     def keep(self, start: int, size: int) -> None:
         """Note a text that is to be kept aside."""
         self._starts.append(start)
@@ -185,3 +214,21 @@ def around_holes(raw: bytes) -> list[tuple[int, bytes]] | None:
     if len(ends) == 2 or (pieces and not any(BEGINNING.match(piece) for _, piece in pieces)):
         return None
     return pieces
+
+
+def _retyped(line_id: Id) -> list[Id]:
+    """Return what another tool may make of an id: text of a number, and a number of text."""
+    if isinstance(line_id, int):
+        return [str(line_id), f"{line_id}.0"]
+    if line_id is None:
+        return ["", "nan"]
+    with contextlib.suppress(ValueError, OverflowError):
+        number = float(line_id)
+        if number.is_integer():
+            return [int(line_id) if line_id.strip().lstrip("+-").isdecimal() else int(number)]
+    return []
+
+
+def _shown(line_id: Id) -> str:
+    """Return an id as it stands in a line."""
+    return rawjson.dumps(line_id).decode()[:100]

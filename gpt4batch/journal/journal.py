@@ -159,6 +159,7 @@ class Journal:
             raise self._records.input_changed() from None  # between two looks at a line
         self.log.ledger, self.findings = resume.ledger, resume.findings
         self._records.equals = resume.equals
+        self._records.moved = resume.moved
         self._in_order = resume.in_order
 
     def start(self, *, fix: bool) -> None:

@@ -243,9 +243,8 @@ class Equals:
                 self._failed.append(line)
 
     def claim_done(self, *, done: Callable[[int], bool], continues: Callable[[int], bool]) -> int:
-        """Return the line that a record which is done belongs to; see `claim`."""
-        line = self._owner(done, continues)
-        return line if line >= 0 else self.lines[-1]
+        """Return the line that a record which is done belongs to, or -1; see `claim`."""
+        return self._owner(done, continues)
 
     def _owner(self, done: Callable[[int], bool], continues: Callable[[int], bool]) -> int:
         for line in self._begun:

@@ -28,6 +28,10 @@ if TYPE_CHECKING:
     from gpt4batch.journal.source import Source
 
 
+WITH_ID = b'{"id":'
+"""How a record of ours begins whose line has an id."""
+
+
 class Told(NamedTuple):
     """What the lines of an output tell of all runs: chat calls, and tokens."""
 
@@ -50,6 +54,8 @@ class Records:
         self._is_output = is_output
         self.equals = b""
         """A byte a line, 1 where another line is equal, as far as that is known."""
+        self.moved = False
+        """Whether the output did not follow the input line for line."""
 
     def line(self, index: int) -> Line:
         """Return a line with what was answered of it before.
@@ -74,7 +80,8 @@ class Records:
         """Return the latest record of a line, or the line itself, without its newline.
 
         The record of an earlier run that left the line undone comes with the keys of the input, and
-        so does one of several equal lines, as it may be another one's.
+        so does one of several equal lines, as it may be another one's. Where the output does not
+        follow the input, a line without an id may have had an equal one that was edited since.
         """
         place = ledger.place(index)
         if place is None:
@@ -85,6 +92,7 @@ class Records:
             self._check_input()
         earlier = start != self._source.start(index) if in_input else start < self._log.run_start
         shared = bool(self.equals and self.equals[index])
+        shared = shared or (self.moved and not text.startswith(WITH_ID))
         if earlier and (shared or ledger.states[index] != State.DONE):
             return gone_on(self._line_of_input(index), text)
         return text

@@ -19,16 +19,13 @@ from gpt4batch.lines.parse import (
     BOM,
     NO_ASKS,
     BadLine,
-    Id,
     Line,
     decoded,
-    key_of,
     parse_line,
     parsed,
 )
 from gpt4batch.lines.record import LOG_MARK, State, is_bad_record, key_if_done, state_of
 from gpt4batch.lines.steps import is_step
-from gpt4batch.words import tr
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -63,6 +60,11 @@ class Resume:
         self._output = -1
         self._next = 0
         self._half_way = HalfWay()
+
+    @property
+    def moved(self) -> bool:
+        """Tell whether the output does not follow the input line for line."""
+        return self._beside is not None and not self._beside.follows
 
     @property
     def equals(self) -> bytes:
@@ -208,9 +210,8 @@ class Resume:
             self._put(index, state_of(line), start, len(raw), in_input=False)
             self._begin(index, start, line)
         elif not self._assign(line, start, len(raw), in_input=False) and line.answered:
-            self.findings.strangers += 1
-            self.findings.keep(start, len(raw))
-            self._look_at_types(number, line)
+            assert self._keys is not None
+            self.findings.stranger(start, number, line, len(raw), self._keys.find)
 
     def _take_done(self, key: bytes, start: int, raw: bytes) -> bool:
         """Note the record of a line that is done; False where it has no line, or equal ones."""
@@ -257,22 +258,6 @@ class Resume:
             else:
                 self._take_record(start + place, number, piece)
 
-    def _look_at_types(self, number: int, line: Line) -> None:
-        """Note a result of no line which would be one if its id were text, or a number."""
-        assert self._keys is not None
-        findings = self.findings
-        for other in retyped(line.id):
-            if self._keys.find(key_of(other, line.asks, line.manner)) >= 0:
-                findings.retyped += 1
-                findings.retyped_example = findings.retyped_example or tr(
-                    "{path}:{number}: the id is {found}, and {wanted} in the input",
-                    path=findings.path,
-                    number=number,
-                    found=shown(line.id),
-                    wanted=shown(other),
-                )
-                return
-
     def _next_line(self, raw: bytes, key: bytes) -> int:
         """Return the next line, where a record is its own as in an ordered output; else -1."""
         assert self._keys is not None
@@ -314,6 +299,8 @@ class Resume:
         equals = self._keys.equals.get(index)
         if equals is not None:
             index = self._claim(equals, line, state)
+            if index < 0 and line.answered and not self._is_known(equals, line):
+                return False
         elif (before := self.ledger.states[index]) and (
             (grown and before == State.DONE) or _is_other(line, self._known(index))
         ):
@@ -324,6 +311,11 @@ class Resume:
             self._put(index, state, start, size, in_input=in_input, anew=anew)
             self._begin(index, start, line)
         return True
+
+    def _is_known(self, equals: Equals, line: Line) -> bool:
+        """Return whether one of several equal lines has the answers of a record already."""
+        answers = [_bare(answer) for answer in line.answers()]
+        return any(self._known(index)[: len(answers)] == answers for index in equals.lines)
 
     def _known(self, index: int) -> list[Any]:
         """Return the answers that are known of a line, without what was noted in them."""
@@ -368,24 +360,6 @@ def whole(out: Path) -> int:
             return size
         return size - len(tail) if is_torn(tail) else size
     return size
-
-
-def retyped(line_id: Id) -> list[Id]:
-    """Return what another tool may make of an id: text of a number, and a number of text."""
-    if isinstance(line_id, int):
-        return [str(line_id), f"{line_id}.0"]
-    if line_id is None:
-        return ["", "nan"]
-    with contextlib.suppress(ValueError, OverflowError):
-        number = float(line_id)
-        if number.is_integer():
-            return [int(line_id) if line_id.strip().lstrip("+-").isdecimal() else int(number)]
-    return []
-
-
-def shown(line_id: Id) -> str:
-    """Return an id as it stands in a line."""
-    return rawjson.dumps(line_id).decode()[:100]
 
 
 def _is_other(line: Line, known: list[Any]) -> bool:
