@@ -11,14 +11,16 @@ import sys
 import time
 import traceback
 from collections import Counter
+from collections.abc import Callable
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
+from typing import Any
 
 import anyio
 
-from simulation.history import Verdict, play, shrink
-from simulation.plan import Plan, drawn, read, written
+from simulation import fleet, history, plan
 from simulation.report import Tally, write_report
 
 CHUNK = 10
@@ -27,6 +29,21 @@ ENOUGH = 10
 """Failures after which no more are looked for."""
 
 Told = list[tuple[int, list[str], Counter[str], int]]
+
+
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """A kind of history: how one is drawn, played, made smaller, written and read."""
+
+    drawn: Callable[[int], Any]
+    play: Callable[[Any], Any]
+    shrink: Callable[[Any], Any]
+    written: Callable[[Any], str]
+    read: Callable[[str], Any]
+
+
+RUNS = Kind(plan.drawn, history.play, history.shrink, plan.written, plan.read)
+FLEET = Kind(fleet.drawn, fleet.play, fleet.shrink, fleet.written, fleet.read)
 
 
 def main() -> int:
@@ -38,13 +55,15 @@ def main() -> int:
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="at the same time")
     parser.add_argument("--seed", type=int, help="play this one, and print the digest of its files")
     parser.add_argument("--plan", default="", help="play this one, as a failure printed it")
+    parser.add_argument("--fleet", action="store_true", help="histories of a fleet")
     parser.add_argument("--keep-going", action="store_true", help="do not stop at ten failures")
     parser.add_argument("--write", type=Path, action="append", help="write the counts to this page")
     options = parser.parse_args()
     warm()
+    kind = FLEET if options.fleet else RUNS
     if options.plan or options.seed is not None:
-        return _one(read(options.plan) if options.plan else drawn(options.seed))
-    return _many(options)
+        return _one(kind, kind.read(options.plan) if options.plan else kind.drawn(options.seed))
+    return _many(kind, options)
 
 
 def warm() -> None:
@@ -55,14 +74,14 @@ def warm() -> None:
     gc.freeze()
 
 
-def _one(plan: Plan) -> int:
-    verdict = play(plan)
+def _one(kind: Kind, plan: Any) -> int:
+    verdict = kind.play(plan)
     print(*verdict.broken or ["every promise was kept"], sep="\n")
     print(verdict.digest)
     return 1 if verdict.broken else 0
 
 
-def _many(options: argparse.Namespace) -> int:
+def _many(kind: Kind, options: argparse.Namespace) -> int:
     tally, began = Tally(options.first), time.monotonic()
     last = options.first + options.histories
     chunks = iter(range(at, min(at + CHUNK, last)) for at in range(options.first, last, CHUNK))
@@ -72,7 +91,7 @@ def _many(options: argparse.Namespace) -> int:
             late = options.seconds and time.monotonic() - began > options.seconds
             if not late and (options.keep_going or len(tally.failed) < ENOUGH):
                 room = options.jobs * 2 - len(running)
-                running |= {pool.submit(_chunk, chunk) for chunk in islice(chunks, room)}
+                running |= {pool.submit(_chunk, kind, chunk) for chunk in islice(chunks, room)}
             if not running:
                 break
             ended, running = wait(running, return_when=FIRST_COMPLETED)
@@ -81,7 +100,7 @@ def _many(options: argparse.Namespace) -> int:
     tally.seconds = time.monotonic() - began
     print(*tally.words(), sep="\n")
     for seed in tally.failed[:3]:
-        _tell_smaller(seed)
+        _tell_smaller(kind, seed)
     for page in options.write or ():
         if not tally.failed:
             write_report(page, tally)
@@ -95,23 +114,24 @@ def _take(tally: Tally, told: Told) -> None:
             print(f"seed {seed}: {broken[0]}", flush=True)
 
 
-def _chunk(seeds: range) -> Told:
-    return [(seed, found.broken, found.faults, found.runs) for seed, found in map(_played, seeds)]
+def _chunk(kind: Kind, seeds: range) -> Told:
+    return [(seed, *_played(kind, seed)) for seed in seeds]
 
 
-def _played(seed: int) -> tuple[int, Verdict]:
-    plan = drawn(seed)
+def _played(kind: Kind, seed: int) -> tuple[list[str], Counter[str], int]:
     try:
-        return seed, play(plan)
+        found = kind.play(kind.drawn(seed))
     except Exception:  # noqa: BLE001 - the other histories go on
-        return seed, Verdict(plan, [f"the judge failed: {traceback.format_exc()[-900:]}"])
+        return [f"the judge failed: {traceback.format_exc()[-900:]}"], Counter(), 0
+    return found.broken, found.faults, found.runs
 
 
-def _tell_smaller(seed: int) -> None:
-    plan = shrink(drawn(seed))
+def _tell_smaller(kind: Kind, seed: int) -> None:
+    smaller = kind.shrink(kind.drawn(seed))
     print(f"seed {seed}, made smaller:")
-    print(*(f"  {what}" for what in play(plan).broken), sep="\n")
-    print(f"  python -m simulation --plan {shlex.quote(written(plan))}", flush=True)
+    print(*(f"  {what}" for what in kind.play(smaller).broken), sep="\n")
+    words = f"{'--fleet ' * (kind is FLEET)}--plan {shlex.quote(kind.written(smaller))}"
+    print(f"  python -m simulation {words}", flush=True)
 
 
 if __name__ == "__main__":

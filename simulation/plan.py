@@ -95,14 +95,15 @@ def _differing(doc: dict[str, Any], plain: dict[str, Any] | None) -> dict[str, A
 def drawn(seed: int) -> Plan:
     """Return the history of a seed."""
     draw = random.Random(seed)
-    lines = [_line(draw, number) for number in range(draw.randint(1, 7))]
+    lines = [drawn_line(draw, number) for number in range(draw.randint(1, 7))]
     runs = tuple(_run(draw) for _ in range(draw.choice((1, 1, 2, 3))))
     bom, linked = draw.random() < 0.1, draw.random() < 0.1
     [spoken] = draw.choices(SPOKEN, (3, 1, 1))
     return Plan(seed, tuple(fitting(lines, spoken)), runs, bom, linked, spoken)
 
 
-def _line(draw: random.Random, number: int) -> dict[str, Any]:
+def drawn_line(draw: random.Random, number: int) -> dict[str, Any]:
+    """Draw a line of an input."""
     same = draw.random() < 0.2
     asks = []
     for place in range(draw.choice((1, 1, 1, 2, 3))):

@@ -26,6 +26,7 @@ from simulation.loop import VirtualLoop
 from simulation.service import BASE, CHAT, TOKEN, UPLOAD, Service, State
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
     from gpt4batch import Summary
@@ -58,26 +59,46 @@ class Ended:
 
 def run(folder: Path, plan: RunPlan, state: State, seed: int, *, fix: bool, spoken: str) -> Ended:
     """Run the program once in a child process and return what came of it."""
+
+    def live(send: int) -> None:
+        Child(folder, plan, state, seed, send, fix=fix, spoken=spoken).live()
+
+    ended: Ended
+    ended, ended.stderr = forked(folder.parent / "stderr", live)
+    return ended
+
+
+def forked(log: Path, live: Callable[[int], None]) -> tuple[Any, bytes]:
+    """Run something in a child process, its standard error in a file.
+
+    Args:
+        log: The file.
+        live: Is handed the descriptor to which it writes, pickled, what came of it.
+
+    Returns:
+        What it wrote, and what it said.
+    """
     receive, send = os.pipe()
     child = os.fork()
     if child == 0:
         os.close(receive)
         try:
-            Child(folder, plan, state, seed, send, fix=fix, spoken=spoken).live()
+            os.dup2(os.open(log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o666), 2)
+            gc.disable()
+            live(send)
         except BaseException:  # noqa: BLE001 - the child ends here, whatever it was
             traceback.print_exc()
         finally:
+            sys.stderr.flush()
             os._exit(1)
     os.close(send)
     with os.fdopen(receive, "rb") as pipe:
         told = pipe.read()
     _, status = os.waitpid(child, 0)
-    stderr = (folder.parent / "stderr").read_bytes()
+    said = log.read_bytes()
     if not told:
-        raise RuntimeError(f"the run told nothing; status {status}; {stderr.decode()[-2000:]}")
-    ended: Ended = pickle.loads(told)
-    ended.stderr = stderr
-    return ended
+        raise RuntimeError(f"the run told nothing; status {status}; {said.decode()[-2000:]}")
+    return pickle.loads(told), said
 
 
 class Child:
@@ -115,9 +136,6 @@ class Child:
 
     def live(self) -> None:
         """Run the program; this process ends in here."""
-        gc.disable()
-        log = os.open(self._folder.parent / "stderr", os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o666)
-        os.dup2(log, 2)
         logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
         random.seed(self._seed)
         self._loop = VirtualLoop(self._step)

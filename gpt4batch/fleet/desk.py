@@ -117,6 +117,7 @@ class Desk:
             hold.how = OVERDUE if hold.leaves is None else UNUSED
         else:
             hold.begun, hold.state, hold.how, hold.after = True, CALLS, "", -1.0
+            hold.chat = False
             hold.acked, hold.body = hold.step, b""
             hold.permit.set()
         self.say(hold)
@@ -163,7 +164,6 @@ class Desk:
         cut = isinstance(sys.exc_info()[1], anyio.get_cancelled_exc_class())
         hold.state, hold.how = RESTS, CUT if cut else hold.how
         self.permits.chats += hold.chat
-        hold.chat = False
         self.say(hold)
 
     # -- lines -------------------------------------------------------------------------------

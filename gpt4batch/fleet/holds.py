@@ -14,6 +14,7 @@ from gpt4batch.fleet.messages import (
     LIMITED,
     OK,
     RESTS,
+    SENT,
     Permit,
     Word,
 )
@@ -106,7 +107,7 @@ class Permits:
 
     def speed_up(self) -> None:
         """Take note of a success."""
-        HOLD.get().how = OK
+        HOLD.get().how = OK if HOLD.get().chat else SENT
 
     def unused(self, _at: float) -> None:
         """Take note that a call did not leave; the next one that asks for its line says so."""

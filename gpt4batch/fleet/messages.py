@@ -25,8 +25,9 @@ PART, FINAL, BACK = "part", "final", "back"
 ASKS, CALLS, RESTS, ENDED = "asks", "calls", "rests", "ended"
 """What a line is at: it waits for a permit, for a reply, for something else, or for its Drop."""
 OK, LIMITED, CROWDED, CUT, LOST = "ok", "limited", "crowded", "cut", "lost"
-UNUSED, OVERDUE = "unused", "overdue"
-"""How a call went, where that matters. Some never left, perhaps as their permit came too late.
+SENT, UNUSED, OVERDUE = "sent", "unused", "overdue"
+"""How a call went, where that matters. One that is `ok` has an answer, one that is `sent` was no
+chat. Some never left, perhaps as their permit came too late.
 Nobody will learn the end of one that was cut off, or lost with its worker."""
 COUNTED = ("chats", "retries", "uploads", "unanswered", "downloads", "download_bytes")
 """What a worker counts of a batch, in all."""

@@ -8,7 +8,17 @@ from typing import TYPE_CHECKING
 
 from gpt4batch.control import Stopped
 from gpt4batch.errors import BudgetError
-from gpt4batch.fleet.messages import CROWDED, CUT, LIMITED, LOST, OK, OVERDUE, UNUSED, Permit
+from gpt4batch.fleet.messages import (
+    CROWDED,
+    CUT,
+    LIMITED,
+    LOST,
+    OK,
+    OVERDUE,
+    SENT,
+    UNUSED,
+    Permit,
+)
 from gpt4batch.words import tr
 
 if TYPE_CHECKING:
@@ -164,10 +174,10 @@ class Permits:
                 self._pacer.slow_down(sent, call.after if call.after >= 0 else None)
             elif call.how == CROWDED:
                 self._pacer.crowded(sent)
-            elif call.how == OK:
+            elif call.how in (OK, SENT):
                 self._pacer.speed_up()
             if call.how == LOST:
                 self._intake.lost(call.worker)
-            elif call.how != CUT:
+            elif call.how not in (CUT, OK):  # an answer is noted until its result is here
                 self._book.call_over(call.line)
         self._table.over.clear()

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NamedTuple
 
 from gpt4batch.fleet.health import Health
-from gpt4batch.fleet.messages import ASKS, CALLS, CUT, LOST, UNUSED
+from gpt4batch.fleet.messages import ASKS, CALLS, CUT, LOST, OK, UNUSED
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -48,6 +48,7 @@ class Row:
         asks: That call waits for its permit.
         out: The call that was granted and has not ended; 0 where there is none.
         granted: When that was.
+        owed: An answer has come, and the result that has it has not.
         begun: It has a place at its worker.
         unsure: Goes that left a call behind of which nobody knows the end.
         tried: Workers that failed the line.
@@ -66,6 +67,7 @@ class Row:
     asks: bool = False
     out: int = 0
     granted: float = 0.0
+    owed: bool = False
     begun: bool = False
     unsure: set[str] = field(default_factory=set)
     tried: set[str] = field(default_factory=set)
@@ -179,8 +181,9 @@ class Table:
         """Part a line from its go; a call that is out may be paid for."""
         if not row.run:
             return
-        if row.out:
+        if row.out or row.owed:
             row.unsure.add(row.run)
+        if row.out:
             self._close(row, LOST)
         if told:
             self.drops.append((row.worker, row.index, row.run))
@@ -188,7 +191,7 @@ class Table:
             member.waiting -= not row.begun
         row.run, row.worker, row.seq = "", "", 0
         row.step = row.taken = row.call = 0
-        row.asks = row.begun = False
+        row.asks = row.begun = row.owed = False
 
     def _give(self, row: Row, member: Member, run: str, now: float) -> None:
         row.run, row.worker, row.since = run, member.id, now
@@ -349,7 +352,9 @@ class Table:
         return again
 
     def _close(self, row: Row, how: str, after: float = -1.0) -> None:
-        row.out = 0
+        row.out, row.owed = 0, how == OK
+        if how == CUT:
+            row.unsure.add(row.run)
         self.over.append(Call(row.index, row.worker, how, after))
 
     # -- results -----------------------------------------------------------------------------
@@ -358,10 +363,9 @@ class Table:
         """Note a result; tell whether it is news of the go that has the line."""
         if row.run == run:
             if row.out and call >= row.out:
-                if how == CUT:
-                    row.unsure.add(run)
                 self._close(row, how)
             fresh = step > row.taken
+            row.owed = row.owed and not fresh
             row.taken = max(row.taken, step)
             return fresh
         if how != CUT:

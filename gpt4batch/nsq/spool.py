@@ -167,11 +167,13 @@ class Spool:
     def _recover(self) -> None:
         size = os.fstat(self._file).st_size
         header = os.pread(self._file, HEADER.size, 0)
-        if not header.startswith(MAGIC[: len(header)]):
+        if header.strip(b"\0") and not header.startswith(MAGIC[: len(header)]):
             raise UsageError(
                 tr("{path}: is in the way: it is not a queue of messages", path=self.path)
             )
-        first = HEADER.unpack(header)[1] if len(header) == HEADER.size else HEADER.size
+        first = size + 1  # of a file that was just being made
+        if len(header) == HEADER.size and header.startswith(MAGIC):
+            first = HEADER.unpack(header)[1]
         self._first = self._read = self._end = first if first <= size else HEADER.size
         while self._whole(size):
             self._end = self._read

@@ -1,0 +1,418 @@
+"""A history of a fleet: a coordinator, workers and a broker in one loop, each of which may fail."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import os
+import pickle
+import random
+import re
+import shutil
+import sys
+import tempfile
+from collections import Counter
+from dataclasses import asdict, dataclass, field, replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import anyio
+
+from gpt4batch import Settings
+from gpt4batch.api import run as run_batch
+from gpt4batch.clock import Clock
+from gpt4batch.errors import Gpt4BatchError
+from gpt4batch.fleet.topics import Topics
+from gpt4batch.fleet.worker import Worker
+from gpt4batch.settings import WorkerSettings
+from simulation import seam
+from simulation.actors import Actor, Guarded, GuardedFiles, is_alive
+from simulation.forms import GPT4API, input_line
+from simulation.history import MEMORY
+from simulation.judge import ATTACHED, Judge
+from simulation.loop import VirtualLoop
+from simulation.nsqd import Nsqd, Ways
+from simulation.plan import Plan, drawn_line
+from simulation.run import forked
+from simulation.service import CHAT, UPLOAD, Service, State, Weather
+
+LONGEST = 3000.0
+"""Virtual seconds in which everything has to be done, once nothing fails any more."""
+LIVES = 12
+"""Coordinators of a batch."""
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """Something that happens: when, what, to which worker, and for how long."""
+
+    at: float
+    kind: str
+    worker: int = 0
+    seconds: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class FleetPlan:
+    """A whole history."""
+
+    seed: int
+    lines: tuple[dict[str, Any], ...]
+    workers: int
+    places: int
+    rate: float
+    lease: float
+    retries: int
+    weather: Weather
+    ways: Ways
+    events: tuple[Event, ...] = ()
+    dies_at: tuple[int, ...] = ()
+    """The change of a file at which each coordinator is killed in turn; 0 is never."""
+    worker_dies_at: int = 0
+    """The same for the first worker."""
+
+
+@dataclass(slots=True)
+class Played:
+    """What a history came to."""
+
+    state: State
+    exits: list[int] = field(default_factory=list)
+    summaries: list[dict[str, Any]] = field(default_factory=list)
+    kills: Counter[str] = field(default_factory=Counter)
+    error: str = ""
+    swept: bool = True
+    """No worker was dead or cut off at the end, whose spool only a next one would send."""
+    seconds: float = 0.0
+    stderr: bytes = b""
+
+
+def drawn(seed: int) -> FleetPlan:
+    """Return the history of a seed."""
+    draw = random.Random(f"fleet {seed}")
+    rough = draw.random() < 0.7
+    kinds = ("worker", "worker", "stop", "coordinator", "nsqd", "restart", "cut", "cut coordinator")
+    workers = draw.randint(1, 3)
+
+    def event() -> Event:
+        seconds = draw.choice((0.2, 2.0, 12.0, 40.0))
+        return Event(draw.random() * 10, draw.choice(kinds), draw.randrange(workers), seconds)
+
+    def share(most: float) -> float:
+        return draw.random() * most if draw.random() < 0.4 else 0.0
+
+    calm = draw.random() < 0.5
+    return FleetPlan(
+        seed,
+        tuple(drawn_line(draw, number) for number in range(draw.randint(1, 12))),
+        workers,
+        draw.choice((1, 2, 5)),
+        draw.choice((0.0, 1.0, 5.0, 50.0)),
+        draw.choice((3.0, 30.0)),
+        draw.choice((1, 5)),
+        Weather(
+            latency=draw.choice((0.01, 0.3, 5.0)),
+            refused=0.0 if calm else share(0.3),
+            failed=0.0 if calm else share(0.2),
+            no_answer=0.0 if calm else share(0.2),
+            limit=0 if calm else draw.choice((0, 0, 10)),
+        ),
+        Ways(
+            0.0005,
+            draw.choice((0.003, 0.02)),
+            draw.choice((0.0, 0.0, 0.2)),
+            draw.choice((0.0, 0.0, 0.2)),
+        ),
+        tuple(event() for _ in range(draw.randint(1, 4) * rough)),
+        tuple(draw.choice((0, draw.randint(1, 60))) for _ in range(draw.randint(0, 2))),
+        draw.choice((0, 0, draw.randint(1, 40))),
+    )
+
+
+class Scenario:
+    """The child process in which a history is played."""
+
+    def __init__(self, folder: Path, plan: FleetPlan) -> None:
+        self._folder = folder
+        self._plan = plan
+        self._draw = random.Random(plan.seed)
+        self._loop = VirtualLoop(lambda _now: None)
+        self._service = Service(State(), plan.weather, plan.seed)
+        self._played = Played(self._service.state)
+        self._nsqd = Nsqd(plan.ways, self._draw)
+        self._workers: dict[int, tuple[Actor, Worker]] = {}
+        self._coordinator = Actor("coordinator")
+        self._over = False
+
+    def live(self, send: int) -> None:
+        """Play the history and write what it came to."""
+        logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
+        logging.getLogger().handlers[0].addFilter(is_alive)
+        random.seed(self._plan.seed)
+        names = random.Random(self._plan.seed)
+        setattr(random, "_urandom", names.randbytes)  # noqa: B010 - the names that `secrets` draws
+        asyncio.set_event_loop(self._loop)
+        os.chdir(self._folder)
+        os.environ["HOME"] = str(self._folder.parent)
+        seam.one_thread()
+        GuardedFiles(self._folder, self._draw).install()
+        try:
+            self._loop.run_until_complete(self._play())
+        except Exception as error:
+            logging.exception("the history ended by an error")
+            self._played.error = repr(error)
+        self._played.seconds = self._loop.time()
+        with os.fdopen(send, "wb") as pipe:
+            pickle.dump(self._played, pipe)
+
+    async def _play(self) -> None:
+        async with anyio.create_task_group() as tasks:
+            for number in range(self._plan.workers):
+                tasks.start_soon(self._keep_working, number)
+            tasks.start_soon(self._disturb)
+            with anyio.move_on_after(LONGEST) as limit:
+                await self._coordinate()
+            if limit.cancelled_caught:
+                self._played.error = "it does not end"
+            self._over, now = True, self._loop.time()
+            for _, worker in self._workers.values():
+                worker.stop()
+            with anyio.move_on_after(120):
+                for actor, _ in list(self._workers.values()):
+                    await actor.end()
+            self._played.swept = not any(
+                actor.dead or actor.cut_until > now for actor, _ in self._workers.values()
+            )
+            tasks.cancel_scope.cancel()
+
+    @property
+    def _place(self) -> Topics:
+        clock = Clock(self._loop.time, lambda: seam.BEGINNING + int(self._loop.time() * 1e9))
+        return Topics(("nsqd:4150",), (), "sim", self._nsqd.access(), clock)
+
+    async def _coordinate(self) -> None:
+        """Run the batch, again and again, until a run ends by itself and nothing fails any more."""
+        for life in range(LIVES):
+            die_at = self._plan.dies_at[life] if life < len(self._plan.dies_at) else 0
+            actor = self._coordinator = Actor("coordinator", die_at)
+            summary = await actor.live(partial(self._run_batch, fix=life > 0))
+            if summary is None:
+                self._played.kills["coordinator"] += 1
+                await anyio.sleep(self._draw.choice((0.0, 1.0, 30.0)))
+                continue
+            self._played.exits.append(summary["exit_code"])
+            self._played.summaries.append(summary)
+            if self._is_settled(summary):
+                return
+            await anyio.sleep(1.0)
+        self._played.error = f"{LIVES} coordinators were not enough: {self._played.exits}"
+
+    def _is_settled(self, summary: dict[str, Any]) -> bool:
+        rejects = sum(
+            any(ask["content"].startswith("reject") for ask in line["asks"])
+            for line in self._plan.lines
+        )
+        return not summary["not_run"] and summary["failed"] <= rejects
+
+    async def _run_batch(self, *, fix: bool) -> dict[str, Any]:
+        settings = Settings(
+            input="in.jsonl",
+            out="out.jsonl",
+            fix=fix,
+            fleet=True,
+            qps=self._plan.rate,
+            lease=self._plan.lease,
+            retries=self._plan.retries,
+            max_consecutive_failures=0,
+            skip_bad_results=True,
+        )
+        place = self._place
+        while True:
+            try:
+                return asdict(await run_batch(settings, place=place, clock=place.clock))
+            except Gpt4BatchError as error:
+                if self._nsqd.up and "nsqd" not in str(error):
+                    raise
+                await anyio.sleep(1.0)  # nsqd is away, or was a moment ago: as a user would
+
+    async def _keep_working(self, number: int) -> None:
+        """Run a worker, and another one in its place when it has ended."""
+        die_at, lives = self._plan.worker_dies_at if number == 0 else 0, 0
+        while not self._over:
+            name = f"w{number}" if self._draw.random() < 0.7 else f"w{number}-{lives}"
+            lives += 1
+            settings = WorkerSettings(
+                name=name,
+                url=CHAT,
+                upload_url=UPLOAD,
+                token=f"token-{self._service.state.token:06d}",
+                goroutine=self._plan.places,
+                spool_dir=str(self._folder / "spool"),
+                files_root=str(self._folder),
+                download_dir=str(self._folder / "downloads"),
+                allow_private_downloads=True,
+                grace=5.0,
+            )
+            worker = Worker(settings, place=self._place, transport=Guarded(self._service))
+            actor = Actor(f"worker {number}", die_at)
+            self._workers[number] = actor, worker
+            die_at = 0
+            await actor.live(partial(worker.run, signals=False))
+            self._played.kills["worker"] += actor.dead
+            await anyio.sleep(self._draw.choice((0.1, 1.0, 5.0)))
+
+    async def _disturb(self) -> None:
+        for event in sorted(self._plan.events, key=lambda one: one.at):
+            await anyio.sleep(max(0.0, event.at - anyio.current_time()))
+            actor, worker = self._workers[event.worker]
+            match event.kind:
+                case "worker":
+                    actor.kill()
+                case "stop":
+                    worker.stop()
+                case "coordinator":
+                    self._coordinator.kill()
+                case "nsqd" | "restart":
+                    self._nsqd.fall(killed=event.kind == "nsqd")
+                    await anyio.sleep(event.seconds)
+                    self._nsqd.rise()
+                case "cut":
+                    self._nsqd.cut(actor, event.seconds)
+                case _:
+                    self._nsqd.cut(self._coordinator, event.seconds)
+
+
+class FleetJudge(Judge):
+    """Holds the history of a fleet to its promises."""
+
+    def __init__(self, folder: Path, plan: FleetPlan, played: Played) -> None:
+        super().__init__(folder, Plan(plan.seed, plan.lines, ()))
+        self._history = plan
+        self._played = played
+
+    def judge(self) -> None:
+        """Look at everything."""
+        played, plan = self._played, self._history
+        for words in (b"Traceback", b"unexpected error", b"a defect", b"token-0"):
+            if words in played.stderr:
+                at = played.stderr.index(words)
+                self.blame(f"it said {played.stderr[max(0, at - 200) : at + 1500].decode()}")
+        if played.error:
+            self.blame(played.error)
+            return
+        self.said = played.stderr
+        self.conclude(played.state)
+        cut = any("cut" in event.kind for event in plan.events)
+        if plan.rate and not played.kills["coordinator"] and not cut:
+            self._hold_pace(plan.rate, played.state.calls)
+
+    def _hold_pace(self, rate: float, calls: list[float]) -> None:
+        most = max(
+            (sum(1 for one in calls[place:] if one < at + 1.0) for place, at in enumerate(calls)),
+            default=0,
+        )
+        if most > rate * 1.02 + 1:
+            self.blame(f"{most} calls in one second at -q {rate:g}")
+
+    def _account(self, state: State, used: set[int], lines: list[dict[str, Any]]) -> None:
+        del lines  # no line is begun anew here
+        elsewhere = {int(found) for found in re.findall(rb"answer (\d+)", self.said)}
+        missing = [one for one in state.answers if one.serial not in used | elsewhere]
+        told = sum(
+            one["unanswered"] + one["fleet"]["asked_again"] for one in self._played.summaries
+        )
+        if len(missing) > told:
+            serials = [(one.serial, one.ask) for one in missing]
+            self.blame(f"answers {serials} are paid for and gone; told were {told}")
+
+    def _leftovers(self) -> None:
+        spools = [path.name for path in (self.folder / "spool").glob("*-spool*")]
+        if spools and self._played.swept:
+            self.blame(f"{spools} are left over in the spool")
+        for name in ("out.jsonl.fleet", "out.jsonl.inflight", "out.jsonl.lock"):
+            if (self.folder / name).exists():
+                self.blame(f"{name} is left over")
+
+
+@dataclass(slots=True)
+class Verdict:
+    """What a history showed."""
+
+    plan: FleetPlan
+    broken: list[str] = field(default_factory=list)
+    faults: Counter[str] = field(default_factory=Counter)
+    runs: int = 0
+
+
+def play(plan: FleetPlan) -> Verdict:
+    """Play a history and judge it."""
+    root = Path(tempfile.mkdtemp(prefix="fleet-", dir=MEMORY if MEMORY.is_dir() else None))
+    try:
+        folder = root / "work"
+        for path in (folder, folder / "spool", folder / "downloads"):
+            path.mkdir()
+        for name, text in ATTACHED.items():
+            (folder / name).write_text(text)
+            os.utime(folder / name, (0, 0))
+        text = "".join(input_line(line, GPT4API) + "\n" for line in plan.lines)
+        (folder / "in.jsonl").write_text(text, encoding="utf-8")
+        played: Played
+        played, played.stderr = forked(root / "stderr", Scenario(folder, plan).live)
+        judge = FleetJudge(folder, plan, played)
+        judge.judge()
+        faults = Counter({f"fleet: {event.kind}": 1 for event in plan.events})
+        faults.update({f"fleet: {name} killed": count for name, count in played.kills.items()})
+        runs = len(played.exits) + played.kills["coordinator"]
+        return Verdict(plan, judge.broken, faults, runs)
+    finally:
+        shutil.rmtree(root)
+
+
+def shrink(plan: FleetPlan) -> FleetPlan:
+    """Return a smaller plan that breaks a promise still: fewer events, lines and workers."""
+    smaller, broken = True, play(plan).broken
+    while smaller:
+        smaller = False
+        for other in _smaller(plan):
+            if _kind(play(other).broken) == _kind(broken):
+                plan, smaller = other, True
+                break
+    return plan
+
+
+def _kind(broken: list[str]) -> str:
+    """Return what is the same of a broken promise in every smaller history."""
+    return broken[0][:7] if broken else ""
+
+
+def _smaller(plan: FleetPlan) -> list[FleetPlan]:
+    found = [replace(plan, events=_without(plan.events, n)) for n in range(len(plan.events))]
+    found += [replace(plan, dies_at=_without(plan.dies_at, n)) for n in range(len(plan.dies_at))]
+    if len(plan.lines) > 1:
+        found += [replace(plan, lines=_without(plan.lines, n)) for n in range(len(plan.lines))]
+    calmer = (
+        replace(plan, weather=Weather(latency=plan.weather.latency)),
+        replace(plan, ways=Ways()),
+        replace(plan, worker_dies_at=0),
+    )
+    return found + [other for other in calmer if other != plan]
+
+
+def _without(items: tuple[Any, ...], place: int) -> tuple[Any, ...]:
+    return items[:place] + items[place + 1 :]
+
+
+def written(plan: FleetPlan) -> str:
+    """Return a plan as one word of JSON."""
+    return json.dumps(asdict(plan), separators=(",", ":"))
+
+
+def read(text: str) -> FleetPlan:
+    """Return the plan that `written` wrote."""
+    doc = json.loads(text)
+    doc["events"] = tuple(Event(**event) for event in doc["events"])
+    doc["lines"], doc["dies_at"] = tuple(doc["lines"]), tuple(doc["dies_at"])
+    doc["weather"], doc["ways"] = Weather(**doc["weather"]), Ways(**doc["ways"])
+    return FleetPlan(**doc)
