@@ -20,7 +20,7 @@ from typing import Any
 
 import anyio
 
-from gpt4batch import Settings
+from gpt4batch import Settings, Summary
 from gpt4batch.api import run as run_batch
 from gpt4batch.clock import Clock
 from gpt4batch.errors import Gpt4BatchError
@@ -203,7 +203,6 @@ class Scenario:
                 await anyio.sleep(self._draw.choice((0.0, 1.0, 30.0)))
                 continue
             self._played.exits.append(summary["exit_code"])
-            self._played.summaries.append(summary)
             if self._is_settled(summary):
                 return
             await anyio.sleep(1.0)
@@ -231,11 +230,17 @@ class Scenario:
         place = self._place
         while True:
             try:
-                return asdict(await run_batch(settings, place=place, clock=place.clock))
+                return asdict(
+                    await run_batch(settings, place=place, clock=place.clock, ended=self._hear)
+                )
             except Gpt4BatchError as error:
                 if self._nsqd.up and "nsqd" not in str(error):
                     raise
                 await anyio.sleep(1.0)  # nsqd is away, or was a moment ago: as a user would
+
+    def _hear(self, summary: Summary) -> None:
+        """Note what the program says at its end, also where it is killed right after."""
+        self._played.summaries.append(asdict(summary))
 
     async def _keep_working(self, number: int) -> None:
         """Run a worker, and another one in its place when it has ended."""

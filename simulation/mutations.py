@@ -21,6 +21,11 @@ from gpt4batch.batch.budget import Budget
 from gpt4batch.batch.runner import Runner
 from gpt4batch.dialects.base import NOWHERE
 from gpt4batch.dialects.gpt4api import Gpt4Api
+from gpt4batch.fleet.epoch import Book
+from gpt4batch.fleet.intake import Intake
+from gpt4batch.fleet.permits import Permits
+from gpt4batch.fleet.table import Row, Table
+from gpt4batch.fleet.worker import Worker
 from gpt4batch.journal import journal
 from gpt4batch.journal.in_flight import InFlight
 from gpt4batch.journal.journal import Journal
@@ -29,11 +34,10 @@ from gpt4batch.journal.log import Log
 from gpt4batch.journal.ordered import Records
 from gpt4batch.journal.resume import Resume
 from gpt4batch.lines.record import State
+from gpt4batch.nsq.spool import Spool
 from gpt4batch.service.pacing import Schedule
 from gpt4batch.service.part_file import PartFile
-from simulation.__main__ import warm
-from simulation.history import play
-from simulation.plan import drawn
+from simulation.__main__ import FLEET, RUNS, warm
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -134,6 +138,56 @@ def _done_lines_run_again() -> None:
     _put(Ledger, "put", put)
 
 
+def _result_given_up_too_soon() -> None:
+    original = Intake.take
+
+    @wraps(original)
+    async def take(self: Intake, result: Any, delivery: Any) -> None:
+        delivery.finish()
+        await original(self, result, delivery)
+
+    _put(Intake, "take", take)
+
+
+def _moved_call_forgotten() -> None:
+    original = Table._part  # noqa: SLF001 - where a line leaves its worker
+
+    @wraps(original)
+    def part(self: Table, row: Row, *, told: bool = True) -> None:
+        before = set(row.unsure)
+        original(self, row, told=told)
+        row.unsure = before
+
+    _put(Table, "_part", part)
+
+
+def _permit_twice() -> None:
+    original, turns = Permits._next, [0]  # noqa: SLF001 - what asks for the next call
+
+    @wraps(original)
+    def next_row(self: Permits) -> Any:
+        turns[0] += 1
+        if turns[0] % 2:
+            self._pacer.wait = _at_once  # type: ignore[method-assign]
+        return original(self)
+
+    _put(Permits, "_next", next_row)
+
+
+async def _at_once(**_named: Any) -> float:
+    return 0.0
+
+
+FLEETS: dict[str, Callable[[], None]] = {
+    "fleet: a call that is not noted": lambda: _put(Book, "call_out", _nothing),
+    "fleet: a moved call that is forgotten": _moved_call_forgotten,
+    "fleet: a result given up too soon": _result_given_up_too_soon,
+    "fleet: a spool that is not kept": lambda: _put(Spool, "append", lambda *_: True),
+    "fleet: a place that is taken twice": lambda: _put(Worker, "take_place", lambda _self: True),
+    "fleet: a permit without a turn": _permit_twice,
+    "fleet: an end that is not waited for": lambda: _put(Book, "close", _nothing),
+}
+"""Faults of a fleet, found in histories of one."""
 MUTATIONS: dict[str, Callable[[], None]] = {
     "an fsync left out": lambda: _put(disk, "sync", _nothing),
     "a folder that is not synced": lambda: _put(disk, "sync_folder", _nothing),
@@ -158,10 +212,11 @@ MUTATIONS: dict[str, Callable[[], None]] = {
 def found_after(name: str, most: int) -> tuple[int, str]:
     """Put a fault in and return after how many histories it was found, and how; 0 is never."""
     warm()
-    MUTATIONS[name]()
+    kind = FLEET if name in FLEETS else RUNS
+    (FLEETS | MUTATIONS)[name]()
     for seed in range(most):
         try:
-            broken = play(drawn(seed)).broken
+            broken = kind.play(kind.drawn(seed)).broken
         except Exception as error:  # noqa: BLE001 - an output that cannot be judged is broken
             broken = [f"the judge cannot read what is there: {error!r}"]
         if broken:
@@ -173,9 +228,9 @@ def main() -> int:
     """Look for every fault; 1 says that one was not found."""
     parser = argparse.ArgumentParser(prog="simulation.mutations", description=__doc__)
     parser.add_argument("--most", type=int, default=MOST, help="histories for each fault")
-    parser.add_argument("names", nargs="*", default=list(MUTATIONS), help="the faults")
+    parser.add_argument("names", nargs="*", default=[*MUTATIONS, *FLEETS], help="the faults")
     options = parser.parse_args()
-    if unknown := set(options.names) - MUTATIONS.keys():
+    if unknown := set(options.names) - MUTATIONS.keys() - FLEETS.keys():
         parser.error(f"no such fault: {', '.join(sorted(unknown))}")
     missed = 0
     # A process for each: what is patched stays patched.
