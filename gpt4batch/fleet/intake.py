@@ -114,14 +114,12 @@ class Intake:
         unknown = row is None
         row = self.row(index, line)
         fresh = self._table.take(row, result.run, result.step, result.call, result.how)
-        if self._book.out.get(index) == result.run and not (row.out or result.run in row.unsure):
-            self._book.call_over(index)
         if outcome is None:
             if fresh:
                 self._table.move(row, told=False)
         elif (
             fresh
-            or unknown
+            or (unknown and len(outcome.answers) >= line.answered)
             or (result.kind == FINAL and outcome.error is None)
             or len(outcome.answers) > row.answered  # an earlier go at the line came further
         ):
@@ -129,7 +127,14 @@ class Intake:
             return
         else:
             self._note_twice(result, line, outcome)
+        self._call_over(row, result)
         delivery.finish()
+
+    def _call_over(self, row: Row, result: Result) -> None:
+        """Note that what the newest call of a go brought is in the log, or was nothing."""
+        known = self._book.out.get(row.index) == result.run
+        if known and not (row.out or result.run in row.unsure):
+            self._book.call_over(row.index)
 
     async def _enter(
         self, row: Row, result: Result, line: Line, outcome: Outcome, delivery: Delivery
@@ -148,12 +153,18 @@ class Intake:
             return
         await self._lines.keep(outcome)
         self._published[row.index] = outcome.published
+        self._call_over(row, result)
+        if result.kind != FINAL and (before_it := self._failures.get(row.index)) is not None:
+            outcome.error = before_it.error  # should the line be given up, it is with these answers
+            self._failures[row.index] = outcome
         if not row.ended and (result.kind == FINAL or row.run != result.run):
             self._table.move(row)
         delivery.finish()
 
     def _end(self, row: Row, outcome: Outcome) -> None:
         self._failures.pop(row.index, None)
+        if outcome.error is not None:  # what was lost with its worker is asked again by nobody
+            self.counts["unanswered"] += len(row.unsure)
         self.outcomes[row.index] = outcome
         self._table.end(row)
         self._ended(row.index)

@@ -7,6 +7,7 @@ import os
 import shutil
 import signal
 import socket
+from collections import Counter
 from contextlib import AsyncExitStack
 from hashlib import blake2b
 from pathlib import Path
@@ -49,6 +50,8 @@ T = TypeVar("T")
 LOOK = 0.05
 RETRY = 1.0
 SPOOL = ".nsq-spool"
+DELIVERY = 7.0
+"""Seconds for which another worker may hold our name, to send what our predecessor left."""
 PATIENCE = 1.0
 """Seconds that the last news get."""
 NEWEST = 50
@@ -84,7 +87,8 @@ class Worker:
         self.left = False
         self.busy = 0
         self._desks: dict[str, Desk] = {}
-        self._opening: set[str] = set()
+        self._opening: Counter[str] = Counter()
+        """How many open a queue of results of a batch at the moment, its desk or a delivery."""
         self._stopping = anyio.Event()
         self._foreign = 0
 
@@ -120,7 +124,7 @@ class Worker:
         async with AsyncExitStack() as stack:
             self._dialect = dialect_for(self.settings)
             token = wiring.first_token(self.settings, self._dialect)
-            self._prepare(stack)
+            await self._prepare(stack)
             addresses = wiring.endpoints(self.settings, self._dialect)
             transport = self._transport or wiring.sockets(addresses, self.settings.proxy)
             stack.push_async_callback(transport.aclose)
@@ -129,14 +133,18 @@ class Worker:
             await self._work(signals=signals)
         return FatalError.exit_code if self.trouble else 0
 
-    def _prepare(self, stack: AsyncExitStack) -> None:
+    async def _prepare(self, stack: AsyncExitStack) -> None:
         """Make the folders, and be the only worker of this name here."""
         settings = self.settings
         path = Path(settings.spool_dir) / f"{self.name}.lock"
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            Path(settings.download_dir).mkdir(parents=True, exist_ok=True)
-            if not _locked(path, stack):
+            Path(settings.download_dir).mkdir(parents=True, exist_ok=True)  # noqa: ASYNC240 - at the start
+            patience = anyio.current_time() + DELIVERY
+            while not _locked(path, stack):
+                if anyio.current_time() < patience:
+                    await anyio.sleep(LOOK)
+                    continue
                 raise UsageError(
                     tr(
                         "another worker named {name} runs here (it holds {path}); choose a --name",
@@ -164,7 +172,7 @@ class Worker:
             # What earlier workers could not send, whatever their name: it is paid for.
             for path in Path(self.settings.spool_dir).glob(f"*{SPOOL}"):  # noqa: ASYNC240 - at the start
                 name, _, batch = path.name.removesuffix(SPOOL).rpartition(".")
-                self._opening.add(batch)
+                self._opening[batch] += 1
                 aside.start_soon(self._deliver, path, name, batch)
             log.info("worker %s is ready, with %d places", self.id, self.settings.goroutine)
             async with anyio.create_task_group() as lines:
@@ -174,7 +182,7 @@ class Worker:
                 await self._end_lines()
                 lines.cancel_scope.cancel()
             self.left = True
-            while self._desks or self._opening:  # noqa: ASYNC110 - a moment, at the end
+            while self._desks or self._opening.total():  # noqa: ASYNC110 - a moment, at the end
                 await anyio.sleep(LOOK)
             aside.cancel_scope.cancel()
 
@@ -232,8 +240,8 @@ class Worker:
         async for hello in self._read(hellos, Hello):
             if (desk := self._desks.get(hello.batch)) is not None:
                 desk.hear(hello)
-            elif not hello.over and hello.batch not in self._opening and not self.is_stopping:
-                self._opening.add(hello.batch)
+            elif not (hello.over or self._opening[hello.batch] or self.is_stopping):
+                self._opening[hello.batch] += 1
                 aside.start_soon(self._serve, hello)
 
     async def _obey(self, mine: Consumer, lines: TaskGroup) -> None:
@@ -283,28 +291,37 @@ class Worker:
                 desk = Desk(self, batch, results, post)
                 desk.hear(hello)
                 self._desks[batch] = desk
-                self._opening.discard(batch)
                 await desk.live()
                 await post.close(PATIENCE)
             shutil.rmtree(self.parcels(batch), ignore_errors=True)
         except UsageError as error:  # nsqd is away; the next hello tries again
             log.warning("%s", error)
         finally:
-            self._opening.discard(batch)
+            self._opening[batch] -= 1
             self._desks.pop(batch, None)
 
     async def _deliver(self, path: Path, name: str, batch: str) -> None:
-        """Send what an earlier worker could not, unless that one is here."""
+        """Send what an earlier worker could not, unless that one is here.
+
+        For a few seconds at a time: one of its name that starts meanwhile waits for as long.
+        """
         try:
-            async with AsyncExitStack() as stack:
-                if name == self.name or _locked(path.with_name(f"{name}.lock"), stack):
-                    results = self._topics.publisher(self._topics.results(batch), path)
-                    await stack.enter_async_context(results)
-                    await results.drain(float("inf"))
+            left = 1
+            while left and not self.is_stopping:
+                left = await self._deliver_some(path, name, batch)
+                with anyio.move_on_after(RETRY * bool(left)):
+                    await self._stopping.wait()
         except (OSError, UsageError) as error:
             log.debug("%s is left as it is: %s", path, error)
         finally:
-            self._opening.discard(batch)
+            self._opening[batch] -= 1
+
+    async def _deliver_some(self, path: Path, name: str, batch: str) -> int:
+        """Send what can be sent in a few seconds; return how many messages are left to us."""
+        async with AsyncExitStack() as stack:
+            if name != self.name and not _locked(path.with_name(f"{name}.lock"), stack):
+                return 0
+            return await self._topics.publisher(self._topics.results(batch), path).pass_on()
 
     def parcels(self, batch: str) -> Path:
         """Return the folder for attachments that come along with the lines of a batch."""
@@ -344,5 +361,8 @@ class Worker:
 def _locked(path: Path, stack: AsyncExitStack) -> bool:
     """Take a lock until the stack is left; return False where another process has it."""
     descriptor = disk.open_lock(path)
+    if disk.lock(descriptor) is False:
+        os.close(descriptor)
+        return False
     stack.callback(os.close, descriptor)
-    return disk.lock(descriptor) is not False
+    return True

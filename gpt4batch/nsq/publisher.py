@@ -168,6 +168,16 @@ class Publisher:
         with quiet():
             (await self._first_link()).close()
 
+    async def pass_on(self) -> int:
+        """Send what waits of an earlier run, for a few seconds; return how much is left.
+
+        Raises:
+            UsageError: No nsqd answers, or one refuses us.
+        """
+        async with self:
+            pass
+        return self.left
+
     def publish(self, body: bytes) -> bool:
         """Hand over one message and tell whether there was room; never waits and never fails."""
         if self._waiting.queue.append(body):
