@@ -77,7 +77,7 @@ def warm() -> None:
 def _one(kind: Kind, plan: Any) -> int:
     verdict = kind.play(plan)
     print(*verdict.broken or ["every promise was kept"], sep="\n")
-    print(verdict.digest)
+    print(getattr(verdict, "digest", ""))
     return 1 if verdict.broken else 0
 
 

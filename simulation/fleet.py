@@ -176,7 +176,8 @@ class Scenario:
                 await self._coordinate()
             if limit.cancelled_caught:
                 self._played.error = "it does not end"
-            self._over, now = True, self._loop.time()
+            self._over, now = True, self._loop.time() + 10
+            await anyio.sleep(10)  # in which workers send what others left
             for _, worker in self._workers.values():
                 worker.stop()
             with anyio.move_on_after(120):

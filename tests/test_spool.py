@@ -152,6 +152,18 @@ def test_other_file_in_the_way_is_refused_untouched(path: Path, text: str) -> No
     assert path.read_text() == text
 
 
+@pytest.mark.parametrize("begun", [b"", b"\0" * 3, b"\0" * 16, b"G4B", b"G4BSPOOL"])
+def test_file_whose_making_was_cut_short_is_an_empty_queue(path: Path, begun: bytes) -> None:
+    path.write_bytes(begun)
+    spool = Spool(path)
+    assert (spool.waiting, drain(spool)) == (0, [])
+    assert spool.append(b"1")
+    spool.acknowledge(0)
+    assert drain(spool) == [b"1"]
+    spool.close()
+    assert reopened(path) == [b"1"]
+
+
 def test_spool_that_cannot_be_opened_says_why(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="No such file"):
         Spool(tmp_path / "no" / "spool")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
+from copy import copy
 from typing import TYPE_CHECKING
 
 from gpt4batch.fleet.health import OPINIONS, is_lines_own
@@ -151,8 +152,10 @@ class Intake:
             self._unsafe[row.index] = delivery
             self._end(row, outcome)
             return
-        await self._lines.keep(outcome)
-        self._published[row.index] = outcome.published
+        half = copy(outcome)
+        half.error = None  # another worker may do better: it is not at its end
+        await self._lines.keep(half)
+        outcome.published = self._published[row.index] = half.published
         self._call_over(row, result)
         if result.kind != FINAL and (before_it := self._failures.get(row.index)) is not None:
             outcome.error = before_it.error  # should the line be given up, it is with these answers

@@ -38,7 +38,7 @@ class State(IntEnum):
     """How far a line is."""
 
     NEW = 0
-    PARTIAL = 1  # some asks are answered or some files are up, and nothing failed
+    PARTIAL = 1  # begun: some asks are answered, files are up or steps follow; nothing failed
     FAILED = 2
     DONE = 3
 
@@ -49,7 +49,8 @@ def state_of(line: Line) -> State:
         return State.DONE
     if line.error and not line.waiting:
         return State.FAILED
-    return State.PARTIAL if line.answered or line.meta.get("uploads") else State.NEW
+    begun = line.answered or line.meta.get("uploads") or line.meta.get("go")
+    return State.PARTIAL if begun else State.NEW
 
 
 def says_done(doc: dict[str, Any], line: Line) -> bool:
