@@ -36,7 +36,7 @@ def test_plan_of_a_history_is_read_as_it_was_written() -> None:
     )
     words = [sys.executable, "-c", script, text]
     done = subprocess.run(words, cwd=ROOT, capture_output=True, text=True, check=True)
-    assert rawjson.loads(done.stdout) == rawjson.loads(text)
+    assert rawjson.loads(done.stdout.encode()) == rawjson.loads(text.encode())
 
 
 @pytest.mark.parametrize("name", ["a call that is not noted", "a permit without a turn"])

@@ -42,6 +42,8 @@ class Book:
         """The go of each line that has a call out: what may be paid for."""
         self.counts: Counter[str] = Counter()
         """What was counted by all coordinators, by name."""
+        self.again: set[int] = set()
+        """Lines of which an ask was counted as asked again."""
         self._path = path
         self._fd = -1
         self._entries = 0
@@ -76,6 +78,7 @@ class Book:
             for entry in (first, *rest):
                 self.out.update((int(index), str(run)) for index, run in entry.get("out", ()))
                 self.counts.update(entry.get("counts", {}))
+                self.again.update(map(int, entry.get("again", ())))
                 for index in entry.get("over", ()):
                     self.out.pop(index, None)
         except (ValueError, KeyError, TypeError, AttributeError) as error:
@@ -89,6 +92,7 @@ class Book:
     def _rewrite(self, path: Path) -> None:
         doc: dict[str, Any] = {"batch": self.batch, "epoch": self.epoch}
         doc |= {"out": list(self.out.items()), "counts": dict(self.counts)}
+        doc["again"] = list(self.again)
         beside = path.with_name(path.name + ".new")
         with disk.replacing(path, beside) as file:
             file.write(rawjson.dumps(doc) + b"\n")
@@ -97,10 +101,20 @@ class Book:
         self._fd = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC)
         self._entries = 0
 
-    def call_out(self, line: int, run: str) -> None:
-        """Note that a call of a line leaves, before it does."""
+    def call_out(self, line: int, run: str, *, again: bool = False) -> None:
+        """Note that a call of a line leaves, before it does, and that it is asked again if so."""
         self.out[line] = run
-        self._append({"out": [[line, run]]})
+        self._append({"out": [[line, run]]} | (self._asked_again(line) if again else {}))
+
+    def asked_again(self, line: int) -> None:
+        """Count a line that turns out to have been asked again, if it is not counted."""
+        if line not in self.again:
+            self._append(self._asked_again(line))
+
+    def _asked_again(self, line: int) -> dict[str, Any]:
+        self.again.add(line)
+        self.counts["asked_again"] += 1
+        return {"counts": {"asked_again": 1}, "again": [line]}
 
     def call_over(self, line: int) -> None:
         """Note that the end of a line's call is known."""

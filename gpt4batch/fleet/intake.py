@@ -239,6 +239,7 @@ class Intake:
         short, long = sorted((known[place], outcome.answers[place]), key=len)
         if not long.startswith(short[:-1]):
             self._twice.add((result.run, result.step))
+            self._book.asked_again(result.line)
             self._book.count("paid_twice")
             where = result.line + 1
             log.info("line %d was answered twice: %s came later", where, result.worker)

@@ -117,9 +117,8 @@ class Permits:
                     shorter = self._buffer - SHRINKING * (at - self._granted)
                     self._buffer = max(BUFFER, shorter)
                 self._granted = at
-                self._book.call_out(row.index, row.run)
-                if self._table.grant(row, self.steady):
-                    self._book.count("asked_again")
+                again = self._table.grant(row, self.steady)
+                self._book.call_out(row.index, row.run, again=again)
                 self._in_flight.sent()
                 self._say(row)
 

@@ -172,7 +172,6 @@ class Worker:
             # What earlier workers could not send, whatever their name: it is paid for.
             for path in Path(self.settings.spool_dir).glob(f"*{SPOOL}"):  # noqa: ASYNC240 - at the start
                 name, _, batch = path.name.removesuffix(SPOOL).rpartition(".")
-                self._opening[batch] += 1
                 aside.start_soon(self._deliver, path, name, batch)
             log.info("worker %s is ready, with %d places", self.id, self.settings.goroutine)
             async with anyio.create_task_group() as lines:
@@ -305,16 +304,19 @@ class Worker:
 
         For a few seconds at a time: one of its name that starts meanwhile waits for as long.
         """
-        try:
-            left = 1
-            while left and not self.is_stopping:
+        left = 1
+        while left and not self.is_stopping:
+            if name == self.name and self._opening[batch]:
+                return  # the desk of the batch has it, and sends it
+            self._opening[batch] += 1
+            try:
                 left = await self._deliver_some(path, name, batch)
-                with anyio.move_on_after(RETRY * bool(left)):
-                    await self._stopping.wait()
-        except (OSError, UsageError) as error:
-            log.debug("%s is left as it is: %s", path, error)
-        finally:
-            self._opening[batch] -= 1
+            except (OSError, UsageError) as error:  # nsqd is away, or the file is not ours
+                log.debug("%s is left as it is: %s", path, error)
+            finally:
+                self._opening[batch] -= 1
+            with anyio.move_on_after(RETRY * bool(left)):
+                await self._stopping.wait()
 
     async def _deliver_some(self, path: Path, name: str, batch: str) -> int:
         """Send what can be sent in a few seconds; return how many messages are left to us."""
