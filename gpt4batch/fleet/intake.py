@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from gpt4batch.fleet.health import OPINIONS, is_lines_own
 from gpt4batch.fleet.messages import BACK, COUNTED, FINAL, ForeignError, outcome_of
+from gpt4batch.lines.record import INDEX
 from gpt4batch.words import tr
 
 if TYPE_CHECKING:
@@ -146,7 +147,7 @@ class Intake:
             line.answered = -1
         before = 0 if anew else self._published.get(row.index, max(0, line.answered))
         outcome.published = before
-        outcome.ran = {"worker": result.worker, "run": result.run}
+        outcome.ran = {"worker": result.worker, "run": result.run, INDEX: row.index}
         row.answered = len(outcome.answers)
         if result.kind == FINAL and not self._is_doubtful(row, result, line, outcome):
             self._unsafe[row.index] = delivery

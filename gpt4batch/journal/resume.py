@@ -24,7 +24,14 @@ from gpt4batch.lines.parse import (
     parse_line,
     parsed,
 )
-from gpt4batch.lines.record import LOG_MARK, State, is_bad_record, key_if_done, state_of
+from gpt4batch.lines.record import (
+    INDEX,
+    LOG_MARK,
+    State,
+    is_bad_record,
+    key_if_done,
+    state_of,
+)
 from gpt4batch.lines.steps import is_step
 
 if TYPE_CHECKING:
@@ -323,6 +330,8 @@ class Resume:
         return [_bare(text) for text in parse_line(self._source.form.result(record)).answers()]
 
     def _claim(self, equals: Equals, line: Line, state: State) -> int:
+        if line.meta.get(INDEX) in equals.lines:
+            return int(line.meta[INDEX])
         answers, states = [_bare(answer) for answer in line.answers()], self.ledger.states
 
         def done(index: int) -> bool:

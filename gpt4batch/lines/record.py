@@ -34,6 +34,10 @@ TOKENS = re.compile(rb'"tokens":\[(\d+),(\d+),(\d+),(\d+)\]')
 ATTEMPTS = re.compile(rb'"attempts":(\d+)')
 
 
+INDEX = "index"
+"""The key in `meta` of the line's place in the input: what comes late of a fleet says that too."""
+
+
 class State(IntEnum):
     """How far a line is."""
 

@@ -70,7 +70,7 @@ class Outcome:
     refused_anew: str = ""
     begun: bool = False
     published: int = 0
-    ran: dict[str, str] = field(default_factory=dict)
+    ran: dict[str, Any] = field(default_factory=dict)
     calls: int = 0
     vain: Usage = NO_USAGE
     clock: Clock = SYSTEM
