@@ -139,9 +139,11 @@ chaos: $(FUZZ)
 chaos-short: $(FUZZ)
 	$(BIN)/python -m chaos --short $(if $(SEED),--seed $(SEED))
 
-# Whole runs in virtual time, 2,000 histories: HISTORIES=100000 plays more, FIRST=2000 others.
+# Whole runs in virtual time, 2,000 histories: HISTORIES=100000 plays more, FIRST=2000 others, FLEET=1
+# those of a fleet; RECORD=1 adds what they came to to docs/faults.md.
 simulate: $(STAMP)
-	$(BIN)/python -m simulation --histories $(or $(HISTORIES),2000) --first $(or $(FIRST),0)
+	$(BIN)/python -m simulation --histories $(or $(HISTORIES),2000) --first $(or $(FIRST),0) \
+		$(if $(FLEET),--fleet) $(if $(RECORD),--record)
 
 # Faults that are put in by hand, each of which has to be found; MOST histories for each.
 simulate-faults: $(STAMP)
@@ -154,8 +156,10 @@ python314:
 # A part of both, for the gate.
 simulate-short: $(STAMP)
 	PYTHONHASHSEED=0 $(BIN)/python -m simulation --histories 2000
+	PYTHONHASHSEED=0 $(BIN)/python -m simulation --fleet --histories 200
 	PYTHONHASHSEED=0 $(BIN)/python -m simulation.mutations --most 30 "an fsync left out" \
-		"a slot given twice" "a call beyond the budget" "lines out of order" "an exit code of success"
+		"a slot given twice" "a call beyond the budget" "lines out of order" "an exit code of success" \
+		"fleet: a moved call that is forgotten"
 
 # The versions that are tested: what pip chose today, written down.
 lock: $(TOOLS) $(FUZZ)

@@ -15,13 +15,12 @@ from collections.abc import Callable
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from dataclasses import dataclass
 from itertools import islice
-from pathlib import Path
 from typing import Any
 
 import anyio
 
 from simulation import fleet, history, plan
-from simulation.report import Tally, write_report
+from simulation.report import Tally, record
 
 CHUNK = 10
 """Histories that a worker plays before it tells of them."""
@@ -57,7 +56,7 @@ def main() -> int:
     parser.add_argument("--plan", default="", help="play this one, as a failure printed it")
     parser.add_argument("--fleet", action="store_true", help="histories of a fleet")
     parser.add_argument("--keep-going", action="store_true", help="do not stop at ten failures")
-    parser.add_argument("--write", type=Path, action="append", help="write the counts to this page")
+    parser.add_argument("--record", action="store_true", help="add the counts to docs/faults.md")
     options = parser.parse_args()
     warm()
     kind = FLEET if options.fleet else RUNS
@@ -101,9 +100,8 @@ def _many(kind: Kind, options: argparse.Namespace) -> int:
     print(*tally.words(), sep="\n")
     for seed in tally.failed[:3]:
         _tell_smaller(kind, seed)
-    for page in options.write or ():
-        if not tally.failed:
-            write_report(page, tally)
+    if options.record:
+        record("fleet" if kind is FLEET else "runs", tally)
     return 1 if tally.failed else 0
 
 

@@ -1,15 +1,17 @@
-"""What many histories came to, and the part of a page that tells of it."""
+"""What many histories came to: the counts of a campaign, the sum of all, and the pages of both."""
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import Any
 
-if TYPE_CHECKING:
-    from pathlib import Path
-
-BEGIN = "<!-- simulation: written by `python -m simulation --write` -->"
+DOCS = Path(__file__).parent.parent / "docs"
+STORE = Path(__file__).parent / "histories.json"
+PAGES = (DOCS / "faults.md", DOCS / "zh" / "faults.md")
+BEGIN = "<!-- simulation: written by `python -m simulation --record` -->"
 END = "<!-- simulation: end -->"
 
 
@@ -46,27 +48,61 @@ class Tally:
         return lines
 
 
-def write_report(page: Path, tally: Tally) -> None:
-    """Write the counts into a page, between its two marks."""
-    text = page.read_text(encoding="utf-8")
-    before, _, rest = text.partition(BEGIN)
-    _, _, after = rest.partition(END)
-    chinese = "zh" in page.parts
-    last = tally.first + tally.played - 1
-    if chinese:
-        told = (
-            f"共模拟 {tally.played:,} 段历史（种子 {tally.first} 到 {last}），"
-            f"含 {tally.runs:,} 次运行，用时 {tally.seconds:,.0f} 秒"
-            f"（每秒 {tally.pace:.1f} 段）；每项承诺都得到遵守。"
-        )
-        head = "| 故障 | 发生该故障的运行数 |"
-    else:
-        told = (
-            f"{tally.played:,} histories were played (seeds {tally.first} to {last}), with "
-            f"{tally.runs:,} runs in them, in {tally.seconds:,.0f} s ({tally.pace:.1f} a second); "
-            "every promise was kept in each."
-        )
-        head = "| fault | runs that had it |"
-    rows = [f"| {name} | {count:,} |" for name, count in sorted(tally.faults.items()) if count]
-    table = "\n".join([head, "| --- | ---: |", *rows])
-    page.write_text(f"{before}{BEGIN}\n\n{told}\n\n{table}\n\n{END}{after}", encoding="utf-8")
+def record(kind: str, tally: Tally) -> None:
+    """Add the counts of a campaign to those of all, and write the pages anew.
+
+    Args:
+        kind: `runs` or `fleet`.
+        tally: The counts.
+    """
+    known: dict[str, Any] = json.loads(STORE.read_text())
+    numbers = known[kind]
+    for name, more in (
+        ("played", tally.played),
+        ("runs", tally.runs),
+        ("seconds", round(tally.seconds)),
+        ("broken", len(tally.failed)),
+    ):
+        numbers[name] += more
+    numbers["faults"] = dict(sorted((Counter(numbers["faults"]) + tally.faults).items()))
+    STORE.write_text(json.dumps(known, indent=1) + "\n")
+    write_pages()
+
+
+def write_pages() -> None:
+    """Write the sum of all campaigns into the pages, between two marks."""
+    known = json.loads(STORE.read_text())
+    for page in PAGES:
+        text = page.read_text(encoding="utf-8")
+        before, _, rest = text.partition(BEGIN)
+        _, _, after = rest.partition(END)
+        told = _in_chinese(known) if "zh" in page.parts else _in_english(known)
+        page.write_text(f"{before}{BEGIN}\n\n{told}\n\n{END}{after}", encoding="utf-8")
+
+
+def _in_english(known: dict[str, Any]) -> str:
+    runs, fleet = known["runs"], known["fleet"]
+    told = (
+        f"{runs['played']:,} histories were played so far, with {runs['runs']:,} runs in them, in "
+        f"{runs['seconds'] / 3600:.1f} hours, and {fleet['played']:,} of a fleet, with "
+        f"{fleet['runs']:,} coordinators. {runs['broken']} and {fleet['broken']} of them broke a "
+        "promise: each of these faults is mended and has a test, and the history keeps the promise."
+    )
+    return told + "\n\n" + _table(known, "| fault | runs that had it |")
+
+
+def _in_chinese(known: dict[str, Any]) -> str:
+    runs, fleet = known["runs"], known["fleet"]
+    told = (
+        f"至今共模拟 {runs['played']:,} 段历史，含 {runs['runs']:,} 次运行，"
+        f"用时 {runs['seconds'] / 3600:.1f} 小时；另有 {fleet['played']:,} 段集群的历史，"
+        f"含 {fleet['runs']:,} 个协调进程。其中 {runs['broken']} 段和 {fleet['broken']} 段"
+        "违背了承诺：这些缺陷均已改正并留有测试，重演时承诺得到遵守。"
+    )
+    return told + "\n\n" + _table(known, "| 故障 | 发生该故障的运行数 |")
+
+
+def _table(known: dict[str, Any], head: str) -> str:
+    faults = {**known["runs"]["faults"], **known["fleet"]["faults"]}
+    rows = [f"| {name} | {count:,} |" for name, count in faults.items()]
+    return "\n".join([head, "| --- | ---: |", *rows])
