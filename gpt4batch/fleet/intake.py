@@ -115,7 +115,8 @@ class Intake:
             return
         unknown = row is None
         row = self.row(index, line)
-        fresh = self._table.take(row, result.run, result.step, result.call, result.how)
+        whole = outcome is not None
+        fresh = self._table.take(row, result.run, result.step, result.call, result.how, whole=whole)
         if outcome is None:
             if fresh:
                 self._table.move(row, told=False)

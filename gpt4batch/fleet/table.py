@@ -359,16 +359,23 @@ class Table:
 
     # -- results -----------------------------------------------------------------------------
 
-    def take(self, row: Row, run: str, step: int, call: int, how: str) -> bool:
-        """Note a result; tell whether it is news of the go that has the line."""
+    def take(
+        self, row: Row, run: str, step: int, call: int, how: str, *, whole: bool = True
+    ) -> bool:
+        """Note a result; tell whether it is news of the go that has the line.
+
+        One that gives the line back is not `whole`: a result before it may be lost with its answer.
+        """
         if row.run == run:
             if row.out and call >= row.out:
                 self._close(row, how)
             fresh = step > row.taken
+            if fresh and not whole and step > row.taken + 1:
+                row.unsure.add(run)
             row.owed = row.owed and not fresh
             row.taken = max(row.taken, step)
             return fresh
-        if how != CUT:
+        if how != CUT and (whole or step == 1):
             row.unsure.discard(run)
         return False
 
