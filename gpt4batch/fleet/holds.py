@@ -70,6 +70,7 @@ class Hold:
             self.how,
             self.after,
             self.begun,
+            self.answers,
         )
 
 

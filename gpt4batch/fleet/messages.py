@@ -186,6 +186,7 @@ class Word(NamedTuple):
         how: How the call before went.
         after: The Retry-After of that call, in seconds; -1 where there was none.
         begun: It has a place.
+        answers: The answers that it has of the line.
     """
 
     run: str
@@ -197,6 +198,7 @@ class Word(NamedTuple):
     how: str
     after: float
     begun: bool
+    answers: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

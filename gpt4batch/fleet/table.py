@@ -276,8 +276,11 @@ class Table:
             (member.again if row.begun else member.first).append(row)
 
     def _adopt(self, row: Row, member: Member, said: Word, now: float) -> bool:
-        """Leave a line with the worker that has it from an earlier coordinator."""
-        if said.run.startswith(f"{self._name}."):
+        """Leave a line with the worker that has it from an earlier coordinator.
+
+        Not where the log has come further since, by another one: it would ask that again.
+        """
+        if said.run.startswith(f"{self._name}.") or said.answers < row.answered:
             self.drops.append((member.id, row.index, said.run))
             return False
         row.begun, row.taken = said.begun, max(row.taken, said.acked)
