@@ -86,7 +86,7 @@ def _in_english(known: dict[str, Any]) -> str:
         f"{runs['played']:,} histories were played so far, with {runs['runs']:,} runs in them, in "
         f"{runs['seconds'] / 3600:.1f} hours, and {fleet['played']:,} of a fleet, with "
         f"{fleet['runs']:,} coordinators. {runs['broken']} and {fleet['broken']} of them broke a "
-        "promise: each of these faults is mended and has a test, and the history keeps the promise."
+        "promise: what was at fault, the tool or the judge, is mended, and they keep it now."
     )
     return told + "\n\n" + _table(known, "| fault | runs that had it |")
 
@@ -97,7 +97,7 @@ def _in_chinese(known: dict[str, Any]) -> str:
         f"至今共模拟 {runs['played']:,} 段历史，含 {runs['runs']:,} 次运行，"
         f"用时 {runs['seconds'] / 3600:.1f} 小时；另有 {fleet['played']:,} 段集群的历史，"
         f"含 {fleet['runs']:,} 个协调进程。其中 {runs['broken']} 段和 {fleet['broken']} 段"
-        "违背了承诺：这些缺陷均已改正并留有测试，重演时承诺得到遵守。"
+        "违背了承诺：过错在工具或在裁判的，均已改正，重演时承诺得到遵守。"
     )
     return told + "\n\n" + _table(known, "| 故障 | 发生该故障的运行数 |")
 
