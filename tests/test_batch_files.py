@@ -210,3 +210,55 @@ async def test_error_file_needs_a_batch_file(bench: Bench, serving: Serving) -> 
         result = await bench.call(*bench.batchsvc(service.origin, "--error-file", "bad.jsonl"))
         assert (result.code, service.stats.arrivals) == (2, 0)
     assert "--error-file bad.jsonl" in result.err
+
+
+async def test_failures_of_an_earlier_run_are_moved_where_nothing_is_left_to_run(
+    bench: Bench, serving: Serving
+) -> None:
+    bench.write(request("a"), request("b", "[[mock:400]]"))
+    async with serving() as service:
+        assert (await bench.call(*words(bench, service.origin))).code == 1
+        more = ("-f", "--only", "a", "--error-file", "bad.jsonl")
+        await bench.call(*words(bench, service.origin, *more))
+    assert rows(bench) == [("a", 200, None)]
+    assert rows(bench, "bad.jsonl") == [("b", 400, None)]
+
+
+async def test_rows_are_not_asked_anew(bench: Bench, serving: Serving) -> None:
+    bench.write(request("a"))
+    async with serving() as service:
+        assert (await bench.call(*words(bench, service.origin))).code == 0
+        before = bench.read()
+        result = await bench.call(*words(bench, service.origin, "-f", "--only", "a", "--redo"))
+    assert (result.code, bench.read()) == (2, before)
+    assert "--redo: the rows of a batch file have no place for what they had" in result.err
+
+
+async def test_old_completions_are_not_asked_for_as_a_stream(
+    bench: Bench, serving: Serving
+) -> None:
+    completion = {"custom_id": "c", "url": "/v1/completions", "body": {"model": "m", "prompt": "x"}}
+    bench.write(completion)
+    async with serving() as service:
+        result = await bench.call(*words(bench, service.origin, "--stream"))
+    assert result.code == 0, result.err
+    (choice,) = bench.read()[0]["response"]["body"]["choices"]
+    assert (bool(choice["text"]), "message" in choice) == (True, False)
+
+
+async def test_check_knows_the_keys_of_its_own_form(bench: Bench) -> None:
+    bench.write(request("a"))
+    result = await bench.call("check", "--mock", "--api", "openai", "-i", "in.jsonl")
+    assert (result.code, "openai_batch" in result.out) == (0, False)
+
+
+async def test_request_with_a_long_number_is_shown(bench: Bench, serving: Serving) -> None:
+    line = request("a")
+    line["body"]["seed"] = 2**70
+    (bench.folder / "in.jsonl").write_bytes(
+        rawjson.dumps(line).replace(b"1.1805916207174113e21", str(2**70).encode()) + b"\n"
+    )
+    async with serving() as service:
+        assert (await bench.call(*words(bench, service.origin))).code == 0
+    result = await bench.call("viewsvc", "out.jsonl", "-i", "in.jsonl", "--export", "r.html")
+    assert result.code == 0, result.err

@@ -200,3 +200,11 @@ def test_bad_line_keeps_its_text_in_its_row() -> None:
     assert doc["custom_id"] == "z"
     assert doc["error"]["line"] == raw.decode()
     assert failed(rawjson.dumps(doc))
+
+
+@pytest.mark.parametrize("code", [400, 404, 413])
+def test_refusal_without_an_object_has_its_status(code: int) -> None:
+    error = {"code": code, "message": f"{code}: <html>no</html>", "stage": "chat", "attempts": 1}
+    doc = rawjson.loads(Batch().row(render(Batch().own(row_of()), [], error)))
+    assert (doc["response"]["status_code"], doc["error"]) == (code, None)
+    assert "no" in doc["response"]["body"]["error"]["message"]

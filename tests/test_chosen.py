@@ -106,6 +106,20 @@ async def test_what_was_answered_anew_outlives_a_crash(bench: Bench, service: Mo
     assert found["meta"]["superseded"] == first["answers"]
 
 
+async def test_line_that_is_asked_anew_is_asked_as_the_input_says_now(
+    bench: Bench, service: MockService
+) -> None:
+    line = bench.line("a", "question")
+    bench.write({**line, "extra": {"n": 1}})
+    assert await run(bench, service) == 0
+    (first,) = bench.read()
+    bench.write({**line, "extra": {"n": 2}, "model": "another"})
+    assert await run(bench, service, "-f", "--only", "a", "--redo") == 0
+    (found,) = bench.read()
+    assert (found["extra"], found["model"]) == ({"n": 2}, "another")
+    assert found["meta"]["superseded"] == first["answers"]
+
+
 @pytest.mark.parametrize(
     ("words", "reason"),
     [

@@ -289,3 +289,34 @@ def test_stream_of_half_an_emoji_is_folded() -> None:
         DONE,
     )
     assert reply["choices"][0]["message"]["content"] == "\U0001f600"
+
+
+def test_message_of_parts_and_text_is_folded_in_its_order() -> None:
+    thinking = {"type": "thinking", "thinking": "so"}
+    reply = folded(
+        chunk({"content": ""}),
+        chunk({"content": [thinking]}),
+        chunk({"content": "an"}),
+        chunk({"content": "swer"}, "stop"),
+        DONE,
+    )
+    said = reply["choices"][0]["message"]["content"]
+    assert said == [thinking, {"type": "text", "text": "answer"}]
+
+
+def test_calls_of_tools_that_all_have_one_index_stay_apart() -> None:
+    def call(name: str, arguments: str) -> dict[str, Any]:
+        return {"index": 0, "id": f"id-{name}", "function": {"name": name, "arguments": arguments}}
+
+    more = {"index": 0, "function": {"arguments": "}"}}
+    first, second = [call("f", "{}")], [call("g", "{"), more]
+    reply = folded(chunk({"tool_calls": first}), chunk({"tool_calls": second}, "stop"), DONE)
+    calls = reply["choices"][0]["message"]["tool_calls"]
+    assert [(one["id"], one["function"]["arguments"]) for one in calls] == [
+        *(("id-f", "{}"), ("id-g", "{}")),
+    ]
+
+
+def test_call_of_a_tool_that_is_none_is_passed_on() -> None:
+    reply = folded(chunk({"tool_calls": [None, "x"]}, "stop"), DONE)
+    assert reply["choices"][0]["message"]["tool_calls"] == [None, "x"]

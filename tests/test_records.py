@@ -214,3 +214,10 @@ def test_an_id_written_as_a_float_beyond_64_bits_is_an_integer(text: bytes) -> N
 def test_a_number_that_is_no_integer_or_too_long_is_no_id(text: bytes) -> None:
     with pytest.raises(BadLine, match="id must be a string or an integer"):
         parse_line(b'{"id":%s,"asks":[{"content":"a"}]}' % text)
+
+
+def test_key_in_the_meta_of_an_input_is_the_users_own() -> None:
+    text = b'{"asks":[{"content":"%s"}],"meta":{"key":"00112233445566778899aabbccddeeff"}}'
+    one, other = parse_line(text % b"one"), parse_line(text % b"other")
+    assert one.key != other.key
+    assert one.key == parse_line(b'{"asks":[{"content":"one"}]}').key

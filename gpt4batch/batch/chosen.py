@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from gpt4batch.errors import UsageError
+from gpt4batch.lines.parse import BATCH
 from gpt4batch.lines.record import State
 from gpt4batch.words import tr
 
@@ -64,11 +65,16 @@ class Chosen:
 
 
 def _refuse_equals(wanted: list[int], source: Source) -> None:
-    """Refuse to ask a line anew that another one is equal to: nobody could tell them apart."""
+    """Refuse to ask a line anew that another one is equal to: nobody could tell them apart.
+
+    Those of a batch file too: what they had would be lost with their row.
+    """
     keys: set[bytes] = set()
     for index in wanted:
-        known = len(keys)
-        keys.add(source.line(index).key)
+        known, line = len(keys), source.line(index)
+        if BATCH in line.options:
+            raise UsageError(tr("--redo: the rows of a batch file have no place for what they had"))
+        keys.add(line.key)
         if len(keys) == known:
             raise UsageError(
                 tr(

@@ -11,7 +11,7 @@ from gpt4batch.dialects.openai import is_address
 from gpt4batch.errors import AttachmentError
 from gpt4batch.lines import rawjson
 from gpt4batch.lines.blank import blank_ask
-from gpt4batch.lines.parse import OWN_KEYS
+from gpt4batch.lines.parse import BATCH, OWN_KEYS
 from gpt4batch.service.attachments import beginning, measure, picture_format, shown
 from gpt4batch.settings import MIB
 from gpt4batch.words import tr
@@ -64,7 +64,7 @@ class Survey:
         dialect: Dialect,
     ) -> None:
         self._dialect = dialect
-        self._known = {*OWN_KEYS, *dialect.options}
+        self._known = {*OWN_KEYS, *dialect.options, BATCH}
         self._source = source
         self._plan = plan
         self._note = note

@@ -206,7 +206,7 @@ class OpenAI:
         """
         path = VERSION.sub("/", url) if self._folder else url
         added = {} if rawjson.loads(body).get("model") else {"model": turn.options.get("model")}
-        if path.endswith("/completions"):
+        if path.endswith(COMPLETIONS):
             added |= self._asked
         if added:
             given = {name: text for name, text in rawjson.members(body) if name not in added}

@@ -97,7 +97,8 @@ class Fold:
             message = choice["message"] = {"role": "assistant", "content": None} | choice["message"]
             calls = message.get("tool_calls")
             for call in calls if isinstance(calls, list) else ():
-                call.pop("index", None)  # the place of its pieces
+                if isinstance(call, dict):
+                    call.pop("index", None)  # the place of its pieces
         reply = _joined(self._reply) | {"object": "chat.completion", "choices": choices}
         if self.error is not None:
             reply["error"] = self.error
@@ -195,10 +196,7 @@ def _fold(known: dict[str, Any], more: dict[str, Any], *, pieces: bool = True) -
         if value is None:
             known.setdefault(name, None)
         elif isinstance(value, str) and pieces and name not in WHOLE:
-            if isinstance(old, _Text):
-                old.append(value)
-            else:
-                known[name] = _Text([value])
+            known[name] = _longer(old, value)
         elif isinstance(value, str) and pieces:
             known[name] = old or value
         elif isinstance(value, dict) and pieces:
@@ -206,7 +204,7 @@ def _fold(known: dict[str, Any], more: dict[str, Any], *, pieces: bool = True) -
             _fold(inner, value)
             known[name] = inner
         elif isinstance(value, list) and pieces:
-            known[name] = _grown(old if isinstance(old, list) else [], value)
+            known[name] = _grown(_parts(old), value)
         else:
             known[name] = value
 
@@ -217,12 +215,41 @@ def _grown(known: list[Any], more: list[Any]) -> list[Any]:
         if not isinstance(item, dict) or "index" not in item:
             known.append(item)
             continue
-        place = next((one for one in known if _at(one) == _at(item)), None)
-        if place is None:
+        place = next((one for one in reversed(known) if _at(one) == _at(item)), None)
+        if place is None or _is_another(place, item):
             place = {"index": item["index"]}
             known.append(place)
         _fold(place, {name: value for name, value in item.items() if name != "index"})
     return known
+
+
+def _longer(known: Any, text: str) -> list[Any]:
+    """Return a text, or the parts of a message, with a further piece of text."""
+    if isinstance(known, _Text):
+        known.append(text)
+        return known
+    if not isinstance(known, list):
+        return _Text([text])
+    last = known[-1] if known else None
+    if isinstance(last, dict) and isinstance(last.get("text"), _Text):
+        last["text"].append(text)
+    elif text:
+        known.append({"type": "text", "text": _Text([text])})
+    return known
+
+
+def _parts(known: Any) -> list[Any]:
+    """Return the parts of a message; a text that came before them is one."""
+    if isinstance(known, _Text):
+        return [{"type": "text", "text": known}] if any(known) else []
+    return known if isinstance(known, list) else []
+
+
+def _is_another(known: dict[str, Any], item: dict[str, Any]) -> bool:
+    """Tell whether a call of a tool is a new one, though some services give all the same index."""
+    function = item.get("function")
+    named = isinstance(function, dict) and function.get("name")
+    return bool(named and item.get("id") and known.get("id") and item["id"] != known["id"])
 
 
 def _at(item: Any) -> int | None:

@@ -240,7 +240,7 @@ class Journal:
             if self.streaming:
                 return
             foreign = self.log.foreign_parts()
-            if self._in_order and self.log.end == self.log.run_start:
+            if self._in_order and self.log.end == self.log.run_start and self.errors is None:
                 return  # nothing was added to an output that is in order already
             if foreign:
                 path = keep_aside(self.out, self.log.fd, foreign, self._clock)

@@ -67,7 +67,9 @@ class Records:
         number = self._source.number(index)
         try:
             if self._log.ledger.place(index) is not None:
-                return parse_line(self._record(index, self._log.ledger), index, number)
+                anew = self._log.ledger.states[index] == State.DONE
+                record = self._record(index, self._log.ledger, anew=anew)
+                return parse_line(record, index, number)
             text = self._source.text(index)
             self._check_input()
             line = self._source.form.line(text, index, number)
@@ -76,8 +78,10 @@ class Records:
         line.forget()
         return line
 
-    def _record(self, index: int, ledger: Ledger) -> bytes:
+    def _record(self, index: int, ledger: Ledger, *, anew: bool = False) -> bytes:
         """Return the latest record of a line, or the line itself, without its newline.
+
+        One that is to be asked `anew` comes with the keys of the input.
 
         The record of an earlier run that left the line undone comes with the keys of the input, and
         so does one of several equal lines, as it may be another one's. Where the output does not
@@ -93,7 +97,7 @@ class Records:
         earlier = start != self._source.start(index) if in_input else start < self._log.run_start
         shared = bool(self.equals and self.equals[index])
         shared = shared or (self.moved and not text.startswith(WITH_ID))
-        if earlier and (shared or ledger.states[index] != State.DONE):
+        if anew or (earlier and (shared or ledger.states[index] != State.DONE)):
             return gone_on(self._line_of_input(index), text)
         return text
 

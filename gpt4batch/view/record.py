@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from gpt4batch.dialects.base import Answer
 from gpt4batch.dialects.known import answer_text, messages, told_by
-from gpt4batch.lines import causes
+from gpt4batch.lines import causes, rawjson
 from gpt4batch.lines.formats.known import parse
 from gpt4batch.lines.parse import BOM, BadLine, LongNumber, line_of, parse_line
 from gpt4batch.lines.reading import (
@@ -125,7 +125,10 @@ def _standing(record: dict[str, Any], raw: bytes) -> tuple[int, State, Any]:
     try:
         line = line_of(record, raw)
     except LongNumber:
-        line = parse_line(raw.removeprefix(BOM))
+        try:
+            line = parse_line(raw.removeprefix(BOM))
+        except BadLine:  # a row, whose own form is the record
+            line = parse_line(rawjson.dumps(record))
     except BadLine as error:
         told = record.get("iErr") if is_bad_record(raw) else None
         reason = told or {"stage": UNREADABLE, "message": str(error)}

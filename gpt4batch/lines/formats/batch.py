@@ -288,7 +288,8 @@ def _outcome(answer: bytes, error: dict[str, Any] | None) -> tuple[Any, Any]:
         return _response(200, reply), {"code": "no_answer", "message": message}
     if isinstance(code, int) and 300 <= code < 600 and error.get("stage") == "chat" and reply:
         return _response(code, reply), None
-    if isinstance(code, int) and 300 <= code < 600 and code not in (NOT_READY, NO_STATUS):
+    refused = code not in (NOT_READY, NO_STATUS) or (code, error.get("stage")) == (400, "chat")
+    if isinstance(code, int) and 300 <= code < 600 and refused:
         body = {"error": {"message": message, "type": None, "param": None, "code": None}}
         return _response(code, rawjson.dumps(body)), None
     late = "no answer within" in message
