@@ -208,3 +208,14 @@ def test_refusal_without_an_object_has_its_status(code: int) -> None:
     doc = rawjson.loads(Batch().row(render(Batch().own(row_of()), [], error)))
     assert (doc["response"]["status_code"], doc["error"]) == (code, None)
     assert "no" in doc["response"]["body"]["error"]["message"]
+
+
+@pytest.mark.parametrize("reply", ['{"data":[NaN]}', [1, 2], {"choices": []}])
+def test_reply_that_is_no_answer_is_kept_in_its_row(reply: Any) -> None:
+    error = {"code": 200, "message": "no answer", "stage": "reply", "attempts": 1, "reply": reply}
+    row = Batch().row(render(Batch().own(row_of()), [], error))
+    doc = rawjson.loads(row)
+    assert (doc["response"]["status_code"], doc["response"]["body"]) == (200, reply)
+    assert doc["error"]["code"] == "no_answer"
+    known = parse_line(Batch().result(row))
+    assert (state_of(known), known.error and known.error["reply"]) == (State.FAILED, reply)

@@ -281,12 +281,13 @@ def _outcome(answer: bytes, error: dict[str, Any] | None) -> tuple[Any, Any]:
         return _response(200, answer), None
     error = error or {"code": NOT_READY, "message": "it was not run"}
     code, message = error.get("code"), text_of(error.get("message"))
-    reply = rawjson.dumps(error["reply"]) if isinstance(error.get("reply"), dict) else b""
+    reply = rawjson.dumps(error["reply"]) if error.get("reply") is not None else b""
     if error.get("stage") is None and code == NOT_READY and not answer:
         return None, {"code": CANCELLED, "message": "This request was not made; run again with -f."}
     if error.get("stage") == "reply" and reply:  # a success by its status, and no answer
         return _response(200, reply), {"code": "no_answer", "message": message}
-    if isinstance(code, int) and 300 <= code < 600 and error.get("stage") == "chat" and reply:
+    told = isinstance(error.get("reply"), dict) and error.get("stage") == "chat"
+    if isinstance(code, int) and 300 <= code < 600 and told:
         return _response(code, reply), None
     refused = code not in (NOT_READY, NO_STATUS) or (code, error.get("stage")) == (400, "chat")
     if isinstance(code, int) and 300 <= code < 600 and refused:
@@ -297,7 +298,7 @@ def _outcome(answer: bytes, error: dict[str, Any] | None) -> tuple[Any, Any]:
 
 
 def _response(status: int, body: bytes) -> dict[str, Any]:
-    named = rawjson.loads(body).get("id")
+    named = mapped(rawjson.loads(body)).get("id")
     request_id = named if isinstance(named, str) else ""
     return {"status_code": status, "request_id": request_id, "body": rawjson.Fragment(body)}
 
@@ -333,6 +334,6 @@ def _read_back(doc: dict[str, Any], known: dict[str, bytes]) -> dict[str, Any]:
         "message": text_of(mapped(trouble).get("message")) or words or f"status {status}",
         "stage": "reply" if trouble and status == 200 else "chat",
     }
-    if isinstance(body, dict):
+    if body is not None:
         error["reply"] = rawjson.Fragment(dict(rawjson.members(known["response"]))["body"])
     return {"answers": None, "iErr": error}
