@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from gpt4batch.dialects.base import Reason
+from gpt4batch.dialects.base import Answer, Reason, Refusal
 from gpt4batch.dialects.openai import OpenAI
 from gpt4batch.dialects.services import ADVICE, ANY, SERVICES, service_of
 from gpt4batch.lines import rawjson
@@ -272,3 +272,23 @@ def test_limits_of_openrouter_reset_at_a_moment_in_milliseconds() -> None:
     named = {"x-ratelimit-limit": "20", "x-ratelimit-remaining": "5", "x-ratelimit-reset": reset}
     (window,) = OpenAI().limits(named, now).requests
     assert window.reset == pytest.approx(30)
+
+
+@pytest.mark.parametrize(
+    ("choices", "reason"),
+    [
+        ([], "the reply has no choices"),
+        ([{"text": "", "finish_reason": "content_filter"}], "the service's filter ended"),
+    ],
+)
+def test_legacy_completion_without_an_answer_is_none(choices: Any, reason: str) -> None:
+    told = OpenAI().answer({"choices": choices}, path="/completions")
+    assert isinstance(told, Refusal)
+    assert reason in told.words
+
+
+def test_legacy_completion_tells_why_it_ended() -> None:
+    reply = {"choices": [{"text": "x", "finish_reason": "length"}]}
+    told = OpenAI().answer(reply, path="/completions")
+    assert isinstance(told, Answer)
+    assert told.finish == "length"

@@ -269,7 +269,12 @@ class OpenAI:
             return Refusal(
                 _without_memory(meaning), 200, tr("the reply says: {words}", words=words)
             )
+        choices = listed(reply.get("choices"))  # of legacy completions
+        if "choices" in reply and not choices:
+            meaning = meaning_of_error(reply, said, status_in(reply), self._service)
+            return Refusal(_without_memory(meaning), 200, tr("the reply has no choices"))
         finish = text_of(mapped(reply.get("incomplete_details")).get("reason"))
+        finish = finish or text_of(mapped(choices[0]).get("finish_reason") if choices else "")
         if finish == "content_filter" and finish in self._fail_on:
             return Refusal(Reason.FILTERED, 200, tr("the service's filter ended the answer"))
         return Answer(usage_of(reply.get("usage")), finish, text_of(reply.get("model")))
