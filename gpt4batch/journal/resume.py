@@ -322,7 +322,8 @@ class Resume:
     def _is_known(self, equals: Equals, line: Line) -> bool:
         """Return whether one of several equal lines has the answers of a record already."""
         answers = [_bare(answer) for answer in line.answers()]
-        return any(self._known(index)[: len(answers)] == answers for index in equals.lines)
+        lines = [index for index in equals.lines if self.ledger.states[index]]
+        return any(self._known(index)[: len(answers)] == answers for index in lines)
 
     def _known(self, index: int) -> list[Any]:
         """Return the answers that are known of a line, without what was noted in them."""
