@@ -17,13 +17,13 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import Any
 
-import anyio
-
 from simulation import fleet, history, plan
 from simulation.report import Tally, record
 
 CHUNK = 10
 """Histories that a worker plays before it tells of them."""
+WARMING = range(20)
+"""Seeds of histories in which most of the program runs."""
 ENOUGH = 10
 """Failures after which no more are looked for."""
 
@@ -66,9 +66,10 @@ def main() -> int:
 
 
 def warm() -> None:
-    """Do once what every run would do for itself: each is a fork of this process."""
+    """Do once what every history would do for itself: each is a fork of this process."""
     mimetypes.init()
-    anyio.run(anyio.sleep, 0)  # which imports the most
+    for seed in WARMING:  # imports, and regular expressions that are compiled at their first use
+        history.play_here(plan.drawn(seed))
     gc.collect()
     gc.freeze()
 

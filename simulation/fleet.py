@@ -6,7 +6,6 @@ import asyncio
 import json
 import logging
 import os
-import pickle
 import random
 import re
 import shutil
@@ -29,13 +28,13 @@ from gpt4batch.fleet.worker import Worker
 from gpt4batch.settings import WorkerSettings
 from simulation import seam
 from simulation.actors import Actor, Guarded, GuardedFiles, is_alive
+from simulation.apart import forked
 from simulation.forms import GPT4API, input_line
 from simulation.history import MEMORY
 from simulation.judge import ATTACHED, Judge
 from simulation.loop import VirtualLoop
 from simulation.nsqd import Nsqd, Ways
 from simulation.plan import Plan, drawn_line
-from simulation.run import forked
 from simulation.service import CHAT, UPLOAD, Service, State, Weather
 
 LONGEST = 3000.0
@@ -148,8 +147,8 @@ class Scenario:
         self._coordinator = Actor("coordinator")
         self._over = False
 
-    def live(self, send: int) -> None:
-        """Play the history and write what it came to."""
+    def live(self) -> Played:
+        """Play the history and return what it came to."""
         logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
         logging.getLogger().handlers[0].addFilter(is_alive)
         random.seed(self._plan.seed)
@@ -166,8 +165,7 @@ class Scenario:
             logging.exception("the history ended by an error")
             self._played.error = repr(error)
         self._played.seconds = self._loop.time()
-        with os.fdopen(send, "wb") as pipe:
-            pickle.dump(self._played, pipe)
+        return self._played
 
     async def _play(self) -> None:
         async with anyio.create_task_group() as tasks:
@@ -367,8 +365,8 @@ def play(plan: FleetPlan) -> Verdict:
             os.utime(folder / name, (0, 0))
         text = "".join(input_line(line, GPT4API) + "\n" for line in plan.lines)
         (folder / "in.jsonl").write_text(text, encoding="utf-8")
-        played: Played
-        played, played.stderr = forked(root / "stderr", Scenario(folder, plan).live)
+        played = forked(Scenario(folder, plan).live, root / "stderr")
+        played.stderr = (root / "stderr").read_bytes()
         judge = FleetJudge(folder, plan, played)
         judge.judge()
         faults = Counter({f"fleet: {event.kind}": 1 for event in plan.events})

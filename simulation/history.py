@@ -9,9 +9,11 @@ import shutil
 import tempfile
 from collections import Counter
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+from simulation.apart import forked
 from simulation.disk import cut_power
 from simulation.forms import input_line
 from simulation.judge import ATTACHED, Judge
@@ -48,7 +50,12 @@ class Verdict:
 
 
 def play(plan: Plan) -> Verdict:
-    """Play a history and judge it."""
+    """Play a history in a process of its own, and judge it."""
+    return forked(partial(play_here, plan))
+
+
+def play_here(plan: Plan) -> Verdict:
+    """Play a history in this process, and judge it."""
     root = Path(tempfile.mkdtemp(prefix="history-", dir=MEMORY if MEMORY.is_dir() else None))
     try:
         return _History(plan, root).play()

@@ -1,13 +1,11 @@
-"""One run of the program under test, in a process of its own that may end at any step."""
+"""One run of the program under test, which may end at any step as a killed process does."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-import gc
 import logging
 import os
-import pickle
 import random
 import signal
 import sys
@@ -20,13 +18,13 @@ import anyio
 from gpt4batch import Settings
 from gpt4batch.errors import Gpt4BatchError, UsageError
 from simulation import seam
+from simulation.apart import leave, lived
 from simulation.disk import Disk, Durable
 from simulation.forms import GPT4API
 from simulation.loop import VirtualLoop
 from simulation.service import BASE, CHAT, TOKEN, UPLOAD, Service, State
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
     from pathlib import Path
 
     from gpt4batch import Summary
@@ -58,47 +56,11 @@ class Ended:
 
 
 def run(folder: Path, plan: RunPlan, state: State, seed: int, *, fix: bool, spoken: str) -> Ended:
-    """Run the program once in a child process and return what came of it."""
-
-    def live(send: int) -> None:
-        Child(folder, plan, state, seed, send, fix=fix, spoken=spoken).live()
-
-    ended: Ended
-    ended, ended.stderr = forked(folder.parent / "stderr", live)
+    """Run the program once and return what came of it."""
+    log = folder.parent / "stderr"
+    ended: Ended = lived(log, Child(folder, plan, state, seed, fix=fix, spoken=spoken).live)
+    ended.stderr = log.read_bytes()
     return ended
-
-
-def forked(log: Path, live: Callable[[int], None]) -> tuple[Any, bytes]:
-    """Run something in a child process, its standard error in a file.
-
-    Args:
-        log: The file.
-        live: Is handed the descriptor to which it writes, pickled, what came of it.
-
-    Returns:
-        What it wrote, and what it said.
-    """
-    receive, send = os.pipe()
-    child = os.fork()
-    if child == 0:
-        os.close(receive)
-        try:
-            os.dup2(os.open(log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o666), 2)
-            gc.disable()
-            live(send)
-        except BaseException:  # noqa: BLE001 - the child ends here, whatever it was
-            traceback.print_exc()
-        finally:
-            sys.stderr.flush()
-            os._exit(1)
-    os.close(send)
-    with os.fdopen(receive, "rb") as pipe:
-        told = pipe.read()
-    _, status = os.waitpid(child, 0)
-    said = log.read_bytes()
-    if not told:
-        raise RuntimeError(f"the run told nothing; status {status}; {said.decode()[-2000:]}")
-    return pickle.loads(told), said
 
 
 class Child:
@@ -110,14 +72,12 @@ class Child:
         plan: RunPlan,
         state: State,
         seed: int,
-        send: int,
         *,
         fix: bool,
         spoken: str,
     ) -> None:
         self._folder = folder
         self._plan = plan
-        self._send = send
         self._seed = seed
         self._fix = fix
         self._spoken = spoken
@@ -135,8 +95,8 @@ class Child:
         )
 
     def live(self) -> None:
-        """Run the program; this process ends in here."""
-        logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
+        """Run the program; this life ends in here."""
+        logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr, force=True)
         random.seed(self._seed)
         self._loop = VirtualLoop(self._step)
         asyncio.set_event_loop(self._loop)
@@ -165,7 +125,7 @@ class Child:
             self._end("endless")
 
     def _end(self, how: str, summary: dict[str, Any] | None = None, error: str = "") -> None:
-        """Tell what outlives this process, and end it as a kill does: nothing else runs."""
+        """Tell what outlives this life, and end it."""
         state = self._service.state
         state.seconds += self._loop.time() + 1.0
         ended = Ended(
@@ -180,10 +140,7 @@ class Child:
             operations=self._disk.operations,
             seconds=self._loop.time(),
         )
-        sys.stderr.flush()
-        with os.fdopen(self._send, "wb") as pipe:
-            pickle.dump(ended, pipe)
-        os._exit(0)
+        leave(ended)
 
     async def _program(self) -> dict[str, Any]:
         where: dict[str, Any] = {"url": CHAT, "upload_url": UPLOAD}
