@@ -8,6 +8,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import anyio
 import pytest
 
 from gpt4batch.lines import rawjson
@@ -222,6 +223,29 @@ async def test_failures_of_an_earlier_run_are_moved_where_nothing_is_left_to_run
         await bench.call(*words(bench, service.origin, *more))
     assert rows(bench) == [("a", 200, None)]
     assert rows(bench, "bad.jsonl") == [("b", 400, None)]
+
+
+async def test_folder_of_the_error_file_that_vanished_is_told_as_such(
+    bench: Bench, serving: Serving, until: Until
+) -> None:
+    bench.write(request("a"), request("b", "[[mock:400]]"))
+    folder = bench.folder / "errors"
+    folder.mkdir()
+    async with serving(latency=0.2) as service:
+
+        async def vanish() -> None:
+            await until(lambda: service.stats.arrivals)
+            folder.rmdir()
+
+        more = ("--error-file", "errors/bad.jsonl")
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(vanish)
+            result = await bench.call(*words(bench, service.origin, *more))
+        assert result.code != 0
+        assert f"cannot write {folder / 'bad.jsonl'} (--error-file)" in result.err
+        folder.mkdir()
+        again = await bench.call(*words(bench, service.origin, "-f", *more))
+    assert (again.code, rows(bench)) == (1, [("a", 200, None)])
 
 
 async def test_rows_are_not_asked_anew(bench: Bench, serving: Serving) -> None:

@@ -83,6 +83,12 @@ def test_custom_id_that_stands_twice_is_refused_with_the_first_line() -> None:
         form.parse(row_of("a"), 2, 5)
 
 
+def test_numbers_are_told_apart_though_python_gives_them_one_hash() -> None:
+    form = Batch("m")
+    for index, custom_id in enumerate((-1, -2, 0, (1 << 61) - 1, "-1")):
+        form.parse(row_of(custom_id), index, index + 1)
+
+
 def record(error: Any = None, answer: bytes = b"", custom_id: Any = "a") -> bytes:
     own = Batch().own(row_of(custom_id))
     return render(own, [answer] if answer else [], error, {"calls": 1})
@@ -200,6 +206,22 @@ def test_bad_line_keeps_its_text_in_its_row() -> None:
     assert doc["custom_id"] == "z"
     assert doc["error"]["line"] == raw.decode()
     assert failed(rawjson.dumps(doc))
+
+
+def test_row_of_a_bad_line_is_not_of_another_tool() -> None:
+    form = Batch()
+    form.result(form.row(render_bad(b'{"custom_id":"z","body":5}', "body must be an object")))
+    assert form.notes() == []
+    form.result(b'{"id":"batch_req_1","custom_id":"z","response":null,"error":{"code":"x"}}')
+    assert form.notes()
+
+
+def test_reply_of_a_failed_request_is_in_its_row_as_it_was_written() -> None:
+    reply = b'{"error": {"message": "no", "cost": 0.12345678901234567890, "text": "\\u4f60"}}'
+    error = {"code": 404, "message": "x", "stage": "chat", "reply": rawjson.Fragment(reply)}
+    row = Batch().row(record(error))
+    assert reply in row
+    assert reply in Batch().row(Batch().result(row))
 
 
 @pytest.mark.parametrize("code", [400, 404, 413])

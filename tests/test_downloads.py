@@ -186,6 +186,13 @@ async def test_redirect_to_bytes_that_are_no_ascii_goes_on_with_them(
     assert got(bench) == [BODY]
 
 
+async def test_redirect_to_itself_is_followed_until_it_leads_on(bench: Bench) -> None:
+    way = reply(b"302 Found", b"", b"Location: /a")
+    async with file_host({"/a": [way, way, ok(BODY)]}) as host:
+        await fetched(bench, f"{host.origin}/a")
+    assert (host.paths, got(bench)) == (["/a"] * 3, [BODY])
+
+
 async def test_redirect_without_an_address_fails_at_once(bench: Bench) -> None:
     async with file_host({"/a": reply(b"302 Found", b"")}) as host:
         line = await fetched(bench, f"{host.origin}/a")

@@ -93,7 +93,6 @@ CUT = {
     "without a finish": [*events("hello")[:3], DONE],
     "without DONE": events("hello")[:-1],
     "inside an event": [*events("hello")[:2], b'data: {"id":"c-1","cho'],
-    "damaged": [events("hello")[0], b"data: {nonsense\n\n", *events("hello")[1:]],
 }
 
 
@@ -109,6 +108,31 @@ async def test_stream_without_its_end_is_no_answer_and_is_tried_again(
     assert service.counts == {"a": 1, "b": 2}
     assert text(bench.read()[0], 1) == "re: b"
     assert summary.unanswered == 1
+
+
+@pytest.mark.parametrize("event", [b"{nonsense", b'{"choices":[{"p":NaN}]}', b'{"a":"\xff"}'])
+async def test_whole_stream_with_an_event_that_cannot_be_read_is_kept_and_not_asked_again(
+    bench: Bench, event: bytes
+) -> None:
+    bench.write(bench.line(1, "a"))
+    pieces = [*events("hello")[:2], b"data: " + event + b"\n\n", *events("hello")[2:]]
+    async with completions(a=streaming(*pieces)) as service:
+        summary = await run(bench, service.origin, retries=3)
+    assert (summary.failed, summary.exit_code, service.counts["a"]) == (1, 1, 1)
+    error = bench.read()[0]["iErr"]
+    assert "an event of the stream is not JSON" in error["message"]
+    assert "hello" in str(error)
+    assert event.decode(errors="surrogateescape") in error["reply"]
+
+
+@pytest.mark.parametrize("ending", [b"\r", b"\r\n"])
+async def test_stream_whose_lines_end_with_returns_is_read(bench: Bench, ending: bytes) -> None:
+    bench.write(bench.line(1, "a"), bench.line(2, "b"))
+    pieces = [event.replace(b"\n", ending) for event in events("hello")]
+    bytewise = [bytes([byte]) for byte in b"".join(pieces)]
+    async with completions(a=streaming(*pieces), b=streaming(*bytewise)) as service:
+        assert (await run(bench, service.origin, retries=0)).done == 2
+    assert [text(record) for record in bench.read()] == ["hello", "hello"]
 
 
 async def test_whole_stream_is_kept_though_its_connection_broke_after_it(bench: Bench) -> None:

@@ -201,6 +201,8 @@ class Fold(Protocol):
 
     count: int
     """How many events have come; what only keeps the connection open is none."""
+    damage: str
+    """What of them cannot be read, in words, or empty."""
 
     @property
     def ended(self) -> bool:

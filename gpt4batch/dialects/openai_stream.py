@@ -11,6 +11,7 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 from gpt4batch.lines import rawjson
+from gpt4batch.words import tr
 
 DONE = b"[DONE]"
 FIELDS = (b"data", b"event", b"id", b"retry", b"")
@@ -37,12 +38,14 @@ class _Number(NamedTuple):
 class Fold:
     """Folds a stream as it comes.
 
-    `count` is the number of events so far: comments that keep a connection open are none.
+    `count` is the number of events so far: comments that keep a connection open are none. `damage`
+    says what of it cannot be read.
     """
 
     def __init__(self) -> None:
         self.count = 0
         self.error: Any = None
+        self.damage = ""
         self._rest = b""
         self._data: list[bytes] = []
         self._reply: dict[str, Any] = {}
@@ -50,7 +53,9 @@ class Fold:
         """What the last chunk had beside its choices."""
         self._choices: dict[int, dict[str, Any]] = {}
         self._done = False
-        self._damaged = False
+        self._unread: list[bytes] = []
+        """Events that cannot be read."""
+        self._after_return = False
         self._began = False
         self._plain: bytearray | None = None
         """Another text than a stream, which came as one."""
@@ -66,14 +71,22 @@ class Fold:
             self._plain += piece
             self.count += 1
             return
-        *lines, self._rest = (self._rest + piece).split(b"\n")
+        *lines, self._rest = (self._rest + self._with_newlines(piece)).split(b"\n")
         for line in lines:
-            line = line.rstrip(b"\r")
             if line.startswith(b"data:"):
                 self._data.append(line[5:].removeprefix(b" "))
             elif not line and self._data:
                 data, self._data = b"\n".join(self._data), []
                 self._take(data)
+
+    def _with_newlines(self, piece: bytes) -> bytes:
+        """Return a piece whose lines all end alike: a return, or both, ends one as well."""
+        if self._after_return:
+            piece = piece.removeprefix(b"\n")
+        self._after_return = piece.endswith(b"\r")
+        if b"\r" in piece:
+            piece = piece.replace(b"\r\n", b"\n").replace(b"\r", b"\n")
+        return piece
 
     def close(self) -> None:
         """Take what has come without the end of its line."""
@@ -86,10 +99,13 @@ class Fold:
         if self._plain is not None or self.error is not None:
             return True
         finished = [choice.get("finish_reason") for choice in self._choices.values()]
-        return self._done and not self._damaged and bool(finished) and all(finished)
+        return self._done and bool(finished) and all(finished)
 
     def reply(self) -> bytes:
-        """Return the object that the stream amounts to; other text than a stream as it is."""
+        """Return the object that the stream amounts to; other text than a stream as it is.
+
+        Events that cannot be read stand behind it, each in a line.
+        """
         if self._plain is not None:
             return bytes(self._plain)
         choices = [_joined(self._choices[index]) for index in sorted(self._choices)]
@@ -102,7 +118,7 @@ class Fold:
         reply = _joined(self._reply) | {"object": "chat.completion", "choices": choices}
         if self.error is not None:
             reply["error"] = self.error
-        return rawjson.dumps(reply)
+        return b"\n".join([rawjson.dumps(reply), *self._unread])
 
     # -- events ------------------------------------------------------------------------------
 
@@ -116,7 +132,8 @@ class Fold:
         try:
             chunk = rawjson.loads(data)
         except rawjson.JSONError:
-            self._damaged = True
+            self.damage = tr("an event of the stream is not JSON")
+            self._unread.append(data)
             return
         if isinstance(chunk, dict) and not self._take_text(chunk):
             self._take_chunk(rawjson.decoded(data, number=_Number))

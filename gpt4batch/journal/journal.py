@@ -241,7 +241,8 @@ class Journal:
                 return
             foreign = self.log.foreign_parts()
             if self._in_order and self.log.end == self.log.run_start and self.errors is None:
-                return  # nothing was added to an output that is in order already
+                self.told = self._records.told(self.out)  # nothing was added: it is in order
+                return
             if foreign:
                 path = keep_aside(self.out, self.log.fd, foreign, self._clock)
                 what = tr(
@@ -269,6 +270,17 @@ class Journal:
                 )
             )
         advice = tr("make room") if error.errno in NO_ROOM else tr("fix that")
+        if self.errors is not None and Path(error.filename or "").parent == self.errors.parent:
+            return OutputError(
+                tr(
+                    "cannot write {errors} (--error-file): {reason}; the answers so far are in "
+                    "{out}, in the order they came: {advice} and run again with -f",
+                    errors=self.errors,
+                    reason=because(error),
+                    out=self.out,
+                    advice=advice,
+                )
+            )
         if (ordered := disk.whole_of(self.out)).exists():
             return OutputError(
                 tr(

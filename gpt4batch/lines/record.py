@@ -214,6 +214,8 @@ def usage_noted(record: bytes) -> Usage:
     """Return the tokens that a line of output tells of in its `meta`."""
     start = record.rfind(META)
     found = TOKENS.findall(record, start) if start >= 0 else ()
+    if not found:
+        return NO_USAGE
     return Usage(*(sum(map(int, column)) for column in zip(*found, strict=True)))
 
 

@@ -292,15 +292,16 @@ class Exchange:
                 ) from None
             damage = damage or str(error)
         else:
-            raw = self._unfolded(reader, raw)
+            if (events := self._events(reader, raw)) is not None:
+                raw, damage = events.reply(), damage or events.damage
         extensions = {"damage": damage} if damage else {}
         stream = httpx.ByteStream(raw)
         return httpx.Response(
             head.status, headers=head.headers, stream=stream, extensions=extensions
         )
 
-    def _unfolded(self, reader: ResponseReader, raw: bytes) -> bytes:
-        """Return what a stream of events amounts to, also one whose headers do not tell of it.
+    def _events(self, reader: ResponseReader, raw: bytes) -> Fold | None:
+        """Return the events of a stream, also of one whose headers do not tell of it.
 
         Raises:
             httpx.RemoteProtocolError: It ended before its end.
@@ -309,7 +310,7 @@ class Exchange:
         if events is None:
             told = self._fold is not None and 200 <= reader.head.status < 300
             if not told or not looks_like_events(raw):
-                return raw
+                return None
             assert self._fold is not None
             events = self._fold()
             events.feed(raw)
@@ -318,7 +319,7 @@ class Exchange:
             raise httpx.RemoteProtocolError(
                 tr("the stream ended without its end: it was cut short")
             )
-        return events.reply()
+        return events
 
     # -- errors ------------------------------------------------------------------------------
 

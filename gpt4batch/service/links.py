@@ -49,6 +49,13 @@ def address_of(link: str, base: str) -> httpx.URL:
     Raises:
         DownloadError: It is not the address of a file on the web.
     """
+    address = _resolved(link, base)
+    if address.copy_with(fragment=None) == httpx.URL(base):  # nothing in it, such as `//` or `#a`
+        raise DownloadError(tr("not an address: {link!r}", link=link[:100]))
+    return address
+
+
+def _resolved(link: str, base: str) -> httpx.URL:
     text = plain(link).strip(AROUND).translate(dict.fromkeys(b"\t\r\n"))
     before, mark, after = text.partition("?")
     text = before.replace("\\", "/") + mark + after
@@ -59,8 +66,6 @@ def address_of(link: str, base: str) -> httpx.URL:
             raise DownloadError(tr("not an address: {port} is not a valid port", port=address.port))
     except (httpx.InvalidURL, ValueError) as error:  # a host may be refused when it is read
         raise DownloadError(tr("not an address: {error}", error=error)) from None
-    if address.copy_with(fragment=None) == httpx.URL(base):  # nothing in it, such as `//` or `#a`
-        raise DownloadError(tr("not an address: {link!r}", link=link[:100]))
     if not fetched:
         raise DownloadError(
             tr("only http and https addresses are fetched, not {link!r}", link=link[:100])
@@ -151,6 +156,6 @@ def _target(response: httpx.Response, address: httpx.URL) -> httpx.URL:
     if not location.strip():
         raise DownloadError(tr("{code}: a redirect without an address", code=response.status_code))
     try:
-        return address_of(quote(location, safe=ASCII), str(address))
+        return _resolved(quote(location, safe=ASCII), str(address))
     except DownloadError as error:
         raise DownloadError(tr("a redirect to nowhere: {error}", error=error)) from None

@@ -117,7 +117,7 @@ class Replies:
         if refusal.advice:
             text = tr("{text} ({advice})", text=text, advice=refusal.advice)
         if code in REDIRECTS:
-            target = self._scrub(response.headers.get("location", "nowhere"))
+            target = self._scrub(response.headers.get("location", "")) or tr("nowhere")
             text = tr("{text} to {target}; the token is not sent on", text=text, target=target)
         after = retry_after(response.headers, now)
         error = failure(refusal, text, stage, refusal.after if after is None else after)

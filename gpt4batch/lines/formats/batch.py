@@ -62,6 +62,7 @@ class Batch:
     def __init__(self, model: str = "") -> None:
         self._model = model
         self._lines: dict[int, tuple[int, bytes]] = {}
+        """The number and the key of the line with each custom_id."""
         self.foreign = False
         """Whether rows of other tools were read back."""
 
@@ -80,7 +81,7 @@ class Batch:
             line = self._line(decoded(raw), raw, index, number)
         except LongNumber:
             line = self._line(decoded(raw, rawjson.exact), raw, index, number)
-        before, _ = self._lines.setdefault(hash(line.id), (number, line.key))
+        before, _ = self._lines.setdefault(_place(line.id), (number, line.key))
         if before != number:
             raise BadLine(
                 tr("custom_id {id!r} stands in line {before} already", id=line.id, before=before)
@@ -175,17 +176,20 @@ class Batch:
     def row(self, record: bytes) -> bytes:
         """Return a record of our own form as a row of a batch output."""
         known = dict(rawjson.members(record, before=BATCH))
-        error = rawjson.loads(known.get("iErr", b"null"))
+        trouble = known.get("iErr", b"null")
+        error = rawjson.loads(trouble)
         if error and error.get("stage") == BAD_LINE and "line" in error:
             return _bad_row(error)
         answer = known["answers"][1:-1].strip() if known["answers"] != b"null" else b""
-        response, trouble = _outcome(answer, error)
+        kept = error and error.get("reply") is not None
+        reply = dict(rawjson.members(trouble))["reply"] if kept else b""
+        response, failure = _outcome(answer, error, reply)
         key = text_of(mapped(rawjson.loads(known.get("meta", b"null"))).get("key"))
         row = {
             "id": OURS + (key if KEY.fullmatch(key) else parse_line(record).key.hex()),
             "custom_id": rawjson.Fragment(known["id"]),
             "response": response,
-            "error": trouble,
+            "error": failure,
         }
         return rawjson.dumps(row)
 
@@ -220,10 +224,14 @@ class Batch:
         row_id = text_of(doc.get("id"))
         if row_id.startswith(OURS) and KEY.fullmatch(row_id.removeprefix(OURS)):
             return bytes.fromhex(row_id.removeprefix(OURS))
-        self.foreign = True
-        custom_id = doc["custom_id"]
-        known = self._lines.get(hash(custom_id)) if isinstance(custom_id, str | int) else None
+        self.foreign |= "line" not in mapped(doc.get("error"))  # else a bad line, told by us
+        known = self._lines.get(_place(doc["custom_id"]))
         return known[1] if known else bytes(16)
+
+
+def _place(custom_id: Any) -> int:
+    """Return by what a custom_id is known: a million of them would be much text to keep."""
+    return hash(repr(custom_id))  # numbers have hashes that others have as well
 
 
 def failed(row: bytes) -> bool:
@@ -275,13 +283,12 @@ def _text(value: Any) -> str:
     return "\n\n".join(piece for piece in pieces if piece.strip())
 
 
-def _outcome(answer: bytes, error: dict[str, Any] | None) -> tuple[Any, Any]:
-    """Return `response` and `error` of a row."""
+def _outcome(answer: bytes, error: dict[str, Any] | None, reply: bytes) -> tuple[Any, Any]:
+    """Return `response` and `error` of a row; a reply that is kept goes in as it was written."""
     if answer and not error:
         return _response(200, answer), None
     error = error or {"code": NOT_READY, "message": "it was not run"}
     code, message = error.get("code"), text_of(error.get("message"))
-    reply = rawjson.dumps(error["reply"]) if error.get("reply") is not None else b""
     if error.get("stage") is None and code == NOT_READY and not answer:
         return None, {"code": CANCELLED, "message": "This request was not made; run again with -f."}
     if error.get("stage") == "reply" and reply:  # a success by its status, and no answer
