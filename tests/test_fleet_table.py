@@ -98,14 +98,14 @@ class World:
             player.lines[row.index] = Held(row.run, row.answered)
 
     def grant(self, *, lose: bool = False) -> None:
-        row = self.table.next_ask([one.id for one in self.players], self.now)
+        row = self.table.next_ask(self.now)
         if row is None:
             return
         assert not row.ended
         assert not row.out
         self.asked_again += self.table.grant(row, self.now)
-        player = next(one for one in self.players if one.id == row.worker)
-        held = player.lines.get(row.index)
+        player = next((one for one in self.players if one.id == row.worker), None)
+        held = player.lines.get(row.index) if player is not None else None
         if lose or held is None or held.run != row.run or held.call != row.out:
             return
         held.state, held.begun = CALLS, True
@@ -137,8 +137,7 @@ class World:
         if answered == ASKS_A_LINE:
             self.done.add(index)
             self.table.end(row)
-            self.table.drops.append((row.worker, index, row.run))
-            del self.table.rows[index]
+            self.table.forget(index)
         elif row.run != run:
             self.table.move(row)
 
@@ -197,6 +196,8 @@ class World:
         for member in self.table.members.values():
             assert len(member.rows) - member.waiting <= PLACES
             assert member.waiting == sum(not row.begun for row in member.rows.values())
+        assert self.table.waiting == sum(one.waiting for one in self.table.members.values())
+        assert self.table.out == sum(row.out > 0 for row in self.table.rows.values())
         held = Counter(index for member in self.table.members.values() for index in member.rows)
         assert all(count == 1 for count in held.values())
 
@@ -237,7 +238,7 @@ def held_row(table: Table) -> Row:
     (row,) = table.assign(0.1)
     word = Word(row.run, KEY, 0, 0, 1, ASKS, "", -1.0, False)
     table.hear(news("a", 0.2, got=1), {0: word}, 0.2)
-    assert table.next_ask(["a"], 0.2) is row
+    assert table.next_ask(0.2) is row
     table.grant(row, 0.2)
     return row
 
@@ -268,7 +269,7 @@ def test_permit_that_was_lost_is_given_again_and_costs_nothing() -> None:
     word = Word(row.run, KEY, 0, 0, 1, ASKS, "", -1.0, False)
     late = 0.3 + VOID
     table.hear(news("a", late, got=1), {0: word}, late)
-    assert table.next_ask(["a"], late) is row
+    assert table.next_ask(late) is row
     assert not table.grant(row, late)
 
 
@@ -277,9 +278,9 @@ def test_call_waits_until_the_results_before_it_are_in_the_log() -> None:
     row = held_row(table)
     word = Word(row.run, KEY, 1, 0, 2, ASKS, OK, -1.0, True)
     table.hear(news("a", 0.5, got=1), {0: word}, 0.5)
-    assert table.next_ask(["a"], 0.5) is None
+    assert table.next_ask(0.5) is None
     assert table.take(row, row.run, 1, 1, OK)
-    assert table.next_ask(["a"], 0.5) is row
+    assert table.next_ask(0.5) is row
 
 
 def test_line_of_an_earlier_coordinator_stays_where_it_is() -> None:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import logging
 from dataclasses import asdict, dataclass
-from functools import partial
 from secrets import token_hex
 from typing import TYPE_CHECKING, Any, Protocol, Self, TypeVar
 
@@ -28,13 +27,14 @@ from gpt4batch.fleet.messages import (
     News,
     Result,
     Task,
+    Word,
     read,
     word,
     written,
 )
 from gpt4batch.fleet.permits import Permits
 from gpt4batch.fleet.table import Row, Table
-from gpt4batch.fleet.topics import Post, Topics
+from gpt4batch.fleet.topics import ADDRESS, Post, Topics
 from gpt4batch.nsq.spool import Backlog
 from gpt4batch.service.conversation import Outcome
 from gpt4batch.service.counters import CallStats
@@ -151,6 +151,7 @@ class Fleet:
         self._book, self._plan, self._topics, self._lines = book, plan, topics, lines
         self._control, self._pacer = lines.control, pacer
         self._hellos = topics.publisher(topics.hellos, Backlog(newest=1))
+        self._post = Post(topics, topics.hellos)
         self._permits = Permits(
             self.table,
             self._intake,
@@ -161,6 +162,7 @@ class Fleet:
             most=plan.max_calls,
             paced=plan.rate > 0,
             clock=topics.clock,
+            post=self._post,
         )
         self._waits: dict[int, anyio.Event] = {}
         self._changed, self._collected = anyio.Event(), anyio.Event()
@@ -240,8 +242,9 @@ class Fleet:
             topics.consumer(topics.hellos, own) as hellos,
             anyio.create_task_group() as tasks,
         ):
+            tasks.start_soon(self._post.serve)
             tasks.start_soon(self._read, results, Result, self._take_result)
-            tasks.start_soon(self._read, news, News, partial(self._take_news, tasks))
+            tasks.start_soon(self._read, news, News, self._take_news)
             tasks.start_soon(self._read, hellos, Hello, self._take_hello)
             tasks.start_soon(self._decide, tasks)
             await self._beat(news)
@@ -284,7 +287,6 @@ class Fleet:
         table = self.table
         for name in table.silent(self._permits.steady):
             log.warning("worker %s is gone; its lines go to others", name)
-            await self._permits.posts.pop(name).close()
         table.bench(self._permits.steady)
         self._intake.give_up()
         if not table.members and table.rows and passed % ALONE < BEAT and passed > ALONE:
@@ -309,29 +311,31 @@ class Fleet:
         if hello.batch == self._book.batch and rival and not hello.over:
             raise FatalError(TAKEN_OVER)
 
-    async def _take_news(self, tasks: TaskGroup, news: News, delivery: Delivery) -> None:
+    async def _take_news(self, news: News, delivery: Delivery) -> None:
         delivery.finish()
         if news.batch != self._book.batch:
             raise ForeignError(tr("it is of batch {batch}", batch=news.batch))
+        if not ADDRESS.fullmatch(news.topic):
+            raise ForeignError(tr("{name} is not as it should be", name="topic"))
         words = {int(index): word(entry) for index, entry in news.lines.items()}
-        for index, said in words.items():
-            if index not in self.table.rows and 0 <= index < len(self._lines):
-                line = self._lines.line(index)
-                if not self._lines.settled(index) and line.key.hex() == said.key:
-                    self._intake.row(index, line)
+        self._expect(words)
         self._intake.tally(news.worker, news.tally)
         if self.table.hear(news, words, self._permits.steady, self._topics.clock.monotonic()):
             log.info("worker %s is here, with %d places", news.worker, news.places)
             self.seen.add(news.worker)
-            post = self._permits.posts[news.worker] = Post(
-                self._topics, self._topics.worker(news.topic)
-            )
-            tasks.start_soon(post.serve)
         if news.trouble:
             self._trouble = self.table.health.left_out[news.worker] = heard(news.trouble[0])
         if news.limits:
             requests, tokens = (tuple(Window(*one) for one in kind) for kind in news.limits)
             self._pacer.limits(Limits(requests, tokens))
+
+    def _expect(self, words: dict[int, Word]) -> None:
+        """Take in the lines that workers have from an earlier coordinator."""
+        for index, said in words.items():
+            if index not in self.table.rows and 0 <= index < len(self._lines):
+                line = self._lines.line(index)
+                if not self._lines.settled(index) and line.key.hex() == said.key:
+                    self._intake.row(index, line)
 
     # -- what goes out -----------------------------------------------------------------------
 
@@ -347,8 +351,9 @@ class Fleet:
                 for row in self.table.assign(self._permits.steady):
                     await self._hand_out(row)
             for worker, index, run in self.table.drops:
-                if (post := self._permits.posts.get(worker)) is not None:
-                    post.say(Drop(batch=self._book.batch, worker=worker, line=index, run=run))
+                if (member := self.table.members.get(worker)) is not None:
+                    drop = Drop(batch=self._book.batch, worker=worker, line=index, run=run)
+                    self._post.say(drop, member.news.topic)
             self.table.drops.clear()
             await self._news()
 
@@ -386,7 +391,7 @@ class Fleet:
             )
             self._intake.fail(row, failed(line, CallError(text, stage="fleet")))
         elif row.run == run:
-            self._permits.posts[row.worker].say(task)
+            self._post.say(task, self.table.members[row.worker].news.topic)
 
     def _hello(self, *, over: bool = False) -> Hello:
         manner, book = asdict(self._plan.manner), self._book
@@ -401,7 +406,7 @@ class Fleet:
 
     def stats(self) -> CallStats:
         """Return what the workers tell of calls and files, and the calls that are out."""
-        counts, out = self._intake.counts, self._permits.out
+        counts, out = self._intake.counts, self.table.out
         self._permits.tell_left()
         longest = max((m.news.longest for m in self.table.members.values()), default=0.0)
         return CallStats(

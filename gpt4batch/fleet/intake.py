@@ -210,8 +210,7 @@ class Intake:
         self._book.call_over(index)
         if (delivery := self._unsafe.pop(index, None)) is not None:
             delivery.finish()
-        if (row := self._table.rows.pop(index, None)) is not None and row.run:
-            self._table.drops.append((row.worker, index, row.run))
+        self._table.forget(index)
 
     # -- late ones ---------------------------------------------------------------------------
 

@@ -56,6 +56,7 @@ class Permits:
         most: Calls in all; 0 is no limit.
         paced: Calls have to leave evenly.
         clock: Tells the time.
+        post: The way to the workers.
     """
 
     def __init__(  # noqa: PLR0913 - one argument a collaborator
@@ -70,10 +71,10 @@ class Permits:
         most: int,
         paced: bool,
         clock: Clock,
+        post: Post,
     ) -> None:
         self._clock = clock
-        self.posts: dict[str, Post] = {}
-        """The ways to the workers."""
+        self._post = post
         self.steady = 0.0
         """The clock of the table."""
         self._table = table
@@ -87,11 +88,6 @@ class Permits:
         self._before = set(book.out)
         self._left: dict[int, float] = {}
         self._granted = 0.0
-
-    @property
-    def out(self) -> int:
-        """Return the calls that are out."""
-        return sum(row.out > 0 for row in self._table.rows.values())
 
     def tell_left(self) -> None:
         """Correct the note of a killed run: calls whose results came in are not lost."""
@@ -124,10 +120,9 @@ class Permits:
 
     def _next(self) -> Row | None:
         """Return the line whose call is to leave next, if there is one and it is paid for."""
-        able = [name for name, post in self.posts.items() if post.hears]
-        row = self._table.next_ask(able, self.steady)
+        row = self._table.next_ask(self.steady) if self._post.hears else None
         most, made = self._most, self._intake.chats
-        if row is None or not most or made + self.out < most:
+        if row is None or not most or made + self._table.out < most:
             return row
         if made >= most:
             text = tr(
@@ -150,7 +145,7 @@ class Permits:
             since=now - member.came,
             now=now,
         )
-        self.posts[row.worker].say(permit)
+        self._post.say(permit, member.news.topic)
 
     def _not_used(self, call: Call, at: float) -> None:
         """Let another call have the turn of one that did not leave."""

@@ -7,7 +7,7 @@ and of whose end nobody will learn stays noted with its line: granted anew, it i
 
 from __future__ import annotations
 
-from collections import deque
+from collections import OrderedDict, deque
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -15,7 +15,7 @@ from gpt4batch.fleet.health import Health
 from gpt4batch.fleet.messages import ASKS, CALLS, CUT, LOST, OK, UNUSED
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterator
 
     from gpt4batch.fleet.messages import News, Word
 
@@ -29,6 +29,8 @@ GATHERING = 3.0
 """Seconds after the first worker came in which others may follow that do better."""
 AHEAD = 2.0
 """Seconds of the pace for which lines wait at the workers."""
+REVIEW = 0.25
+"""Seconds after which every worker is looked at again: some get lines by the time that passed."""
 
 
 @dataclass(slots=True)
@@ -137,11 +139,19 @@ class Table:
         """Worker, line and go of each line that a worker is to forget."""
         self.over: list[Call] = []
         """The calls that came to their end."""
+        self.out = 0
+        """The calls that are out."""
+        self.waiting = 0
+        """The lines that are at workers and have no place there yet."""
         self._name = name
         self._lease = lease
         self._most = AHEAD * rate + 8 if rate else float("inf")
         self._todo: deque[Row] = deque()
-        self._turn: deque[str] = deque()
+        self._able: OrderedDict[str, None] = OrderedDict()
+        self._asking: OrderedDict[str, None] = OrderedDict()
+        """Workers that may take a line, and that may ask for a call, in turn. One that does not is
+        looked at again when something of it has changed: their number costs nothing."""
+        self._reviewed = 0.0
         self._count = 0
         self._now = 0.0
         self._gathered = float("inf")
@@ -165,6 +175,13 @@ class Table:
         row.ended = True
         self._part(row)
 
+    def forget(self, index: int) -> None:
+        """Forget a line whose end is in the log, and let its worker forget it."""
+        if (row := self.rows.pop(index, None)) is not None:
+            self.out -= row.out > 0
+            if row.run:
+                self.drops.append((row.worker, index, row.run))
+
     def move(self, row: Row, *, told: bool = True) -> None:
         """Take a line from its worker, to hand it out anew; `told` lets that one know."""
         self._part(row, told=told)
@@ -174,8 +191,17 @@ class Table:
     def end(self, row: Row) -> None:
         """Note that the end of a line is known: its worker has the place for another."""
         row.ended = True
+        self._take_off(row)
+
+    def _take_off(self, row: Row) -> None:
         if (member := self.members.get(row.worker)) and member.rows.pop(row.index, None):
-            member.waiting -= not row.begun
+            self._wait(member, -(not row.begun))
+
+    def _wait(self, member: Member, more: int) -> None:
+        """Note that more lines wait at a worker, or fewer; it may have room for others."""
+        member.waiting += more
+        self.waiting += more
+        self._able[member.id] = self._asking[member.id] = None
 
     def _part(self, row: Row, *, told: bool = True) -> None:
         """Part a line from its go; a call that is out may be paid for."""
@@ -187,8 +213,7 @@ class Table:
             self._close(row, LOST)
         if told:
             self.drops.append((row.worker, row.index, row.run))
-        if (member := self.members.get(row.worker)) and member.rows.pop(row.index, None):
-            member.waiting -= not row.begun
+        self._take_off(row)
         row.run, row.worker, row.seq = "", "", 0
         row.step = row.taken = row.call = 0
         row.asks = row.begun = row.owed = False
@@ -196,19 +221,20 @@ class Table:
     def _give(self, row: Row, member: Member, run: str, now: float) -> None:
         row.run, row.worker, row.since = run, member.id, now
         member.rows[row.index] = row
-        member.waiting += not row.begun
+        self._wait(member, not row.begun)
 
     def assign(self, now: float) -> list[Row]:
         """Hand out lines to workers that have room for them, and return those."""
         given: list[Row] = []
-        waiting = sum(member.waiting for member in self.members.values())
-        able = [m for m in self.members.values() if self._is_able(m, now)]
         passed: list[Row] = []
-        while able and self._todo and waiting < self._most:
+        if now - self._reviewed >= REVIEW:
+            self._reviewed = now
+            self._able.update(dict.fromkeys(self.members))
+        while self._able and self._todo and self.waiting < self._most:
             row = self._todo.popleft()
             if row.ended or row.run:
                 continue
-            member = next((one for one in able if one.id not in row.tried), None)
+            member = self._next_able(row, now)
             if member is None:
                 passed.append(row)
                 continue
@@ -217,12 +243,26 @@ class Table:
             row.seq = member.seq
             self._give(row, member, f"{self._name}.{self._count}", now)
             given.append(row)
-            waiting += 1
-            able.remove(member)
-            if self._is_able(member, now):
-                able.append(member)
         self._todo.extendleft(reversed(passed))
         return given
+
+    def _next_able(self, row: Row, now: float) -> Member | None:
+        """Return the worker whose turn it is to take a line; not one that has failed it."""
+        tried: list[str] = []
+        found: Member | None = None
+        while found is None and self._able:
+            name, _ = self._able.popitem(last=False)
+            member = self.members.get(name)
+            if member is None or not self._is_able(member, now):
+                continue
+            if name in row.tried:
+                tried.append(name)
+            else:
+                found = member
+        for name in reversed(tried):
+            self._able[name] = None
+            self._able.move_to_end(name, last=False)
+        return found
 
     def _is_able(self, member: Member, now: float) -> bool:
         if member.news.leaving or now - member.seen > FRESH:
@@ -239,12 +279,12 @@ class Table:
         member = self.members.get(news.worker)
         if new := member is None:
             member = self.members[news.worker] = Member(news.worker, news)
-            self._turn.append(news.worker)
             self._gathered = min(self._gathered, now + GATHERING)
         elif news.said <= member.news.said:
             return False
         assert member is not None
         member.news, member.seen, member.came = news, now, came
+        self._wait(member, 0)
         for index, said in words.items():
             self._hear_of(member, index, said, now)
         if news.whole:
@@ -266,9 +306,8 @@ class Table:
             self._close(row, said.how, said.after)
         elif row.out and said.state == ASKS and now - row.granted > VOID:
             self._close(row, UNUSED)
-        if said.begun and not row.begun:
-            member.waiting -= 1
-            row.begun = True
+        if said.begun:
+            self._begin(row, member)
         asked = row.call if row.asks else 0
         row.call, row.step = said.call, said.step
         row.asks = said.state == ASKS and not row.out
@@ -288,6 +327,7 @@ class Table:
         if said.run in row.unsure:
             row.unsure.discard(said.run)
             row.out, row.granted = said.call, now
+            self.out += 1
         return True
 
     def silent(self, now: float) -> Iterator[str]:
@@ -303,7 +343,6 @@ class Table:
                     self.move(row)
             if gone:
                 del self.members[member.id]
-                self._turn.remove(member.id)
                 yield member.id
 
     def bench(self, now: float) -> None:
@@ -316,20 +355,19 @@ class Table:
 
     # -- calls -------------------------------------------------------------------------------
 
-    def next_ask(self, able: Iterable[str], now: float) -> Row | None:
-        """Return the line whose call is to leave next, of a worker that hears us."""
-        hearing = set(able)
-        for _ in range(len(self._turn)):
-            self._turn.rotate(-1)
-            member = self.members[self._turn[-1]]
-            if member.id not in hearing or now - member.seen > FRESH:
+    def next_ask(self, now: float) -> Row | None:
+        """Return the line whose call is to leave next, of the worker whose turn it is."""
+        while self._asking:
+            name, _ = self._asking.popitem(last=False)
+            member = self.members.get(name)
+            if member is None or now - member.seen > FRESH:
                 continue
-            for queue in (member.again, member.first):
-                if queue is member.first and member.free <= 0:
-                    continue
-                row = self._head(queue, member)
-                if row is not None:
-                    return row
+            row = self._head(member.again, member)
+            if row is None and member.free > 0:
+                row = self._head(member.first, member)
+            if row is not None:
+                self._asking[name] = None  # it may ask for more
+                return row
         return None
 
     def _head(self, queue: deque[Row], member: Member) -> Row | None:
@@ -347,15 +385,20 @@ class Table:
     def grant(self, row: Row, now: float) -> bool:
         """Let the call of a line leave; tell whether it is asked again."""
         row.asks, row.out, row.granted = False, row.call, now
-        if not row.begun:
-            row.begun = True
-            self.members[row.worker].waiting -= 1
+        self.out += 1
+        self._begin(row, self.members[row.worker])
         again = bool(row.unsure)
         row.unsure.clear()
         return again
 
+    def _begin(self, row: Row, member: Member) -> None:
+        if not row.begun:
+            row.begun = True
+            self._wait(member, -1)
+
     def _close(self, row: Row, how: str, after: float = -1.0) -> None:
         row.out, row.owed = 0, how == OK
+        self.out -= 1
         if how == CUT:
             row.unsure.add(row.run)
         self.over.append(Call(row.index, row.worker, how, after))
@@ -377,6 +420,7 @@ class Table:
                 row.unsure.add(run)
             row.owed = row.owed and not fresh
             row.taken = max(row.taken, step)
+            self._asking[row.worker] = None  # its next call may leave now
             return fresh
         if how != CUT and (whole or step == 1):
             row.unsure.discard(run)

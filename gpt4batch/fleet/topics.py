@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -14,7 +15,7 @@ from gpt4batch.fleet.messages import written
 from gpt4batch.nsq.consumer import Consumer
 from gpt4batch.nsq.link import Access
 from gpt4batch.nsq.publisher import Publisher
-from gpt4batch.nsq.spool import Backlog
+from gpt4batch.nsq.spool import Backlog, Letter
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -27,6 +28,8 @@ log = logging.getLogger(__name__)
 ROOM = 1000
 """Messages that may be out at a consumer, unsettled."""
 RETRY = 1.0
+ADDRESS = re.compile(r"[0-9a-f]{12}")
+"""Where a worker is spoken to, as it says."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,9 +60,8 @@ class Topics:
         return f"{self.base}.fleet.news.{batch}#ephemeral"
 
     def publisher(self, topic: str, spool: Path | Backlog) -> Publisher:
-        """Return a publisher to a topic, which tells of trouble; news are worth no word."""
-        say = log.debug if f"{self.base}.fleet.news." in topic else log.warning
-        return Publisher(self.addresses, topic, spool, access=self.access, on_state=say)
+        """Return a publisher to a topic, which tells of trouble."""
+        return Publisher(self.addresses, topic, spool, access=self.access)
 
     def consumer(self, topic: str, channel: str) -> Consumer:
         """Return a consumer of a topic."""
@@ -79,17 +81,20 @@ def topics(settings: Settings | WorkerSettings) -> Topics:
 
 
 class Post:
-    """Messages to one topic, from now on, whether nsqd is there yet or not; `serve` has to run.
+    """Messages from now on, whether nsqd is there yet or not; `serve` has to run.
 
     Args:
         topics: How nsqd is reached.
-        topic: The topic.
+        topic: Where messages go that are for no one worker.
         newest: Keep only so many messages that were not sent yet; 0 keeps all.
     """
 
     def __init__(self, topics: Topics, topic: str, newest: int = 0) -> None:
+        self._topics = topics
         self._backlog = Backlog(newest)
-        self._publisher = topics.publisher(topic, self._backlog)
+        self._publisher = Publisher(
+            topics.addresses, topic, self._backlog, access=topics.access, on_state=log.debug
+        )
         self._open = False
         self._scope = anyio.CancelScope()
 
@@ -98,9 +103,11 @@ class Post:
         """Tell whether messages reach nsqd at present."""
         return self._open and not self._publisher.trouble
 
-    def say(self, message: Message) -> None:
-        """Send a message, now or later."""
+    def say(self, message: Message, worker: str = "") -> None:
+        """Send a message, to the address of a worker if there is one, now or later."""
         body = written(message)
+        if worker:
+            body = Letter(body, self._topics.worker(worker))
         if self._open:
             self._publisher.publish(body)
         else:

@@ -34,7 +34,7 @@ from gpt4batch.nsq.link import (
     quiet,
     shown,
 )
-from gpt4batch.nsq.spool import ROOM, Backlog
+from gpt4batch.nsq.spool import ROOM, Backlog, Letter
 from gpt4batch.nsq.waiting import Waiting
 from gpt4batch.words import because, joined, tr
 
@@ -69,7 +69,7 @@ def message(ask: str, answer: bytes, directory: str) -> bytes:
 
 
 class Publisher:
-    """Publish to one topic, in order, without ever holding up the caller.
+    """Publish to one topic, or to those of letters, in order, and never hold up the caller.
 
     An async context manager: entering connects, leaving sends what can be sent within a few
     seconds. What remains stays in the spool and is sent first by the next one that opens it.
@@ -344,7 +344,7 @@ class Publisher:
             if len(body) > link.limit:
                 packed = await anyio.to_thread.run_sync(_compressed, body)
             if len(packed) <= link.limit:
-                link.publish(self._topic, packed)
+                link.publish(body.topic if isinstance(body, Letter) else self._topic, packed)
             else:
                 self._put_aside(body, link)
 

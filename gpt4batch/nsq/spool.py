@@ -7,7 +7,7 @@ import shutil
 import struct
 import zlib
 from collections import deque
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Self
 
 from gpt4batch import disk
 from gpt4batch.errors import UsageError
@@ -27,6 +27,18 @@ ROOM = 1024 * MIB
 """Bytes of messages that may wait in a file, unless told otherwise."""
 SHRINK = MIB
 COMPACT = 16 * MIB
+
+
+class Letter(bytes):
+    """A message that says itself to which topic it goes; only a queue in memory keeps that."""
+
+    topic: str
+
+    def __new__(cls, body: bytes, topic: str) -> Self:
+        """Return a message for a topic."""
+        letter = super().__new__(cls, body)
+        letter.topic = topic
+        return letter
 
 
 class Backlog:
