@@ -252,6 +252,7 @@ class _Parts:
             settings.lease,
             work.source.folder,
             settings.inline_files * KIB,
+            allowance_for(settings, self._control, self._clock),
         )
         book = Book(_beside(work.journal, names.FLEET), fix=settings.fix)
         place = self._place or topics(settings)
@@ -303,6 +304,7 @@ class _Parts:
             summary,
             nsq_sent=nsq.sent,
             nsq_left=nsq.left,
+            nsq_too_big=nsq.too_big,
             nsq_lost=nsq.dropped,
             nsq_spool=str(nsq.path),
         )

@@ -262,6 +262,39 @@ async def test_workers_own_address_decides_what_is_spoken(fleets: Any) -> None:
     assert fleet.summary()["tokens"]["input"] > 0
 
 
+@pytest.mark.parametrize(
+    "budget", [("--max-tokens", "500"), ("--max-cost", "0.0005", "--price", "in=1,out=1")]
+)
+async def test_tokens_and_money_are_held_to_and_overrun_by_one_call_at_most(
+    fleets: Any, budget: tuple[str, ...]
+) -> None:
+    fleet = await fleets()
+    fleet.write(30, asks=2)
+    for name in ("a", "b"):
+        fleet.worker(name, f"-u={fleet.service.origin}/v1")
+    how = ("--api", "openai", "-m", "m-1")
+    assert await fleet.end(fleet.coordinator(*how, *budget)) == 3
+    asks = [ask["tokens"] for line in fleet.lines() for ask in line.get("meta", {}).get("asks", ())]
+    assert len(asks) == fleet.service.stats.chats_answered
+    tokens = [asked + answered for asked, _, answered, _ in asks]
+    assert 500 <= sum(tokens) <= 500 + max(tokens)
+    assert budget[0] in fleet.said("coordinator")
+    assert await fleet.end(fleet.coordinator(*how, "-f")) == 0
+    assert fleet.service.stats.chats_answered == 60
+
+
+async def test_tokens_a_minute_are_held_to_by_all_workers_together(fleets: Any) -> None:
+    fleet = await fleets()
+    fleet.write(200)
+    for name in ("a", "b"):
+        fleet.worker(name, f"-u={fleet.service.origin}/v1")
+    coordinator = fleet.coordinator("--api", "openai", "-m", "m-1", "--tpm", "600", "-q", "0")
+    with anyio.move_on_after(4):
+        await fleet.end(coordinator)
+    assert coordinator.poll() is None
+    assert 0 < fleet.service.stats.chats_answered <= 40
+
+
 async def test_worker_of_openai_asks_no_line_without_a_model(fleets: Any) -> None:
     fleet = await fleets()
     fleet.write(2)

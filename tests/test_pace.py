@@ -48,9 +48,17 @@ LIMITS = [
     limit("600 a minute unnamed, no rate", Minute(600, named=False), 0, 4000, 10),
     limit("600 a minute unnamed, rate 20", Minute(600, named=False), 20, 4000, 10),
     limit("60 a minute, rate 2", Minute(60), 2, 600, 1),
-    # Six refusals tell the end of a minute of 60 calls.
-    limit("60 a minute unnamed, rate 2", Minute(60, named=False), 2, 600, 1, first=0.1),
-    limit("60 in any minute unnamed, rate 2", Sliding(60, None, 60), 2, 600, 1, first=0.1),
+    # Six refusals tell the end of a minute of 60 calls, the second time that it was no outage.
+    limit(
+        *("60 a minute unnamed, rate 2", Minute(60, named=False), 2, 600, 1),
+        first=0.1,
+        steady=0.04,
+    ),
+    limit(
+        *("60 in any minute unnamed, rate 2", Sliding(60, None, 60), 2, 600, 1),
+        first=0.1,
+        steady=0.04,
+    ),
     limit("600 in any minute unnamed, rate 20", Sliding(600, None, 60), 20, 6000, 10),
     limit("600 in any minute, 5 s named, rate 20", Sliding(600, 5, 60), 20, 6000, 10),
 ]
@@ -149,6 +157,32 @@ def test_limit_that_moves_is_used_and_found_within_a_minute(
     assert seen.rate(70, 120) >= 0.85 * 30
     assert seen.rate(175, 190) >= 85
     assert seen.share() <= STEADY
+
+
+class Outage:
+    """A service that refuses every call for a while, and none before or after."""
+
+    def __init__(self, began: float, lasts: float, after: float | None) -> None:
+        self.began, self.end, self.after = began, began + lasts, after
+
+    def ask(self, now: float, live: int, chance: random.Random) -> tuple[bool, float | None]:
+        refused = self.began <= now < self.end
+        return not refused, self.after if refused else None
+
+
+@pytest.mark.parametrize("rate", [0, 1, 5, 20, 100])
+@pytest.mark.parametrize("began", [0, 3, 10, 60])
+@pytest.mark.parametrize("lasts", [1, 3, 10, 30, 90])
+@pytest.mark.parametrize("after", [None, 1.0, 5.0])
+def test_outage_that_is_over_is_forgotten_within_a_minute(
+    rate: int, began: float, lasts: float, after: float | None
+) -> None:
+    model, places = Outage(began, lasts, after), 2 * rate or 20
+    usual = rate or places / 0.3
+    seen = Batch(model, Rule(rate or math.inf), int(usual * (began + 120)), places).run()
+    found = model.end + 60
+    assert seen.rate(found, found + 30) >= 0.9 * usual
+    assert len(seen.refused) <= 20 + lasts + places * (not rate)
 
 
 @pytest.mark.parametrize("latency", [(0.2, 0.4), (5.0, 15.0), (40.0, 80.0)])

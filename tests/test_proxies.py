@@ -98,7 +98,7 @@ def test_host_that_no_proxy_does_not_name_is_called_through_it(
 
 @pytest.mark.parametrize("url", ["http://service.invalid", "https://service.invalid"])
 @pytest.mark.parametrize("way", ["--proxy", "ALL_PROXY"])
-@pytest.mark.parametrize("trouble", ["refused", "407", "closed"])
+@pytest.mark.parametrize("trouble", ["refused", "407", "closed", "socks"])
 async def test_error_at_a_proxy_names_it_and_what_set_it(
     bench: Bench, monkeypatch: pytest.MonkeyPatch, url: str, way: str, trouble: str
 ) -> None:
@@ -107,8 +107,10 @@ async def test_error_at_a_proxy_names_it_and_what_set_it(
         assert b"\r\nProxy-Authorization: Basic " in head
         if trouble == "407":
             await line.say(b"HTTP/1.1 407 Wants a password\r\nContent-Length: 0\r\n\r\n")
+        elif trouble == "socks":
+            await line.say(b"\x05\xffthis is no HTTP\r\n")
 
-    if trouble == "closed" and url.startswith("http:"):
+    if trouble in ("closed", "socks") and url.startswith("http:"):
         return  # nobody can tell whether it was the service that closed
     bench.write(bench.line(1, "one"))
     async with peering(script) as peer:

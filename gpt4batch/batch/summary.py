@@ -54,6 +54,7 @@ class Summary:
     download_bytes: int
     nsq_sent: int = 0
     nsq_left: int = 0
+    nsq_too_big: int = 0
     nsq_lost: int = 0
     nsq_spool: str = ""
     fleet: dict[str, Any] = field(default_factory=dict)

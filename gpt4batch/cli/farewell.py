@@ -182,12 +182,21 @@ def _files(summary: Summary) -> list[Message]:
         )
     if summary.nsq_spool:
         parts = [tr("NSQ: {number:,} published", number=summary.nsq_sent)]
-        if left := summary.nsq_left:
+        if left := summary.nsq_left - summary.nsq_too_big:
             parts.append(
                 tr(
                     "{number:,} wait in {spool}, the next run with -n sends them",
                     number=left,
                     spool=summary.nsq_spool,
+                )
+            )
+        if too_big := summary.nsq_too_big:
+            parts.append(
+                tr(
+                    "{number:,} over its --max-msg-size wait in {spool}, a run with -n sends them "
+                    "once nsqd takes more",
+                    number=too_big,
+                    spool=f"{summary.nsq_spool}-too-big",
                 )
             )
         if lost := summary.nsq_lost:

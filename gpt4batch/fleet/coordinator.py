@@ -33,6 +33,7 @@ from gpt4batch.fleet.messages import (
     written,
 )
 from gpt4batch.fleet.permits import Permits
+from gpt4batch.fleet.purse import Purse
 from gpt4batch.fleet.table import Row, Table
 from gpt4batch.fleet.topics import ADDRESS, Post, Topics
 from gpt4batch.nsq.spool import Backlog
@@ -53,6 +54,7 @@ if TYPE_CHECKING:
     from gpt4batch.lines.parse import Line
     from gpt4batch.nsq.consumer import Consumer
     from gpt4batch.nsq.link import Delivery
+    from gpt4batch.service.allowance import Allowance
     from gpt4batch.service.pacing import Pacer
 
 log = logging.getLogger(__name__)
@@ -87,6 +89,8 @@ class Plan:
     lease: float
     folder: Path
     inline: int
+    allowance: Allowance | None = None
+    """What calls may take in tokens and money; None is no limit."""
 
 
 class Counts(Protocol):
@@ -147,11 +151,12 @@ class Fleet:
         self.table = Table(f"{book.epoch}.{self._life}", plan.rate, plan.lease)
         self.seen: set[str] = set()
         self.foreign = 0
-        self._intake = Intake(self.table, book, lines, self._wake_line)
+        purse = Purse(plan.allowance, lines.line)
+        self._intake = Intake(self.table, book, lines, self._wake_line, purse)
         self._book, self._plan, self._topics, self._lines = book, plan, topics, lines
         self._control, self._pacer = lines.control, pacer
-        self._hellos = topics.publisher(topics.hellos, Backlog(newest=1))
-        self._post = Post(topics, topics.hellos)
+        self._hellos = topics.publisher(topics.hellos, Backlog(newest=1), log.debug)
+        self._post = Post(topics, topics.hellos, say=log.warning)
         self._permits = Permits(
             self.table,
             self._intake,
@@ -163,6 +168,7 @@ class Fleet:
             paced=plan.rate > 0,
             clock=topics.clock,
             post=self._post,
+            purse=purse,
         )
         self._waits: dict[int, anyio.Event] = {}
         self._changed, self._collected = anyio.Event(), anyio.Event()

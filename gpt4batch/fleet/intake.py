@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from gpt4batch.fleet.coordinator import Lines
     from gpt4batch.fleet.epoch import Book
     from gpt4batch.fleet.messages import Result
+    from gpt4batch.fleet.purse import Purse
     from gpt4batch.fleet.table import Row, Table
     from gpt4batch.lines.parse import Line
     from gpt4batch.nsq.link import Delivery
@@ -34,6 +35,7 @@ class Intake:
         book: Notes what is counted.
         lines: The lines and their log.
         ended: Called with a line whose end is known.
+        purse: Is told what calls took.
     """
 
     def __init__(
@@ -42,6 +44,7 @@ class Intake:
         book: Book,
         lines: Lines,
         ended: Callable[[int], None],
+        purse: Purse,
     ) -> None:
         self.outcomes: dict[int, Outcome] = {}
         """What came of lines whose end is known, and is not in the log yet."""
@@ -51,6 +54,7 @@ class Intake:
         self._lines = lines
         self._progress = lines.progress
         self._ended = ended
+        self._purse = purse
         self._unsafe: dict[int, Delivery] = {}
         self._failures: dict[int, Outcome] = {}
         self._published: dict[int, int] = {}
@@ -110,6 +114,8 @@ class Intake:
         if line.key.hex() != result.key:
             raise ForeignError(tr("line {number} is another one now", number=index + 1))
         outcome = None if result.kind == BACK else outcome_of(line, result.record, result.error)
+        if outcome is not None:
+            self._purse.brought(index, result.record, answered=result.added > 0)
         if self._lines.settled(index) or (row is not None and row.ended):
             self._take_late(result, line, outcome, delivery)
             return

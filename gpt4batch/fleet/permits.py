@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from gpt4batch.control import Control
     from gpt4batch.fleet.epoch import Book
     from gpt4batch.fleet.intake import Intake
+    from gpt4batch.fleet.purse import Purse
     from gpt4batch.fleet.table import Call, Row, Table
     from gpt4batch.fleet.topics import Post
     from gpt4batch.journal.in_flight import InFlight
@@ -39,6 +40,7 @@ BUFFER, LONGEST_BUFFER = 0.05, 0.5
 """Seconds for which a permit waits at its worker, less what it was late: so calls leave evenly."""
 GROWTH = 1.25
 """What the buffer grows by when a permit came too late even so."""
+SPENT = tr("--max-calls {most}: that many chat calls were made; run again with -f to go on")
 SHRINKING = 0.005
 """Seconds by which the buffer shrinks in each second: calls come nearer to each other by that."""
 
@@ -57,6 +59,7 @@ class Permits:
         paced: Calls have to leave evenly.
         clock: Tells the time.
         post: The way to the workers.
+        purse: Holds calls to tokens and money.
     """
 
     def __init__(  # noqa: PLR0913 - one argument a collaborator
@@ -72,9 +75,11 @@ class Permits:
         paced: bool,
         clock: Clock,
         post: Post,
+        purse: Purse,
     ) -> None:
         self._clock = clock
         self._post = post
+        self._purse = purse
         self.steady = 0.0
         """The clock of the table."""
         self._table = table
@@ -105,9 +110,11 @@ class Permits:
                 while self._next() is None:
                     await news()
                 at = await self._pacer.wait()
+                self.settle()
                 if (row := self._next()) is None:
                     self._pacer.unused(at)
                     continue
+                self._purse.take(row.index)
                 self._left[row.index] = at
                 if self._buffer:  # shorter again, so slowly that the pace does not show it
                     shorter = self._buffer - SHRINKING * (at - self._granted)
@@ -121,16 +128,24 @@ class Permits:
     def _next(self) -> Row | None:
         """Return the line whose call is to leave next, if there is one and it is paid for."""
         row = self._table.next_ask(self.steady) if self._post.hears else None
+        if row is None:
+            return None
+        try:
+            return row if self._fits(row) else None
+        except BudgetError as error:
+            self._control.halt(error)
+            return None
+
+    def _fits(self, row: Row) -> bool:
+        """Tell whether a call may leave by the budgets.
+
+        Raises:
+            BudgetError: One of them is spent.
+        """
         most, made = self._most, self._intake.chats
-        if row is None or not most or made + self._table.out < most:
-            return row
-        if made >= most:
-            text = tr(
-                "--max-calls {most}: that many chat calls were made; run again with -f to go on",
-                most=most,
-            )
-            self._control.halt(BudgetError(text))
-        return None
+        if most and made >= most:
+            raise BudgetError(SPENT.filled(most=most))
+        return self._purse.allows(row.index) and not (most and made + self._table.out >= most)
 
     def _say(self, row: Row) -> None:
         member, now = self._table.members[row.worker], self._clock.monotonic()
@@ -160,6 +175,7 @@ class Permits:
         for call in self._table.over:
             sent = self._left.pop(call.line, self._clock.monotonic())
             self._in_flight.settled()
+            self._purse.ended(call)
             if call.how in (UNUSED, OVERDUE):
                 self._not_used(call, sent)
                 continue

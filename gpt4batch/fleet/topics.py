@@ -18,6 +18,7 @@ from gpt4batch.nsq.publisher import Publisher
 from gpt4batch.nsq.spool import Backlog, Letter
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
     from gpt4batch.fleet.messages import Message
@@ -59,9 +60,11 @@ class Topics:
         """Return the topic of the workers' news on a batch."""
         return f"{self.base}.fleet.news.{batch}#ephemeral"
 
-    def publisher(self, topic: str, spool: Path | Backlog) -> Publisher:
-        """Return a publisher to a topic, which tells of trouble."""
-        return Publisher(self.addresses, topic, spool, access=self.access)
+    def publisher(
+        self, topic: str, spool: Path | Backlog, say: Callable[[str], None] = log.warning
+    ) -> Publisher:
+        """Return a publisher to a topic, and have it tell of trouble."""
+        return Publisher(self.addresses, topic, spool, access=self.access, on_state=say)
 
     def consumer(self, topic: str, channel: str) -> Consumer:
         """Return a consumer of a topic."""
@@ -87,14 +90,19 @@ class Post:
         topics: How nsqd is reached.
         topic: Where messages go that are for no one worker.
         newest: Keep only so many messages that were not sent yet; 0 keeps all.
+        say: Told in a sentence of trouble with nsqd.
     """
 
-    def __init__(self, topics: Topics, topic: str, newest: int = 0) -> None:
+    def __init__(
+        self,
+        topics: Topics,
+        topic: str,
+        newest: int = 0,
+        say: Callable[[str], None] = log.debug,
+    ) -> None:
         self._topics = topics
         self._backlog = Backlog(newest)
-        self._publisher = Publisher(
-            topics.addresses, topic, self._backlog, access=topics.access, on_state=log.debug
-        )
+        self._publisher = topics.publisher(topic, self._backlog, say)
         self._open = False
         self._scope = anyio.CancelScope()
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import gzip
 import logging
 import os
 import socket
@@ -40,6 +39,8 @@ SILENCE = 3 * HEARTBEAT
 HARMLESS = (b"E_FIN_FAILED", b"E_REQ_FAILED", b"E_TOUCH_FAILED")
 """What nsqd says of a message that it has handed to another by now; the connection stays."""
 GZIP = b"\x1f\x8b"
+LARGEST = 256 * 1024 * 1024
+"""Bytes of a message: a few that were packed small could be made to fill the memory."""
 NOISY = ("nsq.conn", "tornado.general", "tornado.application")
 
 logger = logging.getLogger(__name__)
@@ -252,14 +253,18 @@ class Delivery:
         """Return what was published.
 
         Raises:
-            ValueError: It claims to be compressed and is not.
+            ValueError: It claims to be compressed and is not, or would be very large.
         """
         if not self._packed.startswith(GZIP):
             return self._packed
+        inflate = zlib.decompressobj(zlib.MAX_WBITS + 16)
         try:
-            return gzip.decompress(self._packed)
-        except (OSError, EOFError, zlib.error) as error:
+            body = inflate.decompress(self._packed, LARGEST)
+        except zlib.error as error:
             raise ValueError(tr("not gzip: {error}", error=error)) from None
+        if not inflate.eof:
+            raise ValueError(tr("it is cut short, or more than {most} bytes", most=LARGEST))
+        return body
 
     def finish(self) -> None:
         """Let nsqd forget the message."""

@@ -134,6 +134,11 @@ class Publisher:
         """Return how many messages wait, those too big for nsqd included."""
         return len(self._waiting)
 
+    @property
+    def too_big(self) -> int:
+        """Return how many of them are too big for nsqd."""
+        return self._waiting.big.waiting
+
     async def __aenter__(self) -> Self:
         async with AsyncExitStack() as stack:
             stack.enter_context(quiet())

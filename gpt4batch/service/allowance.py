@@ -218,28 +218,56 @@ class Allowance:
             BudgetError: Nothing is left.
             Stopped: The run was halted meanwhile.
         """
-        held = Held(size)
-        if self._most_tokens or self._most_cost:
-            while not self._fits(worst := self._learned.worst(size)):
-                with self._control.waiting():
-                    await self._settled.wait()
-            held.worst = worst
-            self._out.append(worst)
+        while not self._fits(size):
+            with self._control.waiting():
+                await self._settled.wait()
+        held = self._reserved(size)
         try:
-            if (pace := self._pace) is not None:
+            if self._pace is not None:
                 async with self._turn:
-                    while (wait := pace.wait(self._clock.monotonic(), self._expected(held))) > 0:
+                    while (wait := self._wait(size)) > 0:
                         with self._control.waiting(), anyio.move_on_after(wait):
                             await self._settled.wait()
-                    held.taken = pace.take(self._clock.monotonic(), self._expected(held))
+                    self._take_turn(held)
             yield held
         finally:
-            self._settle(held)
+            self.settle(held)
 
-    def _expected(self, held: Held) -> float:
-        return self._learned.expected(held.size, self._per_minute * UNKNOWN)
+    def allows(self, size: int) -> bool:
+        """Tell whether a chat may leave now, for whoever waits elsewhere.
 
-    def _fits(self, worst: Usage) -> bool:
+        Raises:
+            BudgetError: Nothing is left.
+        """
+        return self._fits(size) and self._wait(size) <= 0
+
+    def take(self, size: int) -> Held:
+        """Reserve for a chat that leaves now; `settle` has to follow."""
+        held = self._reserved(size)
+        self._take_turn(held)
+        return held
+
+    def _wait(self, size: int) -> float:
+        """Return the seconds until the minute has room for a chat, as far as is known now."""
+        if self._pace is None:
+            return 0.0
+        return self._pace.wait(self._clock.monotonic(), self._expected(size))
+
+    def _take_turn(self, held: Held) -> None:
+        if self._pace is not None:
+            held.taken = self._pace.take(self._clock.monotonic(), self._expected(held.size))
+
+    def _reserved(self, size: int) -> Held:
+        held = Held(size)
+        if self._most_tokens or self._most_cost:
+            held.worst = self._learned.worst(size)
+            self._out.append(held.worst)
+        return held
+
+    def _expected(self, size: int) -> float:
+        return self._learned.expected(size, self._per_minute * UNKNOWN)
+
+    def _fits(self, size: int) -> bool:
         """Return whether a call may leave; a last one may take more than is left.
 
         What calls take is not known before the first is answered, so that one goes alone.
@@ -247,10 +275,13 @@ class Allowance:
         Raises:
             BudgetError: Nothing is left.
         """
+        if not (self._most_tokens or self._most_cost):
+            return True
         if self._untold:  # its own answer is kept
             raise BudgetError(UNTOLD.filled(flag=self._untold))
         if self._out and not self._learned.calls:
             return False
+        worst = self._learned.worst(size)
         used, out = self._learned.usage.plus(self._lost), NO_USAGE
         for usage in self._out:
             out = out.plus(usage)
@@ -266,7 +297,8 @@ class Allowance:
             fits = fits and (not self._out or cost(used.plus(out).plus(worst)) <= most)
         return fits
 
-    def _settle(self, held: Held) -> None:
+    def settle(self, held: Held) -> None:
+        """Replace what was reserved for a chat by what it took."""
         if held.worst in self._out:
             self._out.remove(held.worst)
         for _ in range(held.lost):  # nobody will say what these took

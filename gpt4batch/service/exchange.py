@@ -358,6 +358,8 @@ class Exchange:
             peer = str(proxy) if of_proxy else f"{error.host}:{error.port}"
             return kind(tr("cannot connect to {peer}: {reason}", peer=peer, reason=_reason(error)))
         text = " ".join(str(error).split()) or tr("the connection was lost")
+        if isinstance(error, aiohttp.ClientResponseError):  # whose own text shows passwords
+            text = " ".join(f"{error.status} {error.message}".split())
         if proxy is not None:
             return httpx.ProxyError(
                 tr("{proxy} did not connect: {text}", proxy=str(proxy), text=text)

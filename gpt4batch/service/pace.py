@@ -20,7 +20,8 @@ forgotten.
 itself: what matters is how many calls went through between two of them. As many each time is a
 limit, whatever was taken for weather. Where one call after the other is refused, the rule holds all
 calls itself and lets one through now and then, ever later. What was let through between two such
-holds is what a service allows that counts by the minute.
+holds is what a service allows that counts by the minute. The first of them may be an outage, and a
+time in which nothing was let through tells of no pace: then the pace stays as it was.
 
 **So many at a time.** Where calls are refused when so many are in flight, and accepted when fewer
 are, the pace stays and the *room* shrinks: how many calls may be in flight.
@@ -262,13 +263,20 @@ class Rule:
             return
 
         end = (hold.last_refused + hold.probe.sent) / 2
-        through = (cycle.through - 2) / max(SPAN, end - cycle.began)
-        if hold.seconds > LONG_HOLD:
+        through = cycle.through - 2
+        long = hold.seconds > LONG_HOLD
+        outage = long and not hold.is_again(call.sent)
+        if outage and through > 0 and math.isinf(self.pace):
+            self._start.on = False
+            self.pace = max(ENOUGH, self._calls.accepted(hold.began, LONGEST_SPAN))
+        counts = through > 0 and not outage
+        if counts and long:
             self._stretch.lengthen(min(LONGEST_SPAN, hold.seconds / 2))
-        hold.seconds = 0.0
-        self._meet(call.sent, through, below=self._below)
-        if self._stretch.span == SPAN:
-            self._ceiling.go_up_soon(call.sent)
+        hold.end(call.sent)
+        if counts:
+            self._meet(call.sent, through / max(SPAN, end - cycle.began), below=self._below)
+            if self._stretch.span == SPAN:
+                self._ceiling.go_up_soon(call.sent)
         self._begin_cycle(call.sent, 1)
 
     # -- judging -----------------------------------------------------------------------------
@@ -295,13 +303,22 @@ class Rule:
         through = self._calls.passing(self._stretch.since, known)
         expected = not below and math.isfinite(self._ceiling.height)
         if surprise > (UNSURE if expected else SURE):
-            if not self._is_crowded(now):
+            if self._calls.lifted(self._stretch.since, known):
+                self._wait_and_see(now, over=refused < calls)
+            elif not self._is_crowded(now):
                 self._try_slower(now, calls, refused, through)
         elif surprise < 1 or calls >= PLENTY:
             if below or (self.weather.share and self.pace >= self.most):
                 self.weather.note(calls, refused)
             self._stretch.let_through = through
             self._go_up(now, calls / span)
+
+    def _wait_and_see(self, now: float, *, over: bool) -> None:
+        """Go on, or hold all calls: that nothing was let through for a time tells of no pace."""
+        if over:
+            self._judge_anew(now)
+        else:
+            self._begin_hold(now, None)
 
     # -- going down --------------------------------------------------------------------------
 

@@ -26,6 +26,8 @@ FEWEST = 3
 """Refusals that tell how many calls may be in flight."""
 FIRST_HOLD = (0.25, 2.0)
 LONGEST_HOLD = 15.0
+OUTAGES = 150.0
+"""Seconds between two holds from which on they are taken for outages, not for a limit."""
 """Seconds for which the rule itself holds all calls: at first, by the pace, and at most."""
 FIRST_CALLS = 20
 """Calls with which a run without a rate begins."""
@@ -102,6 +104,11 @@ class Calls:
                 calls += 1
                 refused += call.refused
         return calls, refused
+
+    def lifted(self, since: float, until: float) -> bool:
+        """Tell whether those that were refused all left before those that were not."""
+        refused = [c.refused for c in self._calls if since <= c.sent <= until]
+        return refused == sorted(refused, reverse=True)
 
     def passing(self, since: float, until: float) -> float:
         """Return how many calls a second are let through, from the first refusal on if it was soon.
@@ -234,11 +241,22 @@ class Hold:
     seconds: float = 0.0
     last_refused: float = 0.0
     probe: Call | None = None
+    began: float = 0.0
+    ended: float = -math.inf
+    """When the last one began and ended."""
+
+    def is_again(self, now: float) -> bool:
+        """Tell whether it follows on another one, and is no outage that came once."""
+        return now - self.ended < OUTAGES
+
+    def end(self, now: float) -> None:
+        """End it."""
+        self.seconds, self.ended = 0.0, now
 
     def begin(self, now: float, pace: float, after: float | None) -> None:
         """Begin to hold calls."""
         self.seconds = after or min(FIRST_HOLD[1], max(FIRST_HOLD[0], 4 / pace))
-        self.last_refused, self.probe = now, None
+        self.last_refused, self.probe, self.began = now, None, now
 
     def lengthen(self, sent: float, now: float, after: float | None) -> bool:
         """Hold longer and return True where it is the call that was let through that is refused."""
