@@ -87,7 +87,7 @@ class Message(str):
     def without(self, hide: Callable[[str], str]) -> Message:
         """Return the message with every text that is filled in passed through `hide`."""
         values = {name: _hidden(value, hide) for name, value in self.values.items()}
-        return Message(hide(self[:]), self.template, values, self.many)
+        return type(self)(hide(self[:]), self.template, values, self.many)
 
 
 def _in_language(value: object, catalogue: gettext.NullTranslations) -> object:

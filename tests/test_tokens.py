@@ -113,6 +113,24 @@ async def test_renewal_that_fails_stops_the_run(
     assert [line["iErr"] for line in bench.read()] == [NOT_RUN] * 2
 
 
+async def test_token_service_that_names_the_old_token_has_it_hidden(
+    bench: Bench, scripted: Scripting
+) -> None:
+    async def handler(request: web.BaseRequest) -> web.StreamResponse:
+        if request.path == "/console/access_token":
+            return web.json_response({"message": "expired-token is over"}, status=400)
+        return web.json_response({}, status=401)
+
+    bench.write(bench.line(1, "one"))
+    async with scripted(handler) as server:
+        words = bench.batchsvc(server.origin, "--token", "expired-token", "--summary", "s.json")
+        result = await bench.call(*words, env=account(server.origin))
+    assert result.code == 3, result.err
+    assert "*** is over" in result.err
+    for said in (result.err, (bench.folder / "s.json").read_text()):
+        assert "expired-token" not in said
+
+
 async def test_new_token_that_no_header_can_carry_stops_the_run(
     bench: Bench, scripted: Scripting
 ) -> None:

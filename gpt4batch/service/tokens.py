@@ -123,7 +123,9 @@ class Tokens:
             if self._take_stored():
                 return
             self._failure = tr(
-                "{reason}, and no new one could be fetched: {error}", reason=reason, error=error
+                "{reason}, and no new one could be fetched: {error}",
+                reason=reason,
+                error=self.scrub(error.args[0]),  # it may name the old one
             )
             self._failed_at = self._clock.monotonic()
             raise AuthError(self._failure) from error
