@@ -118,7 +118,7 @@ def scale(bench: Bench) -> Iterator[Figure]:
     """Lines a second and CPU of the coordinator with many simulated workers, at -q 200."""
     lines = 1000 if bench.short else 3000
     source = bench.questions(lines)
-    for workers, places in ((4, 60), (64, 30)):
+    for workers, places in ((4, 60), (64, 30), (256, 10)):
         with (
             services.target() as service,
             bench.place() as folder,

@@ -35,7 +35,7 @@ from gpt4batch.fleet.messages import (
 from gpt4batch.fleet.permits import Permits
 from gpt4batch.fleet.purse import Purse
 from gpt4batch.fleet.table import Row, Table
-from gpt4batch.fleet.topics import ADDRESS, Post, Topics
+from gpt4batch.fleet.topics import ADDRESS, Posts, Topics
 from gpt4batch.nsq.spool import Backlog
 from gpt4batch.service.conversation import Outcome
 from gpt4batch.service.counters import CallStats
@@ -156,7 +156,7 @@ class Fleet:
         self._book, self._plan, self._topics, self._lines = book, plan, topics, lines
         self._control, self._pacer = lines.control, pacer
         self._hellos = topics.publisher(topics.hellos, Backlog(newest=1), log.debug)
-        self._post = Post(topics, topics.hellos, say=log.warning)
+        self._posts = Posts(topics)
         self._permits = Permits(
             self.table,
             self._intake,
@@ -167,7 +167,7 @@ class Fleet:
             most=plan.max_calls,
             paced=plan.rate > 0,
             clock=topics.clock,
-            post=self._post,
+            posts=self._posts,
             purse=purse,
         )
         self._waits: dict[int, anyio.Event] = {}
@@ -248,7 +248,7 @@ class Fleet:
             topics.consumer(topics.hellos, own) as hellos,
             anyio.create_task_group() as tasks,
         ):
-            tasks.start_soon(self._post.serve)
+            tasks.start_soon(self._posts.serve)
             tasks.start_soon(self._read, results, Result, self._take_result)
             tasks.start_soon(self._read, news, News, self._take_news)
             tasks.start_soon(self._read, hellos, Hello, self._take_hello)
@@ -359,7 +359,7 @@ class Fleet:
             for worker, index, run in self.table.drops:
                 if (member := self.table.members.get(worker)) is not None:
                     drop = Drop(batch=self._book.batch, worker=worker, line=index, run=run)
-                    self._post.say(drop, member.news.topic)
+                    self._posts.say(drop, member.news.topic)
             self.table.drops.clear()
             await self._news()
 
@@ -397,7 +397,7 @@ class Fleet:
             )
             self._intake.fail(row, failed(line, CallError(text, stage="fleet")))
         elif row.run == run:
-            self._post.say(task, self.table.members[row.worker].news.topic)
+            self._posts.say(task, self.table.members[row.worker].news.topic)
 
     def _hello(self, *, over: bool = False) -> Hello:
         manner, book = asdict(self._plan.manner), self._book

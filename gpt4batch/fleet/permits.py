@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from gpt4batch.fleet.intake import Intake
     from gpt4batch.fleet.purse import Purse
     from gpt4batch.fleet.table import Call, Row, Table
-    from gpt4batch.fleet.topics import Post
+    from gpt4batch.fleet.topics import Posts
     from gpt4batch.journal.in_flight import InFlight
     from gpt4batch.service.pacing import Pacer
 
@@ -58,7 +58,7 @@ class Permits:
         most: Calls in all; 0 is no limit.
         paced: Calls have to leave evenly.
         clock: Tells the time.
-        post: The way to the workers.
+        posts: The way to the workers.
         purse: Holds calls to tokens and money.
     """
 
@@ -74,11 +74,11 @@ class Permits:
         most: int,
         paced: bool,
         clock: Clock,
-        post: Post,
+        posts: Posts,
         purse: Purse,
     ) -> None:
         self._clock = clock
-        self._post = post
+        self._posts = posts
         self._purse = purse
         self.steady = 0.0
         """The clock of the table."""
@@ -127,7 +127,7 @@ class Permits:
 
     def _next(self) -> Row | None:
         """Return the line whose call is to leave next, if there is one and it is paid for."""
-        row = self._table.next_ask(self.steady) if self._post.hears else None
+        row = self._table.next_ask(self.steady) if self._posts.hears else None
         if row is None:
             return None
         try:
@@ -160,7 +160,7 @@ class Permits:
             since=now - member.came,
             now=now,
         )
-        self._post.say(permit, member.news.topic)
+        self._posts.say(permit, member.news.topic)
 
     def _not_used(self, call: Call, at: float) -> None:
         """Let another call have the turn of one that did not leave."""

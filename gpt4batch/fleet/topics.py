@@ -31,6 +31,8 @@ ROOM = 1000
 RETRY = 1.0
 ADDRESS = re.compile(r"[0-9a-f]{12}")
 """Where a worker is spoken to, as it says."""
+WAYS = 8
+"""Connections to nsqd over which workers are spoken to."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,3 +142,32 @@ class Post:
         if self.hears and patience:
             await self._publisher.drain(patience)
         self._scope.cancel()
+
+
+class Posts:
+    """Messages to the workers of a fleet; `serve` has to run.
+
+    Over a few connections: nsqd stores the messages of each one after the other.
+
+    Args:
+        topics: How nsqd is reached.
+    """
+
+    def __init__(self, topics: Topics) -> None:
+        says = (log.warning, *[log.debug] * (WAYS - 1))  # one tells for all
+        self._posts = [Post(topics, topics.hellos, say=say) for say in says]
+
+    @property
+    def hears(self) -> bool:
+        """Tell whether messages reach nsqd at present."""
+        return all(post.hears for post in self._posts)
+
+    def say(self, message: Message, address: str) -> None:
+        """Send a message to the address of a worker, now or later."""
+        self._posts[int(address, 16) % WAYS].say(message, address)
+
+    async def serve(self) -> None:
+        """Send what is said, until cancelled."""
+        async with anyio.create_task_group() as tasks:
+            for post in self._posts:
+                tasks.start_soon(post.serve)
