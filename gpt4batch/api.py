@@ -304,7 +304,7 @@ class _Parts:
             summary,
             nsq_sent=nsq.sent,
             nsq_left=nsq.left,
-            nsq_too_big=nsq.too_big,
+            nsq_too_big=nsq.waiting.too_big,
             nsq_lost=nsq.dropped,
             nsq_spool=str(nsq.path),
         )

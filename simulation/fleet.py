@@ -353,18 +353,24 @@ class Verdict:
     runs: int = 0
 
 
+def placed(root: Path, plan: FleetPlan) -> Path:
+    """Make the folder of a history, with its input, and return it."""
+    folder = root / "work"
+    for path in (folder, folder / "spool", folder / "downloads"):
+        path.mkdir()
+    for name, text in ATTACHED.items():
+        (folder / name).write_text(text)
+        os.utime(folder / name, (0, 0))
+    text = "".join(input_line(line, GPT4API) + "\n" for line in plan.lines)
+    (folder / "in.jsonl").write_text(text, encoding="utf-8")
+    return folder
+
+
 def play(plan: FleetPlan) -> Verdict:
     """Play a history and judge it."""
     root = Path(tempfile.mkdtemp(prefix="fleet-", dir=MEMORY if MEMORY.is_dir() else None))
     try:
-        folder = root / "work"
-        for path in (folder, folder / "spool", folder / "downloads"):
-            path.mkdir()
-        for name, text in ATTACHED.items():
-            (folder / name).write_text(text)
-            os.utime(folder / name, (0, 0))
-        text = "".join(input_line(line, GPT4API) + "\n" for line in plan.lines)
-        (folder / "in.jsonl").write_text(text, encoding="utf-8")
+        folder = placed(root, plan)
         played = forked(Scenario(folder, plan).live, root / "stderr")
         played.stderr = (root / "stderr").read_bytes()
         judge = FleetJudge(folder, plan, played)

@@ -373,7 +373,7 @@ async def test_message_too_big_though_compressed_is_kept_and_sent_when_nsqd_take
             publisher.publish(body)
         assert await publisher.aclose(1) == 2
     assert await consume(nsqd.address, 2) == [b"1", b"2"]
-    assert (publisher.left, publisher.too_big) == (2, 2)
+    assert (publisher.left, publisher.waiting.too_big) == (2, 2)
     assert "10000 bytes" in told[0]
     assert "5000" in told[0]
     nsqd.stop()

@@ -36,7 +36,6 @@ from gpt4batch.fleet.permits import Permits
 from gpt4batch.fleet.purse import Purse
 from gpt4batch.fleet.table import Row, Table
 from gpt4batch.fleet.topics import ADDRESS, Posts, Topics
-from gpt4batch.nsq.spool import Backlog
 from gpt4batch.service.conversation import Outcome
 from gpt4batch.service.counters import CallStats
 from gpt4batch.words import heard, tr
@@ -155,7 +154,6 @@ class Fleet:
         self._intake = Intake(self.table, book, lines, self._wake_line, purse)
         self._book, self._plan, self._topics, self._lines = book, plan, topics, lines
         self._control, self._pacer = lines.control, pacer
-        self._hellos = topics.publisher(topics.hellos, Backlog(newest=1), log.debug)
         self._posts = Posts(topics)
         self._permits = Permits(
             self.table,
@@ -176,7 +174,7 @@ class Fleet:
         self._trouble = ""
 
     async def __aenter__(self) -> Self:
-        await self._hellos.__aenter__()
+        await self._posts.hellos.__aenter__()
         self._book.open()
         return self
 
@@ -186,9 +184,9 @@ class Fleet:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        self._hellos.publish(written(self._hello(over=True)))
+        self._posts.hellos.publish(written(self._hello(over=True)))
         try:
-            await self._hellos.aclose()
+            await self._posts.hellos.aclose()
         finally:
             done = all(map(self._lines.settled, range(len(self._lines))))
             self._book.close(done=done)
@@ -275,12 +273,12 @@ class Fleet:
         began = last = self._topics.clock.monotonic()
         while True:
             now = self._topics.clock.monotonic()
-            if not self._hellos.left and news.connected:
+            if not self._posts.hellos.left and news.connected:
                 self._permits.steady += min(
                     now - last, 2 * BEAT
                 )  # nsqd hears us: silence means something
             last = now
-            self._hellos.publish(written(self._hello()))
+            self._posts.hellos.publish(written(self._hello()))
             if not self._collected.is_set():
                 quiet = now - max(self._result_at, began) >= COLLECTING
                 if self._book.epoch == 1 or (quiet and self._permits.steady >= COLLECTING):
@@ -373,23 +371,11 @@ class Fleet:
 
     async def _hand_out(self, row: Row) -> None:
         """Send a line, with its newest record, to the worker that it was given to."""
-        plan, run, index = self._plan, row.run, row.index
-        line = self._lines.line(index)
-        task = Task(
-            batch=self._book.batch,
-            worker=row.worker,
-            seq=row.seq,
-            line=index,
-            key=line.key.hex(),
-            run=run,
-            number=line.number,
-            fresh=not (line.answered or line.error or line.meta),
-            files=packed(plan.folder, line, plan.inline) if plan.inline else [],
-            record=line.raw.rstrip(),
-        )
+        run, line = row.run, self._lines.line(row.index)
+        task = _task(self._plan, self._book.batch, row, line)
         body = written(task)
-        if not await self._hellos.fits(body):
-            limit = self._hellos.limit
+        if not await self._posts.hellos.fits(body):
+            limit = self._posts.hellos.limit
             text = tr(
                 "the line has {count} bytes, more than nsqd takes (--max-msg-size {limit})",
                 count=len(body),
@@ -431,6 +417,21 @@ class Fleet:
         told = {name: counts[name] for name in ("asked_again", "paid_twice")}
         told |= {"workers": len(self.seen), "foreign": self.foreign}
         return {**told, "left_out": dict(self.table.health.left_out)}
+
+
+def _task(plan: Plan, batch: str, row: Row, line: Line) -> Task:
+    return Task(
+        batch=batch,
+        worker=row.worker,
+        seq=row.seq,
+        line=row.index,
+        key=line.key.hex(),
+        run=row.run,
+        number=line.number,
+        fresh=not (line.answered or line.error or line.meta),
+        files=packed(plan.folder, line, plan.inline) if plan.inline else [],
+        record=line.raw.rstrip(),
+    )
 
 
 def failed(line: Line, error: CallError) -> Outcome:

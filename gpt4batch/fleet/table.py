@@ -112,6 +112,18 @@ class Member:
         """Return how many of its calls are out."""
         return sum(row.out > 0 for row in self.rows.values())
 
+    def asking(self, queue: deque[Row]) -> Row | None:
+        """Return the first line in a queue that still asks and whose results are in the log."""
+        for _ in range(len(queue)):
+            row = queue.popleft()
+            if row.worker != self.id or not row.asks or row.ended:
+                continue
+            if row.taken >= row.step:
+                queue.appendleft(row)
+                return row
+            queue.append(row)
+        return None
+
 
 class Call(NamedTuple):
     """A call that came to its end: of which line and worker, how, and its Retry-After."""
@@ -149,8 +161,7 @@ class Table:
         self._todo: deque[Row] = deque()
         self._able: OrderedDict[str, None] = OrderedDict()
         self._asking: OrderedDict[str, None] = OrderedDict()
-        """Workers that may take a line, and that may ask for a call, in turn. One that does not is
-        looked at again when something of it has changed: their number costs nothing."""
+        """Workers that may take a line, or ask for a call: those of which something changed."""
         self._reviewed = 0.0
         self._count = 0
         self._now = 0.0
@@ -362,24 +373,12 @@ class Table:
             member = self.members.get(name)
             if member is None or now - member.seen > FRESH:
                 continue
-            row = self._head(member.again, member)
+            row = member.asking(member.again)
             if row is None and member.free > 0:
-                row = self._head(member.first, member)
+                row = member.asking(member.first)
             if row is not None:
                 self._asking[name] = None  # it may ask for more
                 return row
-        return None
-
-    def _head(self, queue: deque[Row], member: Member) -> Row | None:
-        """Return the first line in a queue that still asks and whose results are in the log."""
-        for _ in range(len(queue)):
-            row = queue.popleft()
-            if row.worker != member.id or not row.asks or row.ended:
-                continue
-            if row.taken >= row.step:
-                queue.appendleft(row)
-                return row
-            queue.append(row)
         return None
 
     def grant(self, row: Row, now: float) -> bool:

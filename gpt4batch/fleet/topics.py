@@ -147,13 +147,15 @@ class Post:
 class Posts:
     """Messages to the workers of a fleet; `serve` has to run.
 
-    Over a few connections: nsqd stores the messages of each one after the other.
+    Over a few connections: nsqd stores the messages of each one after the other. What is said to
+    all workers, again and again, goes by `hellos`.
 
     Args:
         topics: How nsqd is reached.
     """
 
     def __init__(self, topics: Topics) -> None:
+        self.hellos = topics.publisher(topics.hellos, Backlog(newest=1), log.debug)
         says = (log.warning, *[log.debug] * (WAYS - 1))  # one tells for all
         self._posts = [Post(topics, topics.hellos, say=say) for say in says]
 

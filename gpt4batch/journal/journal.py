@@ -36,6 +36,10 @@ SPARE = 4
 """Descriptors that are kept back, so that the output can be put in order when there are no more."""
 
 NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+NO_ERROR_FILE = tr(
+    "cannot write {errors} (--error-file): {reason}; the answers so far are in {out}, in the order "
+    "they came: {advice} and run again with -f"
+)
 
 
 class Journal:
@@ -271,16 +275,8 @@ class Journal:
             )
         advice = tr("make room") if error.errno in NO_ROOM else tr("fix that")
         if self.errors is not None and Path(error.filename or "").parent == self.errors.parent:
-            return OutputError(
-                tr(
-                    "cannot write {errors} (--error-file): {reason}; the answers so far are in "
-                    "{out}, in the order they came: {advice} and run again with -f",
-                    errors=self.errors,
-                    reason=because(error),
-                    out=self.out,
-                    advice=advice,
-                )
-            )
+            told = {"errors": self.errors, "reason": because(error), "out": self.out}
+            return OutputError(NO_ERROR_FILE.filled(**told, advice=advice))
         if (ordered := disk.whole_of(self.out)).exists():
             return OutputError(
                 tr(

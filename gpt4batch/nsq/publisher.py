@@ -107,7 +107,7 @@ class Publisher:
             )
         self._addresses = deque(parse_address(address) for address in addresses)
         self._topic = topic
-        self._waiting = Waiting(spool, room)
+        self.waiting = Waiting(spool, room)
         self._access = access or Access()
         self._say = on_state or logger.warning
         self._wake = asyncio.Event()
@@ -127,27 +127,22 @@ class Publisher:
     @property
     def path(self) -> Path | str:
         """Return where messages wait."""
-        return self._waiting.path
+        return self.waiting.path
 
     @property
     def left(self) -> int:
         """Return how many messages wait, those too big for nsqd included."""
-        return len(self._waiting)
-
-    @property
-    def too_big(self) -> int:
-        """Return how many of them are too big for nsqd."""
-        return self._waiting.big.waiting
+        return len(self.waiting)
 
     async def __aenter__(self) -> Self:
         async with AsyncExitStack() as stack:
             stack.enter_context(quiet())
             link = await self._first_link()
             stack.callback(link.close)
-            for words in self._waiting.open(stack):
+            for words in self.waiting.open(stack):
                 self._say(words)
-            if self._waiting.queue.waiting:
-                self._handed += self._waiting.queue.waiting
+            if self.waiting.queue.waiting:
+                self._handed += self.waiting.queue.waiting
                 self._wake.set()
             tasks = await stack.enter_async_context(anyio.create_task_group())
             stack.callback(tasks.cancel_scope.cancel)
@@ -185,7 +180,7 @@ class Publisher:
 
     def publish(self, body: bytes) -> bool:
         """Hand over one message and tell whether there was room; never waits and never fails."""
-        if self._waiting.queue.append(body):
+        if self.waiting.queue.append(body):
             self._handed += 1
             self._wake.set()
             return True
@@ -225,7 +220,7 @@ class Publisher:
     async def drain(self, patience: float) -> None:
         """Wait `patience` seconds at most for what can be sent."""
         with anyio.move_on_after(patience):
-            while self._waiting.queue.waiting:
+            while self.waiting.queue.waiting:
                 self._drained.clear()
                 await self._drained.wait()
 
@@ -300,8 +295,8 @@ class Publisher:
 
     def _tell_back(self, link: Link) -> None:
         # Not when it connects: an nsqd with a full disk does that, and takes nothing.
-        if self.trouble and (link.proven or self._waiting.queue.waiting == 0):
-            count = self._waiting.queue.waiting
+        if self.trouble and (link.proven or self.waiting.queue.waiting == 0):
+            count = self.waiting.queue.waiting
             self._say(BACK.filled(place=shown(link.place), count=count))
             self.trouble = ""
 
@@ -316,7 +311,7 @@ class Publisher:
 
     async def _send(self, link: Link) -> None:
         """Send whatever the spool has, until the link is lost."""
-        self._waiting.queue.rewind()
+        self.waiting.queue.rewind()
         while True:
             self._settle(link)
             if link.lost:
@@ -334,17 +329,17 @@ class Publisher:
         """Forget what nsqd has accepted since the last time."""
         messages, records = link.settled()
         self.sent += messages
-        self._waiting.queue.acknowledge(records)
+        self.waiting.queue.acknowledge(records)
         if records:
             self._settled += records
             self._progress.set()
             self._progress = anyio.Event()
-        if self._waiting.queue.waiting == 0:
+        if self.waiting.queue.waiting == 0:
             self._drained.set()
 
     async def _fill(self, link: Link) -> None:
         """Send messages until the window is full or there are no more."""
-        while link.has_room() and (body := self._waiting.queue.next()) is not None:
+        while link.has_room() and (body := self.waiting.queue.next()) is not None:
             packed = body
             if len(body) > link.limit:
                 packed = await anyio.to_thread.run_sync(_compressed, body)
@@ -354,7 +349,7 @@ class Publisher:
                 self._put_aside(body, link)
 
     def _put_aside(self, body: bytes, link: Link) -> None:
-        kept = self._waiting.big.append(body)
+        kept = self.waiting.big.append(body)
         self.dropped += not kept
         self._say(
             tr(
@@ -365,7 +360,7 @@ class Publisher:
                 limit=link.limit,
             )
             + (
-                tr("kept in {path}", path=self._waiting.big.path)
+                tr("kept in {path}", path=self.waiting.big.path)
                 if kept
                 else tr("it is in the output only")
             )

@@ -35,6 +35,11 @@ class Waiting:
         """Return how many messages there are, those too big for nsqd included."""
         return self.queue.waiting + self.big.waiting
 
+    @property
+    def too_big(self) -> int:
+        """Return how many messages are too big for nsqd."""
+        return self.big.waiting
+
     def open(self, stack: AsyncExitStack) -> list[str]:
         """Open the files, with what an earlier run left in them at the front of the queue.
 

@@ -294,11 +294,9 @@ class Exchange:
         else:
             if (events := self._events(reader, raw)) is not None:
                 raw, damage = events.reply(), damage or events.damage
-        extensions = {"damage": damage} if damage else {}
+        more = {"damage": damage} if damage else {}
         stream = httpx.ByteStream(raw)
-        return httpx.Response(
-            head.status, headers=head.headers, stream=stream, extensions=extensions
-        )
+        return httpx.Response(head.status, headers=head.headers, stream=stream, extensions=more)
 
     def _events(self, reader: ResponseReader, raw: bytes) -> Fold | None:
         """Return the events of a stream, also of one whose headers do not tell of it.
@@ -308,11 +306,10 @@ class Exchange:
         """
         events = reader.events
         if events is None:
-            told = self._fold is not None and 200 <= reader.head.status < 300
-            if not told or not looks_like_events(raw):
+            fold = self._fold if 200 <= reader.head.status < 300 else None
+            if fold is None or not looks_like_events(raw):
                 return None
-            assert self._fold is not None
-            events = self._fold()
+            events = fold()
             events.feed(raw)
         events.close()
         if not events.ended:
@@ -357,9 +354,9 @@ class Exchange:
             kind = httpx.ProxyError if of_proxy else httpx.ConnectError
             peer = str(proxy) if of_proxy else f"{error.host}:{error.port}"
             return kind(tr("cannot connect to {peer}: {reason}", peer=peer, reason=_reason(error)))
-        text = " ".join(str(error).split()) or tr("the connection was lost")
-        if isinstance(error, aiohttp.ClientResponseError):  # whose own text shows passwords
-            text = " ".join(f"{error.status} {error.message}".split())
+        # The whole text of such an error has the address in it, with a password.
+        said = error.message if isinstance(error, aiohttp.ClientResponseError) else str(error)
+        text = " ".join(said.split()) or tr("the connection was lost")
         if proxy is not None:
             return httpx.ProxyError(
                 tr("{proxy} did not connect: {text}", proxy=str(proxy), text=text)

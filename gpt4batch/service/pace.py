@@ -38,6 +38,7 @@ from typing import TYPE_CHECKING
 from gpt4batch.service.pace_parts import (
     ENOUGH,
     GROWTH,
+    OUTAGES,
     Call,
     Calls,
     Ceiling,
@@ -261,18 +262,16 @@ class Rule:
             hold.probe = call
             self.held = max(self.held, call.sent + self._lag + self._calls.delay)
             return
-
         end = (hold.last_refused + hold.probe.sent) / 2
         through = cycle.through - 2
-        long = hold.seconds > LONG_HOLD
-        outage = long and not hold.is_again(call.sent)
+        outage = hold.seconds > LONG_HOLD and call.sent - hold.ended > OUTAGES
         if outage and through > 0 and math.isinf(self.pace):
             self._start.on = False
             self.pace = max(ENOUGH, self._calls.accepted(hold.began, LONGEST_SPAN))
         counts = through > 0 and not outage
-        if counts and long:
+        if counts and hold.seconds > LONG_HOLD:
             self._stretch.lengthen(min(LONGEST_SPAN, hold.seconds / 2))
-        hold.end(call.sent)
+        hold.seconds, hold.ended = 0.0, call.sent
         if counts:
             self._meet(call.sent, through / max(SPAN, end - cycle.began), below=self._below)
             if self._stretch.span == SPAN:
@@ -300,35 +299,30 @@ class Rule:
 
         below = self._below
         surprise = self.weather.surprise(calls, refused, doubtful=not below)
-        through = self._calls.passing(self._stretch.since, known)
         expected = not below and math.isfinite(self._ceiling.height)
         if surprise > (UNSURE if expected else SURE):
-            if self._calls.lifted(self._stretch.since, known):
-                self._wait_and_see(now, over=refused < calls)
-            elif not self._is_crowded(now):
-                self._try_slower(now, calls, refused, through)
+            self._try_slower(now, known, calls, refused)
         elif surprise < 1 or calls >= PLENTY:
             if below or (self.weather.share and self.pace >= self.most):
                 self.weather.note(calls, refused)
-            self._stretch.let_through = through
+            self._stretch.let_through = self._calls.passing(self._stretch.since, known)
             self._go_up(now, calls / span)
-
-    def _wait_and_see(self, now: float, *, over: bool) -> None:
-        """Go on, or hold all calls: that nothing was let through for a time tells of no pace."""
-        if over:
-            self._judge_anew(now)
-        else:
-            self._begin_hold(now, None)
 
     # -- going down --------------------------------------------------------------------------
 
-    def _try_slower(self, now: float, calls: int, refused: int, through: float) -> None:
-        """Slow down to what was let through, unless the refusals are weather."""
-        below = self._below
+    def _try_slower(self, now: float, known: float, calls: int, refused: int) -> None:
+        """Slow down to what was let through, unless the refusals are weather, or are over."""
+        if refused == calls:  # which tells of no pace
+            self._begin_hold(now, None)
+            return
+        if self._calls.lifted(self._stretch.since, known) or self._is_crowded(now):
+            self._judge_anew(now)
+            return
+        below, through = self._below, self._calls.passing(self._stretch.since, known)
         if below:
             # At first it may be a limit that fell meanwhile.
-            known = self.weather.alarms >= 1
-            self.weather.note(calls * known, refused * known, alarm=True)
+            again = self.weather.alarms >= 1
+            self.weather.note(calls * again, refused * again, alarm=True)
             if self.weather.surprise(calls, refused) < SURE:
                 self._go_back(now)
                 return

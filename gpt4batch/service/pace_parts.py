@@ -245,14 +245,6 @@ class Hold:
     ended: float = -math.inf
     """When the last one began and ended."""
 
-    def is_again(self, now: float) -> bool:
-        """Tell whether it follows on another one, and is no outage that came once."""
-        return now - self.ended < OUTAGES
-
-    def end(self, now: float) -> None:
-        """End it."""
-        self.seconds, self.ended = 0.0, now
-
     def begin(self, now: float, pace: float, after: float | None) -> None:
         """Begin to hold calls."""
         self.seconds = after or min(FIRST_HOLD[1], max(FIRST_HOLD[0], 4 / pace))
