@@ -53,8 +53,9 @@ class Fold:
         """What the last chunk had beside its choices."""
         self._choices: dict[int, dict[str, Any]] = {}
         self._done = False
+        self._damaged = False
         self._unread: list[bytes] = []
-        """Events that cannot be read."""
+        """Events that are whole, and cannot be read."""
         self._after_return = False
         self._began = False
         self._plain: bytearray | None = None
@@ -99,7 +100,7 @@ class Fold:
         if self._plain is not None or self.error is not None:
             return True
         finished = [choice.get("finish_reason") for choice in self._choices.values()]
-        return self._done and bool(finished) and all(finished)
+        return self._done and not self._damaged and bool(finished) and all(finished)
 
     def reply(self) -> bytes:
         """Return the object that the stream amounts to; other text than a stream as it is.
@@ -131,9 +132,12 @@ class Fold:
             return
         try:
             chunk = rawjson.loads(data)
-        except rawjson.JSONError:
-            self.damage = tr("an event of the stream is not JSON")
+        except rawjson.UntakenError as error:  # another stream would be no better
+            self.damage = tr("an event of the stream is {error}", error=error)
             self._unread.append(data)
+            return
+        except rawjson.JSONError:
+            self._damaged = True
             return
         if isinstance(chunk, dict) and not self._take_text(chunk):
             self._take_chunk(rawjson.decoded(data, number=_Number))

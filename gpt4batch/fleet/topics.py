@@ -156,8 +156,8 @@ class Posts:
 
     def __init__(self, topics: Topics) -> None:
         self.hellos = topics.publisher(topics.hellos, Backlog(newest=1), log.debug)
-        says = (log.warning, *[log.debug] * (WAYS - 1))  # one tells for all
-        self._posts = [Post(topics, topics.hellos, say=say) for say in says]
+        self._posts = [Post(topics, topics.hellos, say=self._tell) for _ in range(WAYS)]
+        self._told = ""
 
     @property
     def hears(self) -> bool:
@@ -167,6 +167,12 @@ class Posts:
     def say(self, message: Message, address: str) -> None:
         """Send a message to the address of a worker, now or later."""
         self._posts[int(address, 16) % WAYS].say(message, address)
+
+    def _tell(self, text: str) -> None:
+        """Tell of trouble with nsqd once, though all have it."""
+        if text != self._told:
+            self._told = text
+            log.warning(text)
 
     async def serve(self) -> None:
         """Send what is said, until cancelled."""
