@@ -118,6 +118,10 @@ def drawn(seed: int) -> FleetPlan:
             refused=0.0 if calm else share(0.3),
             failed=0.0 if calm else share(0.2),
             no_answer=0.0 if calm else share(0.2),
+            reset=0.0 if calm else share(0.2),
+            lost=0.0 if calm else share(0.1),
+            cut=0.0 if calm else share(0.1),
+            hang=0.0 if calm else share(0.05),
             limit=0 if calm else draw.choice((0, 0, 10)),
         ),
         Ways(

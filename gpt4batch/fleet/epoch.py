@@ -42,6 +42,8 @@ class Book:
         """The go of each line that has a call out: what may be paid for."""
         self.counts: Counter[str] = Counter()
         """What was counted by all coordinators, by name."""
+        self.heard: dict[str, int] = {}
+        """Chats without a reply of which each worker has told."""
         self.again: set[int] = set()
         """Lines of which an ask was counted as asked again."""
         self._path = path
@@ -79,6 +81,7 @@ class Book:
                 self.out.update((int(index), str(run)) for index, run in entry.get("out", ()))
                 self.counts.update(entry.get("counts", {}))
                 self.again.update(map(int, entry.get("again", ())))
+                self.heard.update(entry.get("heard", {}))
                 for index in entry.get("over", ()):
                     self.out.pop(index, None)
         except (ValueError, KeyError, TypeError, AttributeError) as error:
@@ -92,7 +95,7 @@ class Book:
     def _rewrite(self, path: Path) -> None:
         doc: dict[str, Any] = {"batch": self.batch, "epoch": self.epoch}
         doc |= {"out": list(self.out.items()), "counts": dict(self.counts)}
-        doc["again"] = list(self.again)
+        doc |= {"again": list(self.again), "heard": self.heard}
         beside = path.with_name(path.name + ".new")
         with disk.replacing(path, beside) as file:
             file.write(rawjson.dumps(doc) + b"\n")
@@ -121,6 +124,13 @@ class Book:
         if self.out.pop(line, None) is not None:
             self._append({"over": [line]})
 
+    def unanswered(self, number: int, worker: str = "", total: int = 0) -> None:
+        """Count chats without a reply until a summary has told of them; a worker told its total."""
+        self.counts["unanswered"] += number
+        heard = {worker: total} if worker else {}
+        self.heard.update(heard)
+        self._append({"counts": {"unanswered": number}, "heard": heard})
+
     def count(self, name: str, number: int = 1) -> None:
         """Add to what is counted."""
         if number:
@@ -136,9 +146,11 @@ class Book:
             self._rewrite(self._path)
 
     def close(self, *, done: bool) -> None:
-        """Close the file, and remove it if the batch is done."""
+        """Close the file, and remove it if the batch is done: a summary has told of it all."""
         if self._fd < 0 or self._path is None:
             return
+        if not done:
+            self.count("unanswered", -self.counts["unanswered"])
         os.close(self._fd)
         self._fd = -1
         if done:

@@ -48,7 +48,7 @@ class Intake:
     ) -> None:
         self.outcomes: dict[int, Outcome] = {}
         """What came of lines whose end is known, and is not in the log yet."""
-        self.counts: Counter[str] = Counter()
+        self.counts = Counter(unanswered=book.counts["unanswered"])
         self._table = table
         self._book = book
         self._lines = lines
@@ -66,13 +66,17 @@ class Intake:
 
     def tally(self, worker: str, told: dict[str, int]) -> None:
         """Take in what a worker has done in all; of calls before our time only later ones count."""
-        first = {} if self._book.epoch == 1 else dict(told)
+        first = (
+            {} if self._book.epoch == 1 else {**told, "unanswered": self._book.heard.get(worker, 0)}
+        )
         known = self._tallies.setdefault(worker, first)
         for name in COUNTED:
             value, before = told.get(name, 0), known.get(name, 0)
             if value > before:
                 self.counts[name] += value - before
                 known[name] = value
+                if name == "unanswered":
+                    self._book.unanswered(value - before, worker, value)
         self._lost.pop(worker, None)
         self._tell()
 
@@ -176,6 +180,7 @@ class Intake:
         self._failures.pop(row.index, None)
         if outcome.error is not None:  # what was lost with its worker is asked again by nobody
             self.counts["unanswered"] += len(row.unsure)
+            self._book.unanswered(len(row.unsure))
         self.outcomes[row.index] = outcome
         self._table.end(row)
         self._ended(row.index)
