@@ -14,14 +14,16 @@ from collections import Counter
 from collections.abc import Callable
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from dataclasses import dataclass
+from functools import partial
 from itertools import islice
 from typing import Any
 
 from simulation import fleet, history, plan
+from simulation.apart import forked
 from simulation.report import Tally, record
 
-CHUNK = 10
-"""Histories that a worker plays before it tells of them."""
+CHUNK = 50
+"""Histories that are played in one process, which ends then: what ended in it is kept there."""
 WARMING = range(20)
 """Seeds of histories in which most of the program runs."""
 ENOUGH = 10
@@ -36,13 +38,14 @@ class Kind:
 
     drawn: Callable[[int], Any]
     play: Callable[[Any], Any]
+    play_here: Callable[[Any], Any]
     shrink: Callable[[Any], Any]
     written: Callable[[Any], str]
     read: Callable[[str], Any]
 
 
-RUNS = Kind(plan.drawn, history.play, history.shrink, plan.written, plan.read)
-FLEET = Kind(fleet.drawn, fleet.play, fleet.shrink, fleet.written, fleet.read)
+RUNS = Kind(plan.drawn, history.play, history.play_here, history.shrink, plan.written, plan.read)
+FLEET = Kind(fleet.drawn, fleet.play, fleet.play, fleet.shrink, fleet.written, fleet.read)
 
 
 def main() -> int:
@@ -114,15 +117,25 @@ def _take(tally: Tally, told: Told) -> None:
 
 
 def _chunk(kind: Kind, seeds: range) -> Told:
-    return [(seed, *_played(kind, seed)) for seed in seeds]
+    told: Told = forked(partial(_played, kind.drawn, kind.play_here, seeds))
+    for place, (seed, broken, *_) in enumerate(told):
+        if broken:  # alone it has to show the same
+            (alone,) = _played(kind.drawn, kind.play, range(seed, seed + 1))
+            told[place] = alone if alone[1] else (seed, [f"not alone: {broken[0]}"], Counter(), 0)
+    return told
 
 
-def _played(kind: Kind, seed: int) -> tuple[list[str], Counter[str], int]:
-    try:
-        found = kind.play(kind.drawn(seed))
-    except Exception:  # noqa: BLE001 - the other histories go on
-        return [f"the judge failed: {traceback.format_exc()[-900:]}"], Counter(), 0
-    return found.broken, found.faults, found.runs
+def _played(drawn: Callable[[int], Any], play: Callable[[Any], Any], seeds: range) -> Told:
+    told: Told = []
+    for seed in seeds:
+        try:
+            found = play(drawn(seed))
+        except Exception:  # noqa: BLE001 - the other histories go on
+            judge = f"the judge failed: {traceback.format_exc()[-900:]}"
+            told.append((seed, [judge], Counter(), 0))
+        else:
+            told.append((seed, found.broken, found.faults, found.runs))
+    return told
 
 
 def _tell_smaller(kind: Kind, seed: int) -> None:
