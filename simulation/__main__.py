@@ -18,7 +18,7 @@ from functools import partial
 from itertools import islice
 from typing import Any
 
-from simulation import fleet, history, plan
+from simulation import fleet, fleet_plan, history, plan
 from simulation.apart import forked
 from simulation.report import Tally, record
 
@@ -45,7 +45,9 @@ class Kind:
 
 
 RUNS = Kind(plan.drawn, history.play, history.play_here, history.shrink, plan.written, plan.read)
-FLEET = Kind(fleet.drawn, fleet.play, fleet.play, fleet.shrink, fleet.written, fleet.read)
+FLEET = Kind(
+    fleet_plan.drawn, fleet.play, fleet.play, fleet.shrink, fleet_plan.written, fleet_plan.read
+)
 
 
 def main() -> int:

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import httpx
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine
+    from collections.abc import Callable, Coroutine, Iterable
     from pathlib import Path
 
 
@@ -106,12 +106,12 @@ class GuardedFiles:
     """The files of all: only the living change them, and some die at a change.
 
     Args:
-        root: The folder in which changes are counted.
+        roots: The folders in which changes are counted.
         torn: Draws how much of a last write gets through.
     """
 
-    def __init__(self, root: Path, torn: random.Random) -> None:
-        self._inside = str(root)
+    def __init__(self, roots: Iterable[Path], torn: random.Random) -> None:
+        self._inside = tuple(map(str, roots))
         self._torn = torn
 
     def install(self) -> None:

@@ -13,8 +13,12 @@ import random
 import stat
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
+
+NOBODY = random.Random(0)
+"""Draws for those that tear nothing."""
 
 
 @dataclass(slots=True)
@@ -39,6 +43,9 @@ class Trouble:
     error: int = errno.ENOSPC
 
 
+NO_TROUBLE = Trouble()
+
+
 class Disk:
     """Stand between a run and its files.
 
@@ -53,33 +60,43 @@ class Disk:
     def __init__(
         self,
         root: Path,
-        trouble: Trouble,
+        trouble: Trouble = NO_TROUBLE,
         *,
-        die_at: int,
-        torn: random.Random,
-        end: Callable[[], Any],
+        die_at: int = 0,
+        torn: random.Random = NOBODY,
+        end: Callable[[], Any] = bool,
     ) -> None:
         self.durable = Durable()
         self.operations = 0
         self._root = str(root)
-        self._kept = root.parent / "kept"
+        self._kept = root.parent / f"kept-{root.name}"
         self._trouble = trouble
         self._die_at = die_at
         self._torn = torn
         self._end = end
         self._writes = self._syncs = 0
-        self._paths: dict[int, str] = {}
+        self._note_all(root)
+
+    def _note_all(self, root: Path) -> None:
+        """Take what is there for what is on the disk."""
         for path in root.rglob("*"):
             if path.is_file():
                 status = path.stat()
                 self.durable.synced[status.st_ino] = status.st_size
 
+    def cut_power(self, draw: random.Random) -> None:
+        """Leave what a power cut would have left, for processes that go on with it."""
+        root = Path(self._root)
+        cut_power(root, self.durable, draw)
+        self.durable = Durable()
+        self._note_all(root)
+
     def install(self) -> None:
         """Wrap the calls of this process that change files."""
-        self._write, self._fsync = os.write, os.fsync
+        self._write = os.write
         os.write = self.write
         for name in ("fsync", "fdatasync"):
-            setattr(os, name, self.sync)
+            setattr(os, name, partial(self.sync, getattr(os, name)))
         for name in ("replace", "rename"):
             setattr(os, name, self._renaming(getattr(os, name)))
         self._link = os.link
@@ -113,9 +130,10 @@ class Disk:
             self._end()
         return self._write(descriptor, data)
 
-    def sync(self, descriptor: int) -> None:
+    def sync(self, original: Callable[[int], None], descriptor: int) -> None:
         """Stand in for os.fsync and os.fdatasync."""
         if not self._counts(descriptor):
+            original(descriptor)
             return
         self._syncs += 1
         if self._syncs == self._trouble.sync_fails_at:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import logging
 import os
 import random
@@ -12,7 +11,7 @@ import shutil
 import sys
 import tempfile
 from collections import Counter
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -29,50 +28,28 @@ from gpt4batch.settings import WorkerSettings
 from simulation import seam
 from simulation.actors import Actor, Guarded, GuardedFiles, is_alive
 from simulation.apart import forked
+from simulation.disk import Disk
+from simulation.fleet_plan import Event, FleetPlan, smaller_ones
 from simulation.forms import GPT4API, input_line
 from simulation.history import MEMORY
 from simulation.judge import ATTACHED, Judge
 from simulation.loop import VirtualLoop
-from simulation.nsqd import Nsqd, Ways
-from simulation.plan import Plan, drawn_line
-from simulation.service import CHAT, UPLOAD, Service, State, Weather
+from simulation.nsqd import Nsqd
+from simulation.plan import Plan
+from simulation.service import CHAT, UPLOAD, Service, State
 
 LONGEST = 3000.0
 """Virtual seconds in which everything has to be done, once nothing fails any more."""
+MACHINE = "machine"
+"""The folder of the workers' machine, beside that of the coordinator."""
+UNSYNCED = 1.5
+"""Seconds before a power cut from which on the note of a call may not be on the disk."""
+GRANTED = 4.0
+"""Seconds after it up to which calls leave that were granted before."""
 LOCAL = 0.005
 """Seconds up to which messages of a local network are on their way."""
 LIVES = 12
 """Coordinators of a batch."""
-
-
-@dataclass(frozen=True, slots=True)
-class Event:
-    """Something that happens: when, what, to which worker, and for how long."""
-
-    at: float
-    kind: str
-    worker: int = 0
-    seconds: float = 0.0
-
-
-@dataclass(frozen=True, slots=True)
-class FleetPlan:
-    """A whole history."""
-
-    seed: int
-    lines: tuple[dict[str, Any], ...]
-    workers: int
-    places: int
-    rate: float
-    lease: float
-    retries: int
-    weather: Weather
-    ways: Ways
-    events: tuple[Event, ...] = ()
-    dies_at: tuple[int, ...] = ()
-    """The change of a file at which each coordinator is killed in turn; 0 is never."""
-    worker_dies_at: int = 0
-    """The same for the first worker."""
 
 
 @dataclass(slots=True)
@@ -84,65 +61,26 @@ class Played:
     summaries: list[dict[str, Any]] = field(default_factory=list)
     kills: Counter[str] = field(default_factory=Counter)
     error: str = ""
+    cuts: list[float] = field(default_factory=list)
+    """When the coordinator's machine had no power, in virtual seconds."""
     swept: bool = True
     """No worker was dead or cut off at the end, whose spool only a next one would send."""
     seconds: float = 0.0
     stderr: bytes = b""
 
 
-def drawn(seed: int) -> FleetPlan:
-    """Return the history of a seed."""
-    draw = random.Random(f"fleet {seed}")
-    rough = draw.random() < 0.7
-    kinds = ("worker", "worker", "stop", "coordinator", "nsqd", "restart", "cut", "cut coordinator")
-    workers = draw.randint(1, 3)
-
-    def event() -> Event:
-        seconds = draw.choice((0.2, 2.0, 12.0, 40.0))
-        return Event(draw.random() * 10, draw.choice(kinds), draw.randrange(workers), seconds)
-
-    def share(most: float) -> float:
-        return draw.random() * most if draw.random() < 0.4 else 0.0
-
-    calm = draw.random() < 0.5
-    return FleetPlan(
-        seed,
-        tuple(drawn_line(draw, number) for number in range(draw.randint(1, 12))),
-        workers,
-        draw.choice((1, 2, 5)),
-        draw.choice((0.0, 1.0, 5.0, 50.0)),
-        draw.choice((3.0, 30.0)),
-        draw.choice((1, 5)),
-        Weather(
-            latency=draw.choice((0.01, 0.3, 5.0)),
-            refused=0.0 if calm else share(0.3),
-            failed=0.0 if calm else share(0.2),
-            no_answer=0.0 if calm else share(0.2),
-            reset=0.0 if calm else share(0.2),
-            lost=0.0 if calm else share(0.1),
-            cut=0.0 if calm else share(0.1),
-            hang=0.0 if calm else share(0.05),
-            limit=0 if calm else draw.choice((0, 0, 10)),
-        ),
-        Ways(
-            0.0005,
-            draw.choice((0.003, 0.02)),
-            draw.choice((0.0, 0.0, 0.2)),
-            draw.choice((0.0, 0.0, 0.2)),
-        ),
-        tuple(event() for _ in range(draw.randint(1, 4) * rough)),
-        tuple(draw.choice((0, draw.randint(1, 60))) for _ in range(draw.randint(0, 2))),
-        draw.choice((0, 0, draw.randint(1, 40))),
-    )
-
-
 class Scenario:
-    """The child process in which a history is played."""
+    """The child process in which a history is played.
+
+    The coordinator has its files in the folder, the workers theirs on a machine of their own.
+    """
 
     def __init__(self, folder: Path, plan: FleetPlan) -> None:
         self._folder = folder
+        self._machine = folder.parent / MACHINE
         self._plan = plan
         self._draw = random.Random(plan.seed)
+        self._power = random.Random(plan.seed)
         self._loop = VirtualLoop(lambda _now: None)
         self._service = Service(State(), plan.weather, plan.seed)
         self._played = Played(self._service.state)
@@ -162,7 +100,10 @@ class Scenario:
         os.chdir(self._folder)
         os.environ["HOME"] = str(self._folder.parent)
         seam.one_thread()
-        GuardedFiles(self._folder, self._draw).install()
+        self._disks = [Disk(self._folder), Disk(self._machine)]
+        for disk in self._disks:
+            disk.install()
+        GuardedFiles((self._folder, self._machine), self._draw).install()
         try:
             self._loop.run_until_complete(self._play())
         except Exception as error:
@@ -259,9 +200,9 @@ class Scenario:
                 upload_url=UPLOAD,
                 token=f"token-{self._service.state.token:06d}",
                 goroutine=self._plan.places,
-                spool_dir=str(self._folder / "spool"),
+                spool_dir=str(self._machine / "spool"),
                 files_root=str(self._folder),
-                download_dir=str(self._folder / "downloads"),
+                download_dir=str(self._machine / "downloads"),
                 allow_private_downloads=True,
                 grace=5.0,
             )
@@ -276,22 +217,42 @@ class Scenario:
     async def _disturb(self) -> None:
         for event in sorted(self._plan.events, key=lambda one: one.at):
             await anyio.sleep(max(0.0, event.at - anyio.current_time()))
-            actor, worker = self._workers[event.worker]
-            match event.kind:
-                case "worker":
-                    actor.kill()
-                case "stop":
-                    worker.stop()
-                case "coordinator":
-                    self._coordinator.kill()
-                case "nsqd" | "restart":
-                    self._nsqd.fall(killed=event.kind == "nsqd")
-                    await anyio.sleep(event.seconds)
-                    self._nsqd.rise()
-                case "cut":
-                    self._nsqd.cut(actor, event.seconds)
-                case _:
-                    self._nsqd.cut(self._coordinator, event.seconds)
+            if event.kind in ("nsqd", "restart"):
+                self._nsqd.fall(killed=event.kind == "nsqd")
+                await anyio.sleep(event.seconds)
+                self._nsqd.rise()
+            elif "coordinator" in event.kind:
+                self._disturb_coordinator(event)
+            else:
+                self._disturb_worker(event)
+
+    def _disturb_coordinator(self, event: Event) -> None:
+        match event.kind:
+            case "coordinator":
+                self._coordinator.kill()
+            case "power coordinator":
+                self._played.cuts.append(self._loop.time())
+                self._cut_power(0, self._coordinator)
+            case _:
+                self._nsqd.cut(self._coordinator, event.seconds)
+
+    def _disturb_worker(self, event: Event) -> None:
+        actor, worker = self._workers[event.worker]
+        match event.kind:
+            case "worker":
+                actor.kill()
+            case "stop":
+                worker.stop()
+            case "power":
+                self._cut_power(1, *(one for one, _ in self._workers.values()))
+            case _:
+                self._nsqd.cut(actor, event.seconds)
+
+    def _cut_power(self, number: int, *actors: Actor) -> None:
+        """End all that runs on a machine, and leave on its disk what a power cut would."""
+        for actor in actors:
+            actor.kill()
+        self._disks[number].cut_power(self._power)
 
 
 class FleetJudge(Judge):
@@ -299,8 +260,13 @@ class FleetJudge(Judge):
 
     def __init__(self, folder: Path, plan: FleetPlan, played: Played) -> None:
         super().__init__(folder, Plan(plan.seed, plan.lines, ()))
+        self._machine = folder.parent / MACHINE
         self._history = plan
         self._played = played
+
+    @property
+    def _downloaded(self) -> Path:
+        return self._machine / "downloads"
 
     def judge(self) -> None:
         """Look at everything."""
@@ -334,12 +300,16 @@ class FleetJudge(Judge):
         told = sum(
             one["unanswered"] + one["fleet"]["asked_again"] for one in self._played.summaries
         )
-        if len(missing) > told:
+        unnoted = sum(
+            any(cut - UNSYNCED < one.asked < cut + GRANTED for cut in self._played.cuts)
+            for one in missing
+        )
+        if len(missing) > told + unnoted:
             serials = [(one.serial, one.ask) for one in missing]
             self.blame(f"answers {serials} are paid for and gone; told were {told}")
 
     def _leftovers(self) -> None:
-        spools = [path.name for path in (self.folder / "spool").glob("*-spool*")]
+        spools = [path.name for path in (self._machine / "spool").glob("*-spool*")]
         if spools and self._played.swept and not self._history.events:  # else the next one sends
             self.blame(f"{spools} are left over in the spool")
         for name in ("out.jsonl.fleet", "out.jsonl.inflight", "out.jsonl.lock"):
@@ -360,7 +330,8 @@ class Verdict:
 def placed(root: Path, plan: FleetPlan) -> Path:
     """Make the folder of a history, with its input, and return it."""
     folder = root / "work"
-    for path in (folder, folder / "spool", folder / "downloads"):
+    machine = root / MACHINE
+    for path in (folder, machine, machine / "spool", machine / "downloads"):
         path.mkdir()
     for name, text in ATTACHED.items():
         (folder / name).write_text(text)
@@ -392,7 +363,7 @@ def shrink(plan: FleetPlan) -> FleetPlan:
     smaller, broken = True, play(plan).broken
     while smaller:
         smaller = False
-        for other in _smaller(plan):
+        for other in smaller_ones(plan):
             if _kind(play(other).broken) == _kind(broken):
                 plan, smaller = other, True
                 break
@@ -402,34 +373,3 @@ def shrink(plan: FleetPlan) -> FleetPlan:
 def _kind(broken: list[str]) -> str:
     """Return what is the same of a broken promise in every smaller history."""
     return broken[0][:7] if broken else ""
-
-
-def _smaller(plan: FleetPlan) -> list[FleetPlan]:
-    found = [replace(plan, events=_without(plan.events, n)) for n in range(len(plan.events))]
-    found += [replace(plan, dies_at=_without(plan.dies_at, n)) for n in range(len(plan.dies_at))]
-    if len(plan.lines) > 1:
-        found += [replace(plan, lines=_without(plan.lines, n)) for n in range(len(plan.lines))]
-    calmer = (
-        replace(plan, weather=Weather(latency=plan.weather.latency)),
-        replace(plan, ways=Ways()),
-        replace(plan, worker_dies_at=0),
-    )
-    return found + [other for other in calmer if other != plan]
-
-
-def _without(items: tuple[Any, ...], place: int) -> tuple[Any, ...]:
-    return items[:place] + items[place + 1 :]
-
-
-def written(plan: FleetPlan) -> str:
-    """Return a plan as one word of JSON."""
-    return json.dumps(asdict(plan), separators=(",", ":"))
-
-
-def read(text: str) -> FleetPlan:
-    """Return the plan that `written` wrote."""
-    doc = json.loads(text)
-    doc["events"] = tuple(Event(**event) for event in doc["events"])
-    doc["lines"], doc["dies_at"] = tuple(doc["lines"]), tuple(doc["dies_at"])
-    doc["weather"], doc["ways"] = Weather(**doc["weather"]), Ways(**doc["ways"])
-    return FleetPlan(**doc)

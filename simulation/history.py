@@ -116,7 +116,7 @@ class _History:
             cut_power(self._folder, ended.durable, self._draw)
         self._said.update(ended.stderr.replace(str(self._root).encode(), b""))
         self._judge.see(step, ended)
-        shutil.rmtree(self._root / "kept", ignore_errors=True)
+        shutil.rmtree(self._root / f"kept-{self._folder.name}", ignore_errors=True)
         return ended
 
     def _change(self, step: RunPlan, number: int) -> None:

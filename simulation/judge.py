@@ -46,6 +46,11 @@ class Judge:
         """Note a broken promise."""
         self.broken.append(what)
 
+    @property
+    def _downloaded(self) -> Path:
+        """Return where downloads are."""
+        return self.folder / "downloads"
+
     # -- after each run ----------------------------------------------------------------------
 
     def see(self, run: RunPlan, ended: Ended) -> None:
@@ -174,7 +179,7 @@ class Judge:
         if [item["origin"] for item in noted] != wanted:
             self.blame(f"line {number}: {len(noted)} of {len(wanted)} downloads are noted")
         for item in noted:
-            path = self.folder / "downloads" / item["local"]
+            path = self._downloaded / item["local"]
             if not path.is_file() or path.read_bytes() != state.files[item["origin"]]:
                 self.blame(f"line {number}: the bytes of {item['local']} are not those sent")
 
@@ -215,7 +220,7 @@ class Judge:
             aside = (self.edited or self.damaged or torn) and ASIDE.fullmatch(path.name)
             if not known and not aside:
                 self.blame(f"{path.name} is left over")
-        parts = [path.name for path in (self.folder / "downloads").glob("*.part")]
+        parts = [path.name for path in self._downloaded.glob("*.part")]
         if parts:
             self.blame(f"{parts} are left over")
 

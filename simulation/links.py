@@ -11,7 +11,8 @@ from pathlib import Path
 
 from simulation.__main__ import warm
 from simulation.apart import forked
-from simulation.fleet import FleetPlan, Scenario, placed
+from simulation.fleet import Scenario, placed
+from simulation.fleet_plan import FleetPlan
 from simulation.history import MEMORY
 from simulation.nsqd import Ways
 from simulation.service import Weather

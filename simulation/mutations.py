@@ -154,7 +154,7 @@ def _moved_call_forgotten() -> None:
 
     @wraps(original)
     def part(self: Table, row: Row, *, told: bool = True) -> None:
-        before = set(row.unsure)
+        before = dict(row.unsure)
         original(self, row, told=told)
         row.unsure = before
 

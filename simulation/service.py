@@ -40,6 +40,8 @@ class Answer:
     parent: str
     files: tuple[str, ...]
     run: int
+    asked: float
+    """When its call came, in seconds of its run."""
     arrived: float = -1.0
     """When the whole reply was handed to the client, in seconds of its run; before that, -1."""
 
@@ -252,7 +254,8 @@ class Service(httpx.AsyncBaseTransport):
             return reply(no_answer)
         number = self._number()
         conversation = conversation or f"c-{number}"
-        answer = Answer(number, message, conversation, parent, files, self.state.run)
+        now = anyio.current_time()
+        answer = Answer(number, message, conversation, parent, files, self.state.run, now)
         self.state.answers.append(answer)
         self.state.conversations.setdefault(conversation, []).append(f"m-{number}")
         await self._end(request, fault)

@@ -251,7 +251,7 @@ def test_line_without_a_call_out_moves_soon_and_one_with_it_after_the_lease() ->
     list(table.silent(0.3 + QUIET + 0.1))
     assert (other.run, row.worker) == ("", "a")
     assert list(table.silent(21.0)) == ["a"]
-    assert row.unsure == {"1.x.1"}
+    assert row.unsure == {"1.x.1": 1}
 
 
 def test_call_that_ended_unseen_is_not_asked_again() -> None:
@@ -261,6 +261,21 @@ def test_call_that_ended_unseen_is_not_asked_again() -> None:
     table.hear(news("a", 0.5, got=1), {0: word}, 0.5)
     assert not row.out
     assert [call.line for call in table.over] == [0]
+
+
+def test_result_that_comes_twice_says_nothing_of_a_later_call() -> None:
+    table = Table("1.x", 0, 20.0)
+    row = held_row(table)
+    assert table.take(row, row.run, 1, 1, OK)
+    word = Word(row.run, KEY, 1, 1, 2, ASKS, OK, -1.0, True)
+    table.hear(news("a", 0.5, got=1), {0: word}, 0.5)
+    assert table.next_ask(0.5) is row
+    table.grant(row, 0.5)
+    table.move(row)
+    assert not table.take(row, "1.x.1", 1, 1, OK)  # nsqd brings it once more
+    assert row.unsure == {"1.x.1": 2}
+    assert not table.take(row, "1.x.1", 2, 2, OK)
+    assert not row.unsure
 
 
 def test_permit_that_was_lost_is_given_again_and_costs_nothing() -> None:
@@ -286,10 +301,10 @@ def test_call_waits_until_the_results_before_it_are_in_the_log() -> None:
 def test_line_of_an_earlier_coordinator_stays_where_it_is() -> None:
     table = Table("2.y", 0, 20.0)
     row = table.offer(0, 0)
-    row.unsure.add("1.x.1")
+    row.unsure["1.x.1"] = 1
     word = Word("1.x.1", KEY, 0, 0, 1, CALLS, "", -1.0, True)
     table.hear(news("a", 0.1), {0: word}, 0.1)
-    assert (row.worker, row.out, row.unsure) == ("a", 1, set())
+    assert (row.worker, row.out, row.unsure) == ("a", 1, {})
     table.hear(news("b", 0.2), {0: word._replace(run="1.x.9")}, 0.2)
     assert table.drops == [("b", 0, "1.x.9")]
 

@@ -32,7 +32,8 @@ def test_history_that_once_broke_a_promise_keeps_it(path: Path) -> None:
 def test_plan_of_a_history_is_read_as_it_was_written() -> None:
     text = FOUND[0].read_text()
     script = (
-        "import sys; from simulation import fleet; print(fleet.written(fleet.read(sys.argv[1])))"
+        "import sys; from simulation.fleet_plan import read, written; "
+        "print(written(read(sys.argv[1])))"
     )
     words = [sys.executable, "-c", script, text]
     done = subprocess.run(words, cwd=ROOT, capture_output=True, text=True, check=True)

@@ -133,6 +133,16 @@ class Work:
         self.publish(outcome)
         await self.journal.log.durable()
 
+    @property
+    def written(self) -> int:
+        """Return where the log ends."""
+        return self.journal.log.end
+
+    @property
+    def on_disk(self) -> int:
+        """Return up to where the log would survive a power cut."""
+        return self.journal.log.on_disk
+
     def settled(self, index: int) -> bool:
         """Return whether a line has come to its end, as far as this run is concerned."""
         return self.journal.state(index) == State.DONE or index in self._failed

@@ -13,6 +13,7 @@ from secrets import token_hex
 from typing import TYPE_CHECKING, Any, Protocol, Self, TypeVar
 
 import anyio
+import anyio.to_thread
 
 from gpt4batch.control import Stopped
 from gpt4batch.dialects.limits import Limits, Window
@@ -65,6 +66,8 @@ TAKEN_OVER = tr(
 
 BEAT = 0.5
 """Seconds between two words of a coordinator, and of a worker."""
+SYNC = 1.0
+"""Seconds after which the note of a call that is out survives a power cut."""
 COLLECTING = 1.5
 """Seconds that a coordinator listens before it hands out what its predecessor may have."""
 ALONE = 10.0
@@ -115,6 +118,14 @@ class Lines(Protocol):
 
     def line(self, index: int) -> Line:
         """Return a line with what was answered of it before."""
+
+    @property
+    def written(self) -> int:
+        """Return where the log ends."""
+
+    @property
+    def on_disk(self) -> int:
+        """Return up to where the log would survive a power cut."""
 
     def settled(self, index: int) -> bool:
         """Tell whether a line has come to its end."""
@@ -251,7 +262,11 @@ class Fleet:
             tasks.start_soon(self._read, news, News, self._take_news)
             tasks.start_soon(self._read, hellos, Hello, self._take_hello)
             tasks.start_soon(self._decide, tasks)
-            await self._beat(news)
+            tasks.start_soon(self._sync_book)
+            try:
+                await self._beat(news)
+            finally:
+                self._intake.forget()
 
     async def _read(
         self, consumer: Consumer, kind: type[T], take: Callable[[T, Delivery], Awaitable[None]]
@@ -284,7 +299,14 @@ class Fleet:
                 if self._book.epoch == 1 or (quiet and self._permits.steady >= COLLECTING):
                     self._collected.set()
             await self._watch(now - began)
+            self._intake.forget()
             await anyio.sleep(BEAT)
+
+    async def _sync_book(self) -> None:
+        """Bring to the disk each second which calls are out, as the log is."""
+        while True:
+            await anyio.sleep(SYNC)
+            await anyio.to_thread.run_sync(self._book.sync)
 
     async def _watch(self, passed: float) -> None:
         """Look for workers that are gone, or only fail, and for lines that wait in vain."""

@@ -1,13 +1,14 @@
 """What the coordinators of a batch must not forget: its name, its epoch, which calls are out.
 
 The file lies beside the output. Its first line is rewritten by each coordinator; the lines after it
-are appended as things happen, each in one write, and are worth little enough to go without fsync.
+are appended as things happen, each in one write, and are synced by whoever calls `sync`.
 """
 
 from __future__ import annotations
 
 import os
 from collections import Counter
+from contextlib import suppress
 from secrets import token_hex
 from typing import TYPE_CHECKING, Any
 
@@ -38,8 +39,8 @@ class Book:
     def __init__(self, path: Path | None, *, fix: bool) -> None:
         self.batch = token_hex(6)
         self.epoch = 0
-        self.out: dict[int, str] = {}
-        """The go of each line that has a call out: what may be paid for."""
+        self.out: dict[int, tuple[str, int]] = {}
+        """The go of each line that has a call out, and which: what may be paid for."""
         self.counts: Counter[str] = Counter()
         """What was counted by all coordinators, by name."""
         self.heard: dict[str, int] = {}
@@ -48,7 +49,7 @@ class Book:
         """Lines of which an ask was counted as asked again."""
         self._path = path
         self._fd = -1
-        self._entries = 0
+        self._entries = self._synced = 0
         try:
             if path is not None and fix and path.exists():
                 self._read(path.read_bytes())
@@ -78,7 +79,8 @@ class Book:
             first, *rest = [rawjson.loads(line) for line in whole.split(b"\n")]
             self.batch, self.epoch = str(first["batch"]), int(first["epoch"])
             for entry in (first, *rest):
-                self.out.update((int(index), str(run)) for index, run in entry.get("out", ()))
+                for index, run, *call in entry.get("out", ()):  # an older version noted no call
+                    self.out[int(index)] = str(run), int(*call)
                 self.counts.update(entry.get("counts", {}))
                 self.again.update(map(int, entry.get("again", ())))
                 self.heard.update(entry.get("heard", {}))
@@ -94,7 +96,8 @@ class Book:
 
     def _rewrite(self, path: Path) -> None:
         doc: dict[str, Any] = {"batch": self.batch, "epoch": self.epoch}
-        doc |= {"out": list(self.out.items()), "counts": dict(self.counts)}
+        doc |= {"out": [[line, *call] for line, call in self.out.items()]}
+        doc |= {"counts": dict(self.counts)}
         doc |= {"again": list(self.again), "heard": self.heard}
         beside = path.with_name(path.name + ".new")
         with disk.replacing(path, beside) as file:
@@ -102,12 +105,19 @@ class Book:
         if self._fd >= 0:
             os.close(self._fd)
         self._fd = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC)
-        self._entries = 0
+        self._entries = self._synced = 0
 
-    def call_out(self, line: int, run: str, *, again: bool = False) -> None:
+    def sync(self) -> None:
+        """Bring what was noted to the disk."""
+        with suppress(OSError):  # it is written anew meanwhile; a broken disk is the log's to tell
+            if self._synced != self._entries:
+                self._synced = self._entries
+                disk.sync(self._fd)
+
+    def call_out(self, line: int, run: str, call: int, *, again: bool = False) -> None:
         """Note that a call of a line leaves, before it does, and that it is asked again if so."""
-        self.out[line] = run
-        self._append({"out": [[line, run]]} | (self._asked_again(line) if again else {}))
+        self.out[line] = run, call
+        self._append({"out": [[line, run, call]]} | (self._asked_again(line) if again else {}))
 
     def asked_again(self, line: int) -> None:
         """Count a line that turns out to have been asked again, if it is not counted."""

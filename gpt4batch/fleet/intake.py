@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections import Counter
+from collections import Counter, deque
 from copy import copy
 from typing import TYPE_CHECKING
 
@@ -56,6 +56,8 @@ class Intake:
         self._ended = ended
         self._purse = purse
         self._unsafe: dict[int, Delivery] = {}
+        self._written: deque[tuple[int, Delivery]] = deque()
+        """Results that the log has, and where it ended then."""
         self._failures: dict[int, Outcome] = {}
         self._published: dict[int, int] = {}
         self._tallies: dict[str, dict[str, int]] = {}
@@ -100,12 +102,11 @@ class Intake:
         """Return what is known of a line in hand, what an earlier coordinator noted included."""
         if (row := self._table.rows.get(index)) is None:
             row = self._table.expect(index, max(0, line.answered))
-            if run := self._book.out.get(index):
-                row.unsure.add(run)
+            row.unsure.update([self._book.out[index]] if index in self._book.out else [])
         return row
 
     async def take(self, result: Result, delivery: Delivery) -> None:
-        """Take a result in; nsqd forgets it when the log has it.
+        """Take a result in; nsqd forgets it when the log has it on the disk.
 
         Raises:
             ForeignError: It is of another batch, or of another line than it says.
@@ -141,12 +142,12 @@ class Intake:
         else:
             self._note_twice(result, line, outcome)
         self._call_over(row, result)
-        delivery.finish()
+        self._is_written(delivery)
 
     def _call_over(self, row: Row, result: Result) -> None:
         """Note that what the newest call of a go brought is in the log, or was nothing."""
-        known = self._book.out.get(row.index) == result.run
-        if known and not (row.out or result.run in row.unsure):
+        run, call = self._book.out.get(row.index, ("", 0))
+        if run == result.run and result.call >= call and not (row.out or run in row.unsure):
             self._book.call_over(row.index)
 
     async def _enter(
@@ -174,13 +175,15 @@ class Intake:
             self._failures[row.index] = outcome
         if not row.ended and (result.kind == FINAL or row.run != result.run):
             self._table.move(row)
-        delivery.finish()
+        self._is_written(delivery)
 
     def _end(self, row: Row, outcome: Outcome) -> None:
         self._failures.pop(row.index, None)
         if outcome.error is not None:  # what was lost with its worker is asked again by nobody
             self.counts["unanswered"] += len(row.unsure)
             self._book.unanswered(len(row.unsure))
+        elif row.unsure:  # a power cut took the note
+            self._book.asked_again(row.index)
         self.outcomes[row.index] = outcome
         self._table.end(row)
         self._ended(row.index)
@@ -216,12 +219,21 @@ class Intake:
         self._end(row, outcome)
 
     def safe(self, index: int) -> None:
-        """Let nsqd and the worker forget a result: the log has it."""
+        """Let the worker forget a result, and nsqd soon: the log has it."""
         self._published.pop(index, None)
         self._book.call_over(index)
         if (delivery := self._unsafe.pop(index, None)) is not None:
-            delivery.finish()
+            self._is_written(delivery)
         self._table.forget(index)
+
+    def _is_written(self, delivery: Delivery) -> None:
+        """Take note that the log has all that is worth having of a result."""
+        self._written.append((self._lines.written, delivery))
+
+    def forget(self) -> None:
+        """Let nsqd forget the results that a power cut would leave in the log."""
+        while self._written and self._written[0][0] <= self._lines.on_disk:
+            self._written.popleft()[1].finish()
 
     # -- late ones ---------------------------------------------------------------------------
 
@@ -238,7 +250,7 @@ class Intake:
             self._note_twice(result, line, outcome)
         if row is None:
             self._table.drops.append((result.worker, result.line, result.run))
-        delivery.finish()
+        self._is_written(delivery)
 
     def _note_twice(self, result: Result, line: Line, outcome: Outcome) -> None:
         """Count an answer that another one was faster than."""

@@ -121,7 +121,7 @@ class Permits:
                     self._buffer = max(BUFFER, shorter)
                 self._granted = at
                 again = self._table.grant(row, self.steady)
-                self._book.call_out(row.index, row.run, again=again)
+                self._book.call_out(row.index, row.run, row.out, again=again)
                 self._in_flight.sent()
                 self._say(row)
 

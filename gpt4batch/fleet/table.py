@@ -52,7 +52,7 @@ class Row:
         granted: When that was.
         owed: An answer has come, and the result that has it has not.
         begun: It has a place at its worker.
-        unsure: Goes that left a call behind of which nobody knows the end.
+        unsure: Goes that left a call behind of which nobody knows the end, and which; 0 is any.
         tried: Workers that failed the line.
         ended: Its end is known.
     """
@@ -71,7 +71,7 @@ class Row:
     granted: float = 0.0
     owed: bool = False
     begun: bool = False
-    unsure: set[str] = field(default_factory=set)
+    unsure: dict[str, int] = field(default_factory=dict)
     tried: set[str] = field(default_factory=set)
     ended: bool = False
 
@@ -219,7 +219,7 @@ class Table:
         if not row.run:
             return
         if row.out or row.owed:
-            row.unsure.add(row.run)
+            row.unsure[row.run] = row.out or row.call - row.asks
         if row.out:
             self._close(row, LOST)
         if told:
@@ -336,7 +336,7 @@ class Table:
         row.begun, row.taken = said.begun, max(row.taken, said.acked)
         self._give(row, member, said.run, now)
         if said.run in row.unsure:
-            row.unsure.discard(said.run)
+            del row.unsure[said.run]
             row.out, row.granted = said.call, now
             self.out += 1
         return True
@@ -396,10 +396,10 @@ class Table:
             self._wait(member, -1)
 
     def _close(self, row: Row, how: str, after: float = -1.0) -> None:
+        if how == CUT:
+            row.unsure[row.run] = row.out
         row.out, row.owed = 0, how == OK
         self.out -= 1
-        if how == CUT:
-            row.unsure.add(row.run)
         self.over.append(Call(row.index, row.worker, how, after))
 
     # -- results -----------------------------------------------------------------------------
@@ -416,13 +416,13 @@ class Table:
                 self._close(row, how)
             fresh = step > row.taken
             if fresh and not whole and step > row.taken + 1:
-                row.unsure.add(run)
+                row.unsure[run] = 0
             row.owed = row.owed and not fresh
             row.taken = max(row.taken, step)
             self._asking[row.worker] = None  # its next call may leave now
             return fresh
-        if how != CUT and (whole or step == 1):
-            row.unsure.discard(run)
+        if how != CUT and (whole or step == 1) and call >= row.unsure.get(run, 0):
+            row.unsure.pop(run, None)
         return False
 
     def alone(self, row: Row) -> bool:

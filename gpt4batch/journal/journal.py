@@ -255,6 +255,7 @@ class Journal:
                 log.warning(what, self.out, path)
             ordered = beside(self.out, ORDERED)
             self.told = self._records.write(self.out, ordered, self.ledger, errors=self.errors)
+            self.log.settled()
         except OSError as error:
             raise self._unfinished(error) from error
         except BadLine as error:

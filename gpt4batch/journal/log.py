@@ -235,6 +235,15 @@ class Log:
         """Return whether the output was removed, so that nobody will find what is in it."""
         return not self.streaming and self.fd >= 0 and os.fstat(self.fd).st_nlink == 0
 
+    @property
+    def on_disk(self) -> int:
+        """Return up to where the log would survive a power cut, as far as `--fsync` wants it to."""
+        return self.end if self.streaming or self._fsync == "never" else self._synced
+
+    def settled(self) -> None:
+        """Take note that all that was written is on the disk, in another form."""
+        self._synced = self.end
+
     async def durable(self) -> None:
         """Wait until what was appended is on the disk, where `--fsync always` asks for it."""
         if self._fsync == "always":

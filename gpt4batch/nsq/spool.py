@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import struct
@@ -90,8 +91,8 @@ class Backlog:
 class Spool:
     """A queue that outlives its process.
 
-    A message is in the file, by one write, when `append` returns; nothing waits for the disk, so
-    a power cut may take the newest ones. What a crash cut short is dropped when the file is opened.
+    A message is in the file, by one write, when `append` returns; what waits is brought to the disk
+    by `sync`, which a power cut leaves. What a crash cut short is dropped when the file is opened.
 
     Args:
         path: The file; made here, and removed by `close` when nothing waits in it.
@@ -110,6 +111,8 @@ class Spool:
         self._limit = limit
         self._sent: deque[int] = deque()
         self._first = self._read = self._end = HEADER.size
+        self._seen = self._synced = 0
+        self._is_named = False
         try:
             self._file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         except OSError as error:
@@ -159,11 +162,29 @@ class Spool:
             # The file first: after a crash in between a mark beyond its end counts as empty.
             os.ftruncate(self._file, HEADER.size)
             self._first = self._read = self._end = HEADER.size
+            self._seen = self._synced = 0
             self._mark()
         elif self._first >= max(COMPACT, self._end - self._first):
             self._compact()
         else:
             self._mark()
+
+    def is_late(self) -> bool:
+        """Tell whether what waited at the last call still does and is not on the disk."""
+        waits, self._seen = self._first < self._seen, self._end
+        return waits and self._synced != self._end
+
+    def sync(self) -> None:
+        """Bring to the disk what waits: it may be paid for, and nowhere else.
+
+        May run in a thread: where the file is being written anew, the next call does it.
+        """
+        end = self._end
+        with contextlib.suppress(OSError):
+            disk.sync(self._file)
+            if not self._is_named:
+                disk.sync_folder(self.path.parent)
+            self._is_named, self._synced = True, end
 
     def rewind(self) -> None:
         """Go back to the first message that was not acknowledged."""
@@ -209,7 +230,7 @@ class Spool:
     def _compact(self) -> None:
         gone = self._first - HEADER.size
         beside = self.path.with_name(self.path.name + ".new")
-        with self.path.open("rb") as old, disk.replacing(self.path, beside, synced=False) as new:
+        with self.path.open("rb") as old, disk.replacing(self.path, beside) as new:
             new.write(HEADER.pack(MAGIC, HEADER.size))
             old.seek(self._first)
             shutil.copyfileobj(old, new, MIB)
@@ -218,6 +239,7 @@ class Spool:
         self._first -= gone
         self._read -= gone
         self._end -= gone
+        self._seen, self._synced = max(0, self._seen - gone), self._end
         self._sent = deque(place - gone for place in self._sent)
 
     def _mark(self) -> None:

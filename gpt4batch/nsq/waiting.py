@@ -40,6 +40,13 @@ class Waiting:
         """Return how many messages are too big for nsqd."""
         return self.big.waiting
 
+    def put_aside(self, body: bytes) -> bool:
+        """Keep a message that is too big for nsqd; tell whether there was room for it."""
+        kept = self.big.append(body)
+        if isinstance(self.big, Spool):
+            self.big.sync()
+        return kept
+
     def open(self, stack: AsyncExitStack) -> list[str]:
         """Open the files, with what an earlier run left in them at the front of the queue.
 
@@ -66,8 +73,12 @@ class Waiting:
             for spool in (self.queue, self.big)
             if spool.cut
         ]
+        moved = 0
         while (body := self.big.next()) is not None and self.queue.append(body):
-            self.big.acknowledge(1)
+            moved += 1
+        if moved:
+            self.queue.sync()  # what is forgotten there has to be safe here
+        self.big.acknowledge(moved)
         self.big.rewind()
         if self.queue.waiting:
             count = self.queue.waiting
