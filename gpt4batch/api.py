@@ -234,8 +234,9 @@ class _Parts:
     async def _gather_fleet(self) -> _Calls:
         """Have the calls made by workers elsewhere; only here are their parts loaded: 30 ms."""
         from gpt4batch.fleet import messages
-        from gpt4batch.fleet.coordinator import MOST_OUT, Fleet, Plan
+        from gpt4batch.fleet.coordinator import MOST_OUT, Fleet
         from gpt4batch.fleet.epoch import Book
+        from gpt4batch.fleet.plan import Plan
         from gpt4batch.fleet.topics import topics
 
         settings, work = self._settings, self._work

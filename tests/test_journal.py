@@ -9,17 +9,18 @@ from aiohttp import web
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gpt4batch.errors import UsageError
+from gpt4batch.errors import CallError, UsageError
 from gpt4batch.journal.journal import Journal
 from gpt4batch.journal.ledger import KeyIndex, Ledger
 from gpt4batch.journal.lock import Lock
 from gpt4batch.journal.source import Source
 from gpt4batch.lines import rawjson
 from gpt4batch.lines.parse import parse_line
-from gpt4batch.lines.record import State, render
+from gpt4batch.lines.record import State, render, superseded
+from gpt4batch.service.conversation import Outcome
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
     from conftest import Bench
@@ -326,14 +327,67 @@ def test_equal_lines_get_every_answer_once_whatever_was_done(data: Any) -> None:
         assert not list(Folder(folder).glob("out.2*"))
 
 
+@given(st.data())
+def test_answers_of_equal_lines_outlive_runs_that_end_or_are_killed(data: Any) -> None:
+    """Runs that bring some lines further, one after the other, on an input in any order."""
+    import tempfile
+    from pathlib import Path as Folder
+
+    kinds = data.draw(st.lists(st.sampled_from("ab"), min_size=2, max_size=4))
+    given: list[str] = []
+    with tempfile.TemporaryDirectory() as folder:
+        bench = _bench(Folder(folder))
+        for run in range(data.draw(st.integers(1, 3))):
+            kinds = data.draw(st.permutations(kinds))
+            bench.write(*[bench.line(kind, "1", "2", "3") for kind in kinds])
+            with opened(bench, fix=run > 0) as journal:
+                goes: dict[int, Outcome] = {}
+                for index in data.draw(st.lists(st.sampled_from(range(len(kinds))), max_size=6)):
+                    if index not in goes:
+                        line = journal.line(index)
+                        before = superseded(line.meta)
+                        goes[index] = Outcome(line, line.answers(), superseded=before)
+                    if not (journal.state(index) is State.DONE or goes[index].error):
+                        _bring_further(journal, index, goes[index], given, data.draw)
+                if data.draw(st.booleans()):
+                    journal.finish()
+        with opened(bench) as journal:
+            journal.finish()
+        found = [text for line in bench.read() for text in answered(line) + _superseded(line)]
+        assert sorted(found) == sorted(given)
+        assert not list(Folder(folder).glob("out.2*"))
+
+
+def _superseded(line: Any) -> list[str]:
+    return [answer["contents"][0]["t"] for answer in line.get("meta", {}).get("superseded", ())]
+
+
+def _bring_further(
+    journal: Journal, index: int, outcome: Outcome, given: list[str], draw: Callable[[Any], Any]
+) -> None:
+    """Append to the log what one more step of a line may come to."""
+    forgets = outcome.answers and draw(st.booleans())
+    if forgets:
+        outcome.forget()
+    if forgets or draw(st.booleans()):
+        given.append(f"answer {len(given)}")
+        outcome.answers.append(rawjson.dumps({"contents": [{"t": given[-1]}]}))
+    state = State.DONE if outcome.done else draw(st.sampled_from([State.PARTIAL, State.FAILED]))
+    if state is State.FAILED:
+        outcome.error = CallError("m", stage="chat")
+    standing = outcome.standing(finished=state is not State.PARTIAL)
+    journal.log.advance(index, state, standing)
+
+
 class _Folder:
     """The few things of a bench that a property test needs for each of its examples."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
 
-    def line(self, line_id: str, content: str) -> dict[str, Any]:
-        return {"id": line_id, "asks": [{"id": "a-1", "content": content}]}
+    def line(self, line_id: str, *contents: str) -> dict[str, Any]:
+        asks = [{"id": f"a-{place}", "content": text} for place, text in enumerate(contents, 1)]
+        return {"id": line_id, "asks": asks}
 
     def write(self, *lines: Any) -> None:
         text = b"".join(rawjson.dumps(line) + b"\n" for line in lines)

@@ -153,3 +153,26 @@ def test_fault_that_is_put_in_is_found() -> None:
     words = [sys.executable, "-m", "simulation.mutations", "--most", "40", "lines out of order"]
     done = subprocess.run(words, cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_records_after_an_ordered_part_go_on_with_the_equal_line_that_has_their_beginning() -> None:
+    asks = [{"content": "plain 0.0"}, {"content": "plain 0.1", "images": ["one.png"]}]
+    lines: list[dict[str, Any]] = [line("plain 0.0", id="q-0", extra={"n": 0})]
+    lines += [{"asks": asks, "unknown": [1, "\u2028"]}, line("plain 2.0", id="q-2")]
+    lines.append({"asks": asks, "extra": {"n": 3}})
+    weather = {"weather": {"latency": 0.2}}
+    runs: list[dict[str, Any]] = [
+        {**weather, "flags": {"max_calls": 3}, "die_at_round": 162},
+        {**weather, "flags": {"qps": 50.0, "fsync": "always"}, "die_at_write": 7},
+        {**weather, "damage": 1},
+    ]
+    assert played(lines, *runs, seed=1249051) == KEPT
+
+
+def test_equal_line_whose_download_failed_goes_on_with_its_own_record() -> None:
+    lines = [line("plain 0.0"), line("link 0.0", unknown=[1, "\u2028"])]
+    lines += [line("link 3.0"), line("link 0.0")]
+    weather = {"latency": 0.01, "quota_until": 3.0, "after": 7.0, "link_failed": 0.4958636534144554}
+    first = {"weather": weather, "flags": {"retries": 0}, "die_at_write": 16}
+    second = {"weather": {"latency": 0.2}, "die_at_write": 15}
+    assert played(lines, first, second, seed=1291011) == KEPT

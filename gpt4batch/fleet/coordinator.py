@@ -1,19 +1,18 @@
 """The coordinator of a fleet: lines go out to workers, each call is granted, results come in.
 
 What is true is in the journal; nsqd only carries. Workers hold lines and ask for every call. A call
-that is granted is noted before it may leave, its result waits at nsqd until the log has it, and a
-line whose call is not out can move at any time. Who decides is the `Table`.
+that is granted is noted before it may leave, its result waits at nsqd until the log is on the disk
+with it, and a line whose call is not out can move at any time. Who decides is the `Table`.
 """
 
 from __future__ import annotations
 
 import logging
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from secrets import token_hex
-from typing import TYPE_CHECKING, Any, Protocol, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 import anyio
-import anyio.to_thread
 
 from gpt4batch.control import Stopped
 from gpt4batch.dialects.limits import Limits, Window
@@ -24,7 +23,6 @@ from gpt4batch.fleet.messages import (
     Drop,
     ForeignError,
     Hello,
-    Manner,
     News,
     Result,
     Task,
@@ -43,18 +41,16 @@ from gpt4batch.words import heard, tr
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
-    from pathlib import Path
     from types import TracebackType
 
     from anyio.abc import TaskGroup
 
-    from gpt4batch.control import Control
     from gpt4batch.fleet.epoch import Book
+    from gpt4batch.fleet.plan import Lines, Plan
     from gpt4batch.journal.in_flight import InFlight
     from gpt4batch.lines.parse import Line
     from gpt4batch.nsq.consumer import Consumer
     from gpt4batch.nsq.link import Delivery
-    from gpt4batch.service.allowance import Allowance
     from gpt4batch.service.pacing import Pacer
 
 log = logging.getLogger(__name__)
@@ -66,8 +62,6 @@ TAKEN_OVER = tr(
 
 BEAT = 0.5
 """Seconds between two words of a coordinator, and of a worker."""
-SYNC = 1.0
-"""Seconds after which the note of a call that is out survives a power cut."""
 COLLECTING = 1.5
 """Seconds that a coordinator listens before it hands out what its predecessor may have."""
 ALONE = 10.0
@@ -76,62 +70,6 @@ MOST_OUT = 4096
 """Lines that are in hand at a time."""
 
 T = TypeVar("T")
-
-
-@dataclass(frozen=True, slots=True)
-class Plan:
-    """What the fleet is asked to do; a rate or a number of calls of 0 is no limit.
-
-    Attachments of a line in `folder` travel with it if they are `inline` bytes at most.
-    """
-
-    manner: Manner
-    rate: float
-    max_calls: int
-    lease: float
-    folder: Path
-    inline: int
-    allowance: Allowance | None = None
-    """What calls may take in tokens and money; None is no limit."""
-
-
-class Counts(Protocol):
-    """What is counted of a run, as far as a fleet knows it."""
-
-    chats: int
-    retries: int
-
-
-class Lines(Protocol):
-    """The lines of the batch, and where their answers go."""
-
-    @property
-    def control(self) -> Control:
-        """Tells whether the run goes on."""
-
-    @property
-    def progress(self) -> Counts:
-        """Counts chats and retries."""
-
-    def __len__(self) -> int:
-        """Return the number of lines."""
-
-    def line(self, index: int) -> Line:
-        """Return a line with what was answered of it before."""
-
-    @property
-    def written(self) -> int:
-        """Return where the log ends."""
-
-    @property
-    def on_disk(self) -> int:
-        """Return up to where the log would survive a power cut."""
-
-    def settled(self, index: int) -> bool:
-        """Tell whether a line has come to its end."""
-
-    async def keep(self, outcome: Outcome) -> None:
-        """Note a line that is half-way."""
 
 
 class Fleet:
@@ -262,7 +200,7 @@ class Fleet:
             tasks.start_soon(self._read, news, News, self._take_news)
             tasks.start_soon(self._read, hellos, Hello, self._take_hello)
             tasks.start_soon(self._decide, tasks)
-            tasks.start_soon(self._sync_book)
+            tasks.start_soon(self._book.keep_synced)
             try:
                 await self._beat(news)
             finally:
@@ -301,12 +239,6 @@ class Fleet:
             await self._watch(now - began)
             self._intake.forget()
             await anyio.sleep(BEAT)
-
-    async def _sync_book(self) -> None:
-        """Bring to the disk each second which calls are out, as the log is."""
-        while True:
-            await anyio.sleep(SYNC)
-            await anyio.to_thread.run_sync(self._book.sync)
 
     async def _watch(self, passed: float) -> None:
         """Look for workers that are gone, or only fail, and for lines that wait in vain."""

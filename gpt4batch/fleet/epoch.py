@@ -1,7 +1,7 @@
 """What the coordinators of a batch must not forget: its name, its epoch, which calls are out.
 
 The file lies beside the output. Its first line is rewritten by each coordinator; the lines after it
-are appended as things happen, each in one write, and are synced by whoever calls `sync`.
+are appended as things happen, each in one write, and synced each second.
 """
 
 from __future__ import annotations
@@ -12,6 +12,9 @@ from contextlib import suppress
 from secrets import token_hex
 from typing import TYPE_CHECKING, Any
 
+import anyio
+import anyio.to_thread
+
 from gpt4batch import disk
 from gpt4batch.errors import OutputError, UsageError
 from gpt4batch.lines import rawjson
@@ -20,6 +23,8 @@ from gpt4batch.words import because, tr
 if TYPE_CHECKING:
     from pathlib import Path
 
+SYNC = 1.0
+"""Seconds after which what was noted survives a power cut."""
 MOST_ENTRIES = 100_000
 """Entries after which the file is written anew: it does not grow with the batch."""
 
@@ -107,8 +112,13 @@ class Book:
         self._fd = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC)
         self._entries = self._synced = 0
 
-    def sync(self) -> None:
-        """Bring what was noted to the disk."""
+    async def keep_synced(self) -> None:
+        """Bring what was noted to the disk each second, as the log is, until cancelled."""
+        while True:
+            await anyio.sleep(SYNC)
+            await anyio.to_thread.run_sync(self._sync)
+
+    def _sync(self) -> None:
         with suppress(OSError):  # it is written anew meanwhile; a broken disk is the log's to tell
             if self._synced != self._entries:
                 self._synced = self._entries

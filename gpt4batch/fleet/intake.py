@@ -9,15 +9,15 @@ from typing import TYPE_CHECKING
 
 from gpt4batch.fleet.health import OPINIONS, is_lines_own
 from gpt4batch.fleet.messages import BACK, COUNTED, FINAL, ForeignError, outcome_of
-from gpt4batch.lines.record import INDEX
+from gpt4batch.lines.record import INDEX, superseded
 from gpt4batch.words import tr
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from gpt4batch.fleet.coordinator import Lines
     from gpt4batch.fleet.epoch import Book
     from gpt4batch.fleet.messages import Result
+    from gpt4batch.fleet.plan import Lines
     from gpt4batch.fleet.purse import Purse
     from gpt4batch.fleet.table import Row, Table
     from gpt4batch.lines.parse import Line
@@ -154,7 +154,7 @@ class Intake:
         self, row: Row, result: Result, line: Line, outcome: Outcome, delivery: Delivery
     ) -> None:
         """Bring a result that is news into the log, or keep it for whoever waits for it."""
-        anew = len(outcome.superseded) > len(line.meta.get("superseded") or ())
+        anew = len(outcome.superseded) > len(superseded(line.meta))
         if anew:
             line.answered = -1
         before = 0 if anew else self._published.get(row.index, max(0, line.answered))

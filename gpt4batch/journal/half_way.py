@@ -61,6 +61,6 @@ class HalfWay:
             go.place = ledger.place(go.index)
         if state is not State.PARTIAL:
             del self._goes[doc["go"]]
-            if go.equals is not None:
-                go.equals.ended(go.index, failed=state is State.FAILED)
+        if go.answered and go.equals is not None:
+            go.equals.have(go.index)
         return True

@@ -212,13 +212,23 @@ class Equals:
     a half-way one, and once every line has a record, a further one is a later run of the first
     that is not done. So no answer is lost and none is counted twice, whatever order the lines were
     finished in.
+
+    Lines that have answers by records that are surely theirs are told by `have`.
     """
 
     def __init__(self, first: int) -> None:
         self.lines = array("I", [first])
+        self.looked_at = False
+        """Whether the lines were told that have answers."""
         self._used = 0
-        self._begun: list[int] = []
+        self._begun: dict[int, None] = {}
         self._failed: deque[int] = deque()
+
+    def have(self, line: int) -> None:
+        """Note a line that has some answers."""
+        self._begun[line] = None
+        if line in self._failed:
+            self._failed.remove(line)
 
     def claim(
         self, *, begun: bool, done: Callable[[int], bool], continues: Callable[[int], bool]
@@ -231,30 +241,29 @@ class Equals:
             continues: Tells whether the record goes on where the latest one of a line ended.
         """
         line = self._owner(done, continues)
-        if line >= 0:
-            (self._begun if begun else self._failed).append(line)
+        if line >= 0 and begun:
+            self._begun[line] = None
+        elif line >= 0:
+            self._failed.append(line)
         return line
-
-    def ended(self, line: int, *, failed: bool) -> None:
-        """Note that a line which a record had begun came to its end by further steps."""
-        if line in self._begun:
-            self._begun.remove(line)
-            if failed:
-                self._failed.append(line)
 
     def claim_done(self, *, done: Callable[[int], bool], continues: Callable[[int], bool]) -> int:
         """Return the line that a record which is done belongs to, or -1; see `claim`."""
         return self._owner(done, continues)
 
     def _owner(self, done: Callable[[int], bool], continues: Callable[[int], bool]) -> int:
+        self._begun = {line: None for line in self._begun if not done(line)}
         for line in self._begun:
             if continues(line):
-                self._begun.remove(line)
+                del self._begun[line]
                 return line
         while self._used < len(self.lines):
             self._used += 1
-            if not done(self.lines[self._used - 1]):
-                return self.lines[self._used - 1]
+            line = self.lines[self._used - 1]
+            if line not in self._begun and not done(line):
+                return line
         if self._failed:
             return self._failed.popleft()
-        return self._begun.pop(0) if self._begun else -1
+        line = next(iter(self._begun), -1)
+        self._begun.pop(line, None)
+        return line

@@ -11,9 +11,10 @@ from typing import IO, TYPE_CHECKING, Any
 
 from gpt4batch.journal.aside import moved_aside
 from gpt4batch.journal.beside import Beside
+from gpt4batch.journal.claims import Claims, bare, is_other
 from gpt4batch.journal.findings import Findings, around_holes, is_torn
 from gpt4batch.journal.half_way import HalfWay
-from gpt4batch.journal.ledger import Equals, KeyIndex, Ledger
+from gpt4batch.journal.ledger import KeyIndex, Ledger
 from gpt4batch.lines import rawjson
 from gpt4batch.lines.parse import (
     BOM,
@@ -25,12 +26,12 @@ from gpt4batch.lines.parse import (
     parsed,
 )
 from gpt4batch.lines.record import (
-    INDEX,
     LOG_MARK,
     State,
     is_bad_record,
     key_if_done,
     state_of,
+    superseded,
 )
 from gpt4batch.lines.steps import is_step
 
@@ -62,7 +63,10 @@ class Resume:
         self.in_order = False
         self._source = source
         self._fix = fix
-        self._keys: KeyIndex | None = KeyIndex() if fix else None
+        self._keys: KeyIndex | None = None
+        self._claims: Claims
+        if fix:
+            self._use_keys()
         self._beside: Beside | None = None
         self._output = -1
         self._next = 0
@@ -107,7 +111,7 @@ class Resume:
                     self._add_keys(len(self._source))
                 self._beside.forget()
             if self._keys is None:
-                self._keys = KeyIndex()
+                self._use_keys()
                 self._add_keys(len(self._source))
             for start, number, raw in self._source.log_records():
                 self._take_log_record(start, number, raw)
@@ -129,6 +133,10 @@ class Resume:
                 return
             self._add_keys(line.index)
         self._keys.add(line.key, line.index)
+
+    def _use_keys(self) -> None:
+        self._keys = KeyIndex()
+        self._claims = Claims(self._keys, lambda: self.ledger.states, self._known)
 
     def _add_keys(self, end: int) -> None:
         """Add the keys of the lines before `end`, none of which was added so far."""
@@ -214,7 +222,11 @@ class Resume:
             return
         self.findings.readable += 1
         if (index := self._next_line(raw, line.key)) >= 0:
-            self._put(index, state_of(line), start, len(raw), in_input=False)
+            state = state_of(line)
+            self._put(index, state, start, len(raw), in_input=False)
+            begun = state is not State.DONE and line.answered
+            if begun and (equals := self._claims.equals_of(line)) is not None:
+                equals.have(index)
             self._begin(index, start, line)
         elif not self._assign(line, start, len(raw), in_input=False) and line.answered:
             assert self._keys is not None
@@ -243,8 +255,7 @@ class Resume:
 
     def _begin(self, index: int, start: int, line: Line) -> None:
         if "go" in line.meta and self._keys is not None:  # steps may follow
-            equals = self._keys.equals.get(self._keys.find(line.key))
-            self._half_way.begin(self.ledger, index, start, line, equals)
+            self._half_way.begin(self.ledger, index, start, line, self._claims.equals_of(line))
 
     def _take_unreadable(self, start: int, number: int, raw: bytes, reason: str) -> None:
         """Take what can be read of a line with holes; note any other one as damaged."""
@@ -303,48 +314,26 @@ class Resume:
         index = self._keys.find(line.key)
         if index < 0:
             return False
-        equals = self._keys.equals.get(index)
+        equals = self._claims.equals_of(line)
         if equals is not None:
-            index = self._claim(equals, line, state)
-            if index < 0 and line.answered and not self._is_known(equals, line):
+            index = self._claims.claim(equals, line)
+            if index < 0 and line.answered and not self._claims.has(equals, line):
                 return False
         elif (before := self.ledger.states[index]) and (
-            (grown and before == State.DONE) or _is_other(line, self._known(index))
+            (grown and before == State.DONE) or is_other(line, self._known(index))
         ):
             return False
         if index >= 0:
             self._next = self._keys.after(index)
-            anew = bool(line.meta.get("superseded"))
+            anew = bool(superseded(line.meta))
             self._put(index, state, start, size, in_input=in_input, anew=anew)
             self._begin(index, start, line)
         return True
 
-    def _is_known(self, equals: Equals, line: Line) -> bool:
-        """Return whether one of several equal lines has the answers of a record already."""
-        answers = [_bare(answer) for answer in line.answers()]
-        lines = [index for index in equals.lines if self.ledger.states[index]]
-        return any(self._known(index)[: len(answers)] == answers for index in lines)
-
     def _known(self, index: int) -> list[Any]:
         """Return the answers that are known of a line, without what was noted in them."""
         record = self.ledger.read(index, self._source.descriptor, self._output)
-        return [_bare(text) for text in parse_line(self._source.form.result(record)).answers()]
-
-    def _claim(self, equals: Equals, line: Line, state: State) -> int:
-        if line.meta.get(INDEX) in equals.lines:
-            return int(line.meta[INDEX])
-        answers, states = [_bare(answer) for answer in line.answers()], self.ledger.states
-
-        def done(index: int) -> bool:
-            return states[index] == State.DONE
-
-        def continues(index: int) -> bool:
-            known = self._known(index)
-            return answers[: len(known)] == known
-
-        if state is State.DONE:
-            return equals.claim_done(done=done, continues=continues)
-        return equals.claim(begun=line.answered > 0, done=done, continues=continues)
+        return [bare(text) for text in parse_line(self._source.form.result(record)).answers()]
 
 
 def answered_in(path: Path, form: Format) -> Iterator[Line]:
@@ -370,24 +359,6 @@ def whole(out: Path) -> int:
             return size
         return size - len(tail) if is_torn(tail) else size
     return size
-
-
-def _is_other(line: Line, known: list[Any]) -> bool:
-    """Return whether a record is that of a line that was equal before the input was edited.
-
-    It has other answers than those that are known, so that both have to be kept.
-    """
-    answers = [_bare(text) for text in line.answers()]
-    told = answers + [_plain(item) for item in line.meta.get("superseded") or ()]
-    return not all(answer in told for answer in known) and any(a not in known for a in answers)
-
-
-def _bare(answer: bytes) -> Any:
-    return _plain(rawjson.loads(answer))
-
-
-def _plain(reply: dict[str, Any]) -> dict[str, Any]:
-    return {name: value for name, value in reply.items() if name != "spec_downloads"}
 
 
 def _last_line(file: IO[bytes], size: int) -> bytes:

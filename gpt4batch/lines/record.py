@@ -187,6 +187,12 @@ def is_bad_record(raw: bytes) -> bool:
     return isinstance(error, dict) and error.get("stage") == BAD_LINE and "line" in error
 
 
+def superseded(meta: dict[str, Any]) -> list[dict[str, Any]]:
+    """Return the answers in whose place a line has others."""
+    found = meta.get("superseded")
+    return [one for one in found if isinstance(one, dict)] if isinstance(found, list) else []
+
+
 def calls_before(meta: dict[str, Any]) -> int:
     """Return how many chat calls earlier runs made for a line, as far as its `meta` tells."""
     calls = meta.get("calls")

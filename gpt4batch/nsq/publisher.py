@@ -34,7 +34,7 @@ from gpt4batch.nsq.link import (
     quiet,
     shown,
 )
-from gpt4batch.nsq.spool import ROOM, Backlog, Letter, Spool
+from gpt4batch.nsq.spool import ROOM, Backlog, Letter
 from gpt4batch.nsq.waiting import Waiting
 from gpt4batch.words import because, joined, tr
 
@@ -45,8 +45,6 @@ if TYPE_CHECKING:
 
 REPLY_PATIENCE = 30.0
 """How long nsqd may take to accept a message."""
-SYNC = 1.0
-"""Seconds after which what waits still is brought to the disk."""
 TOO_BIG = re.compile(r"too big \d+ > (\d+)")
 
 logger = logging.getLogger(__name__)
@@ -149,8 +147,7 @@ class Publisher:
             tasks = await stack.enter_async_context(anyio.create_task_group())
             stack.callback(tasks.cancel_scope.cancel)
             tasks.start_soon(self._serve, link)
-            if isinstance(self.waiting.queue, Spool):
-                tasks.start_soon(self._sync_what_waits, self.waiting.queue)
+            tasks.start_soon(self.waiting.keep_synced)
             self._stack = stack.pop_all()
         self._open = True
         return self
@@ -291,12 +288,6 @@ class Publisher:
             )
         finally:
             link.close()
-
-    async def _sync_what_waits(self, queue: Spool) -> None:
-        while True:
-            await anyio.sleep(SYNC)
-            if queue.is_late():
-                await anyio.to_thread.run_sync(queue.sync)
 
     def _tell_lost(self, link: Link, why: str) -> None:
         if why != self.trouble:

@@ -4,12 +4,18 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import anyio
+import anyio.to_thread
+
 from gpt4batch.nsq.spool import Backlog, Spool
 from gpt4batch.words import tr
 
 if TYPE_CHECKING:
     from contextlib import AsyncExitStack
     from pathlib import Path
+
+SYNC = 1.0
+"""Seconds after which what waits still is brought to the disk."""
 
 
 class Waiting:
@@ -39,6 +45,23 @@ class Waiting:
     def too_big(self) -> int:
         """Return how many messages are too big for nsqd."""
         return self.big.waiting
+
+    def _try_again(self, queue: Spool) -> None:
+        """Put at the end what was too big for nsqd: another one may take it."""
+        moved = 0
+        while (body := self.big.next()) is not None and queue.append(body):
+            moved += 1
+        if moved:
+            queue.sync()  # what is forgotten there has to be safe here
+        self.big.acknowledge(moved)
+        self.big.rewind()
+
+    async def keep_synced(self) -> None:
+        """Bring to the disk, until cancelled, what waits for longer than a second."""
+        while isinstance(self.queue, Spool):
+            await anyio.sleep(SYNC)
+            if self.queue.is_late():
+                await anyio.to_thread.run_sync(self.queue.sync)
 
     def put_aside(self, body: bytes) -> bool:
         """Keep a message that is too big for nsqd; tell whether there was room for it."""
@@ -73,13 +96,7 @@ class Waiting:
             for spool in (self.queue, self.big)
             if spool.cut
         ]
-        moved = 0
-        while (body := self.big.next()) is not None and self.queue.append(body):
-            moved += 1
-        if moved:
-            self.queue.sync()  # what is forgotten there has to be safe here
-        self.big.acknowledge(moved)
-        self.big.rewind()
+        self._try_again(self.queue)
         if self.queue.waiting:
             count = self.queue.waiting
             said.append(

@@ -17,7 +17,13 @@ from gpt4batch.lines.blank import blank_ask
 from gpt4batch.lines.causes import cause_of
 from gpt4batch.lines.links import notes_in, with_downloads
 from gpt4batch.lines.parse import BATCH
-from gpt4batch.lines.record import NOT_DOWNLOADED, calls_before, error_record, usage_in
+from gpt4batch.lines.record import (
+    NOT_DOWNLOADED,
+    calls_before,
+    error_record,
+    superseded,
+    usage_in,
+)
 from gpt4batch.lines.steps import Standing
 from gpt4batch.service.attachments import files_of, measure
 from gpt4batch.service.client import Where
@@ -389,7 +395,7 @@ def _read_notes(outcome: Outcome) -> None:
         if isinstance(note, dict) and note.keys() >= {"path", "version", "sent"}
     ]
     outcome.inherited = bool(outcome.uploads)
-    outcome.superseded = _list(meta.get("superseded"))
+    outcome.superseded = superseded(meta)
     outcome.refused_anew = str(meta.get("refused_anew") or "")
     outcome.calls = calls_before(meta)
     outcome.vain = usage_in(meta.get("vain"))
