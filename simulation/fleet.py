@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import anyio
+from anyio.abc import TaskGroup
 
 from gpt4batch import Settings, Summary
 from gpt4batch.api import run as run_batch
@@ -62,7 +63,9 @@ class Played:
     kills: Counter[str] = field(default_factory=Counter)
     error: str = ""
     cuts: list[float] = field(default_factory=list)
-    """When the coordinator's machine had no power, in virtual seconds."""
+    """When the coordinator's machine had no power, or was copied, in virtual seconds."""
+    folder: str = ""
+    """Where the last coordinator was, if not in the first one's place."""
     swept: bool = True
     """No worker was dead or cut off at the end, whose spool only a next one would send."""
     seconds: float = 0.0
@@ -78,6 +81,7 @@ class Scenario:
     def __init__(self, folder: Path, plan: FleetPlan) -> None:
         self._folder = folder
         self._machine = folder.parent / MACHINE
+        self._copy = folder.parent / "copy"
         self._plan = plan
         self._draw = random.Random(plan.seed)
         self._power = random.Random(plan.seed)
@@ -88,6 +92,7 @@ class Scenario:
         self._workers: dict[int, tuple[Actor, Worker]] = {}
         self._coordinator = Actor("coordinator")
         self._over = False
+        self._copied, self._copy_done = False, anyio.Event()
 
     def live(self) -> Played:
         """Play the history and return what it came to."""
@@ -103,7 +108,7 @@ class Scenario:
         self._disks = [Disk(self._folder), Disk(self._machine)]
         for disk in self._disks:
             disk.install()
-        GuardedFiles((self._folder, self._machine), self._draw).install()
+        GuardedFiles((self._folder, self._machine, self._copy), self._draw).install()
         try:
             self._loop.run_until_complete(self._play())
         except Exception as error:
@@ -116,9 +121,11 @@ class Scenario:
         async with anyio.create_task_group() as tasks:
             for number in range(self._plan.workers):
                 tasks.start_soon(self._keep_working, number)
-            tasks.start_soon(self._disturb)
+            tasks.start_soon(self._disturb, tasks)
             with anyio.move_on_after(LONGEST) as limit:
-                await self._coordinate()
+                await self._coordinate(self._folder)
+                if self._copied:
+                    await self._copy_done.wait()
             if limit.cancelled_caught:
                 self._played.error = "it does not end"
             self._over, now = True, self._loop.time() + 10
@@ -138,12 +145,19 @@ class Scenario:
         clock = Clock(self._loop.time, lambda: seam.BEGINNING + int(self._loop.time() * 1e9))
         return Topics(("nsqd:4150",), (), "sim", self._nsqd.access(), clock)
 
-    async def _coordinate(self) -> None:
+    async def _coordinate_copy(self) -> None:
+        await self._coordinate(self._copy)
+        self._copy_done.set()
+
+    async def _coordinate(self, folder: Path) -> None:
         """Run the batch, again and again, until a run ends by itself and nothing fails any more."""
         for life in range(LIVES):
+            copy = folder == self._copy
+            if self._copied and not copy:
+                return  # the other one has the batch
             die_at = self._plan.dies_at[life] if life < len(self._plan.dies_at) else 0
             actor = self._coordinator = Actor("coordinator", die_at)
-            summary = await actor.live(partial(self._run_batch, fix=life > 0))
+            summary = await actor.live(partial(self._run_batch, folder, fix=copy or life > 0))
             if summary is None:
                 self._played.kills["coordinator"] += 1
                 await anyio.sleep(self._draw.choice((0.0, 1.0, 30.0)))
@@ -161,10 +175,10 @@ class Scenario:
         )
         return not summary["not_run"] and summary["failed"] <= rejects
 
-    async def _run_batch(self, *, fix: bool) -> dict[str, Any]:
+    async def _run_batch(self, folder: Path, *, fix: bool) -> dict[str, Any]:
         settings = Settings(
-            input="in.jsonl",
-            out="out.jsonl",
+            input=str(folder / "in.jsonl"),
+            out=str(folder / "out.jsonl"),
             fix=fix,
             fleet=True,
             qps=self._plan.rate,
@@ -214,27 +228,37 @@ class Scenario:
             self._played.kills["worker"] += actor.dead
             await anyio.sleep(self._draw.choice((0.1, 1.0, 5.0)))
 
-    async def _disturb(self) -> None:
+    async def _disturb(self, tasks: TaskGroup) -> None:
         for event in sorted(self._plan.events, key=lambda one: one.at):
             await anyio.sleep(max(0.0, event.at - anyio.current_time()))
             if event.kind in ("nsqd", "restart"):
                 self._nsqd.fall(killed=event.kind == "nsqd")
                 await anyio.sleep(event.seconds)
                 self._nsqd.rise()
+            elif event.kind == "coordinator copied":
+                if not (self._copied or self._over):
+                    self._begin_copy()
+                    tasks.start_soon(self._coordinate_copy)
             elif "coordinator" in event.kind:
                 self._disturb_coordinator(event)
             else:
                 self._disturb_worker(event)
 
+    def _begin_copy(self) -> None:
+        """Copy the coordinator's folder while it runs, as somebody who thinks that it is dead."""
+        shutil.copytree(self._folder, self._copy)
+        self._copied, self._played.folder = True, str(self._copy)
+        self._played.cuts.append(self._loop.time())  # what it grants from here on is noted there
+
     def _disturb_coordinator(self, event: Event) -> None:
         match event.kind:
-            case "coordinator":
-                self._coordinator.kill()
-            case "power coordinator":
+            case "power coordinator" if not self._copied:
                 self._played.cuts.append(self._loop.time())
                 self._cut_power(0, self._coordinator)
-            case _:
+            case "cut coordinator":
                 self._nsqd.cut(self._coordinator, event.seconds)
+            case _:
+                self._coordinator.kill()
 
     def _disturb_worker(self, event: Event) -> None:
         actor, worker = self._workers[event.worker]
@@ -295,7 +319,10 @@ class FleetJudge(Judge):
 
     def _account(self, state: State, used: set[int], lines: list[dict[str, Any]]) -> None:
         del lines  # no line is begun anew here
-        elsewhere = {int(found) for found in re.findall(rb"answer (\d+)", self.said)}
+        text = self.said
+        if self._played.folder:
+            text += (self.folder.parent / "work" / "out.jsonl").read_bytes()
+        elsewhere = {int(found) for found in re.findall(rb"answer (\d+)", text)}
         missing = [one for one in state.answers if one.serial not in used | elsewhere]
         told = sum(
             one["unanswered"] + one["fleet"]["asked_again"] for one in self._played.summaries
@@ -348,7 +375,7 @@ def play(plan: FleetPlan) -> Verdict:
         folder = placed(root, plan)
         played = forked(Scenario(folder, plan).live, root / "stderr")
         played.stderr = (root / "stderr").read_bytes()
-        judge = FleetJudge(folder, plan, played)
+        judge = FleetJudge(Path(played.folder or folder), plan, played)
         judge.judge()
         faults = Counter({f"fleet: {event.kind}": 1 for event in plan.events})
         faults.update({f"fleet: {name} killed": count for name, count in played.kills.items()})

@@ -22,8 +22,9 @@ KINDS = (
     "cut coordinator",
     "power",
     "power coordinator",
+    "coordinator copied",
 )
-"""What may happen to whom: kills, ends, links that are cut, machines without power."""
+"""What may happen to whom: kills, ends, links that are cut, machines without power, two at once."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -294,7 +294,7 @@ class Worker:
                 await post.close(PATIENCE)
             shutil.rmtree(self.parcels(batch), ignore_errors=True)
         except UsageError as error:  # nsqd is away; the next hello tries again
-            log.warning("%s", error)
+            disk.tell_once("%s", error)
         finally:
             self._opening[batch] -= 1
             self._desks.pop(batch, None)

@@ -200,7 +200,8 @@ class Spool:
     def _recover(self) -> None:
         size = os.fstat(self._file).st_size
         header = os.pread(self._file, HEADER.size, 0)
-        if header.strip(b"\0") and not header.startswith(MAGIC[: len(header)]):
+        cut = MAGIC.startswith(header.rstrip(b"\0"))  # NULs are what a power cut leaves
+        if not cut and not header.startswith(MAGIC):
             raise UsageError(
                 tr("{path}: is in the way: it is not a queue of messages", path=self.path)
             )
