@@ -69,6 +69,19 @@ async def test_tokens_are_counted_for_the_run_and_in_all(bench: Bench, scripted:
     assert found["cost_in_all"] == round(4 * (60 + 40 * 0.5 + 100) / 1e6, 6)
 
 
+async def test_tokens_of_lines_that_are_left_half_way_are_counted_once(
+    bench: Bench, scripted: Scripting
+) -> None:
+    bench.write(*[bench.line(number, "a", "b") for number in range(3)])
+    async with scripted(telling()) as server:
+        await bench.call(*words(bench, server.origin, "-g", "3", "--max-calls", "4"))
+        found = summary(bench)
+        assert (found["chats"], told(found["tokens"])[0]) == (4, 400)
+        await bench.call(*words(bench, server.origin, "-f"))
+    found = summary(bench)
+    assert (told(found["tokens"])[0], told(found["tokens_in_all"])[0]) == (200, 600)
+
+
 def told(tokens: dict[str, int]) -> tuple[int, ...]:
     return tuple(tokens[name] for name in ("input", "cached", "output", "reasoning"))
 

@@ -152,7 +152,9 @@ def test_other_file_in_the_way_is_refused_untouched(path: Path, text: str) -> No
     assert path.read_text() == text
 
 
-@pytest.mark.parametrize("begun", [b"", b"\0" * 3, b"\0" * 16, b"G4B", b"G4B" + b"\0" * 13, b"G4BSPOOL"])
+@pytest.mark.parametrize(
+    "begun", [b"", b"\0" * 3, b"\0" * 16, b"G4B", b"G4B" + b"\0" * 13, b"G4BSPOOL"]
+)
 def test_file_whose_making_was_cut_short_is_an_empty_queue(path: Path, begun: bytes) -> None:
     path.write_bytes(begun)
     spool = Spool(path)

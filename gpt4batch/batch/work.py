@@ -89,6 +89,7 @@ class Work:
         self._chosen = Chosen(journal, source, settings.limit, settings.only, redo=settings.redo)
         self._executor: Executor
         self._failed: set[int] = set()
+        self._counted: dict[int, tuple[int, int]] = {}
         self._in_hand: dict[int, Line] = {}
 
     def count(self) -> None:
@@ -128,6 +129,7 @@ class Work:
 
     async def keep(self, outcome: Outcome) -> None:
         """Append a line that is half-way."""
+        self._count_answers(outcome)
         standing = outcome.standing(finished=False)
         self.journal.log.advance(outcome.line.index, State.PARTIAL, standing)
         self.publish(outcome)
@@ -183,13 +185,23 @@ class Work:
             log.debug("%s: unexpected error", where, exc_info=True)
         finally:
             self._in_hand.pop(index, None)
+            self._counted.pop(index, None)
             self.progress.running -= 1
+
+    def _count_answers(self, outcome: Outcome) -> None:
+        """Count the answers of a line that came since the last time."""
+        index, beginnings = outcome.line.index, len(outcome.superseded)
+        first = max(outcome.line.answered, 0)
+        if (counted := self._counted.get(index)) and counted[0] == beginnings:
+            first = counted[1]
+        for timing in outcome.timings[first:]:
+            self.progress.answered(timing["seconds"], timing.get("tokens"))
+        self._counted[index] = beginnings, max(first, len(outcome.timings))
 
     def _count(self, outcome: Outcome) -> None:
         """Count what came of a line, and stop where nothing but failures comes."""
         progress, line = self.progress, outcome.line
-        for timing in outcome.timings[max(line.answered, 0) :]:
-            progress.answered(timing["seconds"], timing.get("tokens"))
+        self._count_answers(outcome)
         if outcome.error is None:
             progress.line_done()
             return
