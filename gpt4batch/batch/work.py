@@ -185,7 +185,6 @@ class Work:
             log.debug("%s: unexpected error", where, exc_info=True)
         finally:
             self._in_hand.pop(index, None)
-            self._counted.pop(index, None)
             self.progress.running -= 1
 
     def _count_answers(self, outcome: Outcome) -> None:
@@ -202,6 +201,7 @@ class Work:
         """Count what came of a line, and stop where nothing but failures comes."""
         progress, line = self.progress, outcome.line
         self._count_answers(outcome)
+        del self._counted[line.index]
         if outcome.error is None:
             progress.line_done()
             return
