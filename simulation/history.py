@@ -30,6 +30,8 @@ SHARES = (
     "reset",
     "lost",
     "cut",
+    "stray",
+    "stale",
     "hang",
     "garbage",
     "no_answer",
@@ -102,16 +104,18 @@ class _History:
         self._change(step, number)
         ended = run(
             self._folder,
+            self._plan,
             step,
             self._state,
             self._draw.randrange(1 << 30),
             fix=number > 0,
-            spoken=self._plan.spoken,
         )
         self._state = ended.state
         self._verdict.runs += 1
         _count(self._verdict.faults, step, ended.how)
         self._verdict.faults[f"run of {self._plan.spoken}"] += 1
+        self._verdict.faults["run over connections"] += self._plan.wired
+        self._verdict.faults["run of streams"] += self._plan.streamed
         if ended.how in ("killed", "returned") and step.power_cut:
             cut_power(self._folder, ended.durable, self._draw)
         self._said.update(ended.stderr.replace(str(self._root).encode(), b""))
@@ -211,6 +215,7 @@ def _smaller(plan: Plan) -> list[Plan]:
         if len(plan.lines) > 1
     ]
     found += [replace(plan, bom=False)] * plan.bom + [replace(plan, linked=False)] * plan.linked
+    found += [replace(plan, wired=False, streamed=False)] * plan.wired
     for place, step in enumerate(plan.runs):
         found += [
             replace(plan, runs=(*plan.runs[:place], other, *plan.runs[place + 1 :]))

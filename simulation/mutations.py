@@ -21,6 +21,7 @@ from gpt4batch.batch.budget import Budget
 from gpt4batch.batch.runner import Runner
 from gpt4batch.dialects.base import NOWHERE
 from gpt4batch.dialects.gpt4api import Gpt4Api
+from gpt4batch.dialects.openai_stream import Fold
 from gpt4batch.fleet.epoch import Book
 from gpt4batch.fleet.intake import Intake
 from gpt4batch.fleet.permits import Permits
@@ -35,12 +36,15 @@ from gpt4batch.journal.ordered import Records
 from gpt4batch.journal.resume import Resume
 from gpt4batch.lines.record import State
 from gpt4batch.nsq.spool import Spool
+from gpt4batch.service.connections import Channel
 from gpt4batch.service.pacing import Schedule
 from gpt4batch.service.part_file import PartFile
 from simulation.__main__ import FLEET, RUNS, warm
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+
+    from gpt4batch.service.http1 import ResponseReader
 
 MOST = 2000
 """Histories within which each fault has to be found."""
@@ -149,6 +153,27 @@ def _result_given_up_too_soon() -> None:
     _put(Intake, "take", take)
 
 
+def _stray_reply_taken() -> None:
+    given, kept, listen = Channel.data_received, "_stray", Channel.listen
+
+    @wraps(given)
+    def data_received(self: Channel, data: bytes) -> None:
+        if self.reader is None:
+            setattr(self, kept, data)
+        else:
+            given(self, data)
+
+    @wraps(listen)
+    def listens(self: Channel, reader: ResponseReader) -> None:
+        listen(self, reader)
+        if stray := getattr(self, kept, b""):
+            setattr(self, kept, b"")
+            reader.feed(stray)
+
+    _put(Channel, "data_received", data_received)
+    _put(Channel, "listen", listens)
+
+
 def _moved_call_forgotten() -> None:
     original = Table._part  # noqa: SLF001 - where a line leaves its worker
 
@@ -205,6 +230,8 @@ MUTATIONS: dict[str, Callable[[], None]] = {
     "an equal line's keys": lambda: _put(Resume, "equals", property(lambda _self: b"")),
     "a conversation that begins anew": lambda: _put(Gpt4Api, "thread", lambda *_: NOWHERE),
     "a lock that all get": lambda: _put(disk, "lock", lambda *_args, **_named: True),
+    "a stray reply that is taken": _stray_reply_taken,
+    "a stream that was cut and counts": lambda: _put(Fold, "ended", True),
     "an exit code of success": lambda: _put(Runner, "_exit_code", lambda *_: 0),
 }
 

@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 from simulation.disk import Trouble
-from simulation.forms import GPT4API, SPOKEN, fitting
+from simulation.forms import GPT4API, OPENAI, SPOKEN, fitting
 from simulation.service import Weather
 
 CALM = Weather(latency=0.2)
@@ -54,6 +54,10 @@ class Plan:
     """Whether the output is a symbolic link."""
     spoken: str = GPT4API
     """What the service speaks, and what kind of file the input is."""
+    wired: bool = False
+    """Whether calls go as bytes over connections."""
+    streamed: bool = False
+    """Whether streams are asked for."""
 
 
 def written(plan: Plan) -> str:
@@ -99,7 +103,17 @@ def drawn(seed: int) -> Plan:
     runs = tuple(_run(draw) for _ in range(draw.choice((1, 1, 2, 3))))
     bom, linked = draw.random() < 0.1, draw.random() < 0.1
     [spoken] = draw.choices(SPOKEN, (3, 1, 1))
-    return Plan(seed, tuple(fitting(lines, spoken)), runs, bom, linked, spoken)
+    wired = draw.random() < 0.3
+    if wired:
+        runs = tuple(replace(run, weather=_wired(draw, run.weather)) for run in runs)
+    streamed = wired and spoken == OPENAI and draw.random() < 0.5
+    return Plan(seed, tuple(fitting(lines, spoken)), runs, bom, linked, spoken, wired, streamed)
+
+
+def _wired(draw: random.Random, weather: Weather) -> Weather:
+    """Add to a weather what happens to connections only."""
+    stray, stale = (draw.random() * 0.3 * (draw.random() < 0.4) for _ in range(2))
+    return replace(weather, stray=stray, stale=stale)
 
 
 def drawn_line(draw: random.Random, number: int) -> dict[str, Any]:

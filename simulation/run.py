@@ -14,6 +14,7 @@ from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import anyio
+import httpx
 
 from gpt4batch import Settings
 from gpt4batch.errors import Gpt4BatchError, UsageError
@@ -23,12 +24,13 @@ from simulation.disk import Disk, Durable
 from simulation.forms import GPT4API
 from simulation.loop import VirtualLoop
 from simulation.service import BASE, CHAT, TOKEN, UPLOAD, Service, State
+from simulation.wire import Wire
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from gpt4batch import Summary
-    from simulation.plan import RunPlan
+    from simulation.plan import Plan, RunPlan
 
 LONGEST = 200_000
 """Rounds of the loop after which a run counts as one that never ends."""
@@ -55,10 +57,10 @@ class Ended:
     seconds: float = 0.0
 
 
-def run(folder: Path, plan: RunPlan, state: State, seed: int, *, fix: bool, spoken: str) -> Ended:
+def run(folder: Path, history: Plan, plan: RunPlan, state: State, seed: int, *, fix: bool) -> Ended:
     """Run the program once and return what came of it."""
     log = folder.parent / "stderr"
-    ended: Ended = lived(log, Child(folder, plan, state, seed, fix=fix, spoken=spoken).live)
+    ended: Ended = lived(log, Child(folder, history, plan, state, seed, fix=fix).live)
     ended.stderr = log.read_bytes()
     return ended
 
@@ -69,18 +71,18 @@ class Child:
     def __init__(
         self,
         folder: Path,
+        history: Plan,
         plan: RunPlan,
         state: State,
         seed: int,
         *,
         fix: bool,
-        spoken: str,
     ) -> None:
         self._folder = folder
         self._plan = plan
         self._seed = seed
         self._fix = fix
-        self._spoken = spoken
+        self._history = history
         self._rounds = 0
         self._lost = -1
         self._second = ""
@@ -144,8 +146,8 @@ class Child:
 
     async def _program(self) -> dict[str, Any]:
         where: dict[str, Any] = {"url": CHAT, "upload_url": UPLOAD}
-        if self._spoken != GPT4API:
-            where = {"url": BASE, "model": "m"}
+        if self._history.spoken != GPT4API:
+            where = {"url": BASE, "model": "m", "stream": self._history.streamed}
         settings = Settings(
             input="in.jsonl",
             out="out.jsonl",
@@ -157,6 +159,9 @@ class Child:
             **where,
             **self._plan.flags,
         )
+        transport: httpx.AsyncBaseTransport = self._service
+        if self._history.wired:
+            transport = Wire(self._service, random.Random(self._seed), self._loop.time)
         refused: Gpt4BatchError | None = None
         summary: dict[str, Any] = {}
         async with anyio.create_task_group() as tasks:
@@ -165,7 +170,7 @@ class Child:
                 tasks.start_soon(self._run_second, settings)
             try:
                 found = await seam.run(
-                    settings, self._service, self._loop, self._began, ended=self._hear
+                    settings, transport, self._loop, self._began, ended=self._hear
                 )
                 summary = asdict(found)
             except Gpt4BatchError as error:

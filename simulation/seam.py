@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import anyio
 import anyio.lowlevel
 import anyio.to_thread
+import httpx
 
 from gpt4batch.api import run as run_batch
 from gpt4batch.clock import Clock
@@ -17,7 +18,6 @@ if TYPE_CHECKING:
     from gpt4batch.batch.summary import Summary
     from gpt4batch.settings import Settings
     from simulation.loop import VirtualLoop
-    from simulation.service import Service
 
 BEGINNING = 1_800_000_000 * 10**9
 """When histories begin, in nanoseconds since 1970."""
@@ -25,7 +25,7 @@ BEGINNING = 1_800_000_000 * 10**9
 
 async def run(
     settings: Settings,
-    service: Service,
+    service: httpx.AsyncBaseTransport,
     loop: VirtualLoop,
     began: float,
     *,

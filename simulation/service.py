@@ -79,6 +79,10 @@ class Weather:
     reset: float = 0.0
     lost: float = 0.0
     cut: float = 0.0
+    stray: float = 0.0
+    """Where calls go as bytes: replies that are followed by one that nobody asked for."""
+    stale: float = 0.0
+    """There too: requests that leave on a connection that is just being closed."""
     hang: float = 0.0
     garbage: float = 0.0
     no_answer: float = 0.0
@@ -260,7 +264,9 @@ class Service(httpx.AsyncBaseTransport):
         self.state.conversations.setdefault(conversation, []).append(f"m-{number}")
         await self._end(request, fault)
         answer.arrived = anyio.current_time()
-        return worded(answer)
+        response = worded(answer)
+        response.extensions["answer"] = answer
+        return response
 
     def _completing(self, body: dict[str, Any]) -> tuple[str, str, str, tuple[str, ...]] | None:
         """Return what a call of chat completions asks, unless it is refused.

@@ -22,9 +22,14 @@ LONGEST_TICK = 0.5
 
 
 class Deadlines:
-    """The limits of all calls, looked at by one timer: a timer a call would cost more."""
+    """The limits of all calls, looked at by one timer: a timer a call would cost more.
 
-    def __init__(self) -> None:
+    Args:
+        monotonic: Tells the time, in seconds.
+    """
+
+    def __init__(self, monotonic: Callable[[], float] = time.monotonic) -> None:
+        self._monotonic = monotonic
         self._limits: set[Limit] = set()
         self._now = 0.0
         self._looked = 0.0
@@ -33,7 +38,7 @@ class Deadlines:
     @property
     def now(self) -> float:
         """Return the seconds that were spent running."""
-        return self._now + min(time.monotonic() - self._looked, LONGEST_TICK)
+        return self._now + min(self._monotonic() - self._looked, LONGEST_TICK)
 
     def limit(self, seconds: float) -> Limit:
         """Return a limit to enter with `async with`."""
@@ -43,7 +48,7 @@ class Deadlines:
         """Look at a limit from now on."""
         self._limits.add(limit)
         if self._timer is None:
-            self._looked = time.monotonic()
+            self._looked = self._monotonic()
             self._timer = asyncio.get_running_loop().call_later(TICK, self._look)
 
     def remove(self, limit: Limit) -> None:
@@ -51,7 +56,7 @@ class Deadlines:
         self._limits.discard(limit)
 
     def _look(self) -> None:
-        moment = time.monotonic()
+        moment = self._monotonic()
         passed = moment - self._looked
         self._looked = moment
         self._now += min(passed, LONGEST_TICK)
