@@ -87,9 +87,7 @@ class Judge:
         rate = run.flags.get("qps", 0.0)
         calls = ended.state.calls
         most = rate * 1.02 + 1
-        if (
-            self.plan.wired
-        ):  # a process that is stopped while it connects sends late what had its turn
+        if self.plan.wired:  # stopped while it connects, a run sends late what had its turn
             most += len(run.pauses)
         for place, moment in enumerate(calls):
             within = sum(1 for other in calls[place:] if other < moment + 1.0)
