@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from datetime import date
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -138,3 +140,14 @@ def test_an_exact_number_is_the_number_that_was_written(integer: int, number: fl
 def test_an_exact_text_that_is_nested_too_deeply_is_refused_with_the_reason() -> None:
     with pytest.raises(rawjson.JSONError, match="nested too deeply"):
         rawjson.exact(b"[" * 100_000 + b"]" * 100_000)
+
+
+@pytest.mark.parametrize("depth", [200, 300, 600])
+def test_what_was_read_can_be_written_however_deep_it_is(depth: int) -> None:
+    raw = b'{"a":[1,{"b":%s}],"c":"\\ud800","d":null}' % (b"[" * depth + b"]" * depth)
+    assert rawjson.dumps(rawjson.loads(raw)) == raw
+
+
+def test_texts_that_are_ready_and_dates_are_written_beside_half_an_emoji() -> None:
+    value = {"a": rawjson.Fragment(b'{"z":1.50}'), "b": date(2026, 11, 27), "c": ("\ud800", {})}
+    assert rawjson.dumps(value) == b'{"a":{"z":1.50},"b":"2026-11-27","c":["\\ud800",{}]}'

@@ -156,6 +156,7 @@ def test_line_on_success_has_no_error_key() -> None:
         (b'{"asks":[{"content":"a"}],"answers":[{},{}]}', "2 answers to 1 asks"),
         (b'{"asks":[{"content":"a"}],"iErr":"x"}', "iErr must be an object"),
         (b'{"asks":[{"content":"\xff"}]}', "not UTF-8"),
+        (b'{"asks":[{"content":"a","params":{"a":%s}}]}' % (b"[" * 990 + b"]" * 990), "too deeply"),
     ],
 )
 def test_line_of_the_wrong_shape_is_refused_with_the_reason(raw: bytes, words: str) -> None:

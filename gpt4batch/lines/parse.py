@@ -235,6 +235,7 @@ def manner_of(line: Line) -> bytes:
 
     Raises:
         LongNumber: A number is to be decoded exactly.
+        BadLine: It is nested too deeply.
     """
     told = {name: line.options[name] for name in MANNER if line.options.get(name)}
     own = [ask.params or None for ask in line.asks]
@@ -244,7 +245,10 @@ def manner_of(line: Line) -> bytes:
         return b""
     text = rawjson.in_order(told)
     if text is None or LARGE in text.translate(DIGITS):
-        return rawjson.dumps(_in_order(told))
+        try:
+            return rawjson.dumps(_in_order(told))
+        except RecursionError:
+            raise BadLine(tr("nested too deeply")) from None
     return text
 
 

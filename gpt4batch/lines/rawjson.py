@@ -211,13 +211,33 @@ def in_order(value: Any) -> bytes | None:
 
 
 def _escaped(value: Any) -> bytes:
-    """Encode what orjson refuses piece by piece, since it may hold fragments and dates too."""
-    if isinstance(value, dict):
-        pairs = [_escaped(str(key)) + b":" + dumps(item) for key, item in value.items()]
-        return b"{" + b",".join(pairs) + b"}"
-    if isinstance(value, list | tuple):
-        return b"[" + b",".join([dumps(item) for item in value]) + b"]"
-    return json.dumps(value).encode()
+    """Encode what orjson refuses piece by piece, since it may hold fragments and dates too.
+
+    Not by calling itself: it may be nested more deeply than calls can be.
+    """
+    parts: list[bytes] = []
+    left: list[Any] = [value]  # bytes are text that is ready
+    while left:
+        item = left.pop()
+        if isinstance(item, dict):
+            texts = [(json.dumps(str(key)).encode() + b":", one) for key, one in item.items()]
+            left += [b"}", *_reversed(texts), b"{"]
+        elif isinstance(item, list | tuple):
+            left += [b"]", *_reversed([(b"", one) for one in item]), b"["]
+        else:
+            parts.append(item if isinstance(item, bytes) else json.dumps(item).encode())
+    return b"".join(parts)
+
+
+def _reversed(items: list[tuple[bytes, Any]]) -> Iterator[Any]:
+    """Yield names and values last first, with commas; what orjson takes comes as text."""
+    for place in range(len(items) - 1, -1, -1):
+        name, value = items[place]
+        try:
+            yield orjson.dumps(value)
+        except TypeError:
+            yield value
+        yield b"," * (place > 0) + name
 
 
 def pretty(value: Any) -> bytes:
