@@ -4,6 +4,10 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
+MOST_DIGITS = 11
+MOST = 10 ** (MOST_DIGITS - 1)
+"""Tokens from which on a count is not believed: it would hold up or end the run."""
+
 
 class Usage(NamedTuple):
     """The tokens that one call was charged for, or several.
@@ -36,6 +40,8 @@ NO_USAGE = Usage()
 def usage_of(value: Any) -> Usage | None:
     """Return what a call took by the `usage` of its reply; None where that tells nothing.
 
+    A total without its parts counts as output, which is what costs most.
+
     Source: OpenAI's openapi.yaml, for chat completions and for responses; DeepSeek and Moonshot
     name what was cached otherwise.
     """
@@ -49,14 +55,20 @@ def usage_of(value: Any) -> Usage | None:
         value.get("prompt_cache_hit_tokens"),
         value.get("cached_tokens"),
     )
-    return Usage(
+    usage = Usage(
         _count(value.get(f"{names[0]}_tokens")),
         max(map(_count, cached)),
         _count(value.get(f"{names[1]}_tokens")),
         _count(answered.get("reasoning_tokens")),
     )
+    if not usage.total:
+        usage = Usage(output=_count(value.get("total_tokens")))
+    return usage if usage.total else None
 
 
 def _count(value: Any) -> int:
+    """Return a number of tokens; 0 for what is none, or more than any call can take."""
+    if isinstance(value, str) and value.isdecimal() and len(value) < MOST_DIGITS:
+        value = int(value)
     known = isinstance(value, int | float) and not isinstance(value, bool)
-    return int(value) if known and 0 <= value < float("inf") else 0
+    return int(value) if known and 0 <= value < MOST else 0

@@ -218,7 +218,7 @@ class Judge:
     def _leftovers(self) -> None:
         for path in self.folder.iterdir():
             known = path.name in self._known() or SNAPSHOT.fullmatch(path.name)
-            torn = any(run.power_cut for run, _ in self.ends.values())
+            torn = any(run.power_cut or run.die_at_write for run, _ in self.ends.values())
             aside = (self.edited or self.damaged or torn) and ASIDE.fullmatch(path.name)
             if not known and not aside:
                 self.blame(f"{path.name} is left over")

@@ -91,3 +91,10 @@ def test_price_is_that_of_a_million_tokens() -> None:
 def test_price_that_is_none_is_refused(text: str) -> None:
     with pytest.raises(UsageError, match="--price"):
         Price.read(text)
+
+
+def test_call_that_took_far_more_than_a_minute_allows_holds_up_the_next_for_a_minute() -> None:
+    pace = TokenPace(100)
+    pace.settle(pace.take(0.0, 10), 5_000_000)
+    assert 59 <= pace.wait(1.0, 10) <= 60
+    assert pace.wait(61.0, 10) == 0

@@ -133,6 +133,20 @@ async def test_torn_line_and_hole_are_a_crash_and_never_refused(
     assert "have holes" in caplog.text
 
 
+async def test_answers_in_a_torn_last_line_are_kept_aside(
+    bench: Bench, service: MockService, caplog: pytest.LogCaptureFixture
+) -> None:
+    out = await finished(bench, service)
+    torn = out.read_bytes()[:-3]
+    out.write_bytes(torn)
+    summary = await bench.run(service.origin, fix=True)
+    assert (summary.done_before, summary.chats, summary.done) == (5, 1, 6)
+    (aside,) = bench.names("out.2*")
+    assert (bench.folder / aside).read_bytes().strip() == torn.splitlines()[-1]
+    assert "an incomplete last line" in caplog.text
+    assert aside in caplog.text
+
+
 async def test_results_of_another_input_are_named_before_the_first_call(
     bench: Bench, service: MockService, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+import pytest
 from aiohttp import web
 
 from gpt4batch.lines import rawjson
+from gpt4batch.usage import usage_of
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -179,3 +181,37 @@ async def test_reason_of_a_stop_is_told_once(bench: Bench, service: MockService)
     result = await bench.call(*bench.batchsvc(service.origin, *words))
     assert "stopped: " in result.err
     assert "see above" not in result.err
+
+
+@pytest.mark.parametrize(
+    ("usage", "tokens"),
+    [
+        ({"total_tokens": 20}, (0, 20)),
+        ({"prompt_tokens": "12", "completion_tokens": 3}, (12, 3)),
+        ({"prompt_tokens": 5.0, "completion_tokens": None, "total_tokens": 9}, (5, 0)),
+        ({"input_tokens": 7, "output_tokens": 2}, (7, 2)),
+    ],
+)
+def test_tokens_are_read_however_they_are_told(usage: Any, tokens: tuple[int, int]) -> None:
+    found = usage_of(usage)
+    assert found is not None
+    assert (found.input, found.output) == tokens
+
+
+@pytest.mark.parametrize(
+    "usage",
+    [
+        None,
+        [],
+        "12",
+        {},
+        {"prompt_tokens": 0, "completion_tokens": 0},
+        {"prompt_tokens": -1},
+        {"prompt_tokens": 1e30},
+        {"prompt_tokens": "9" * 5000},
+        {"completion_tokens": True},
+        {"total_tokens": float("inf")},
+    ],
+)
+def test_usage_that_tells_nothing_is_none(usage: Any) -> None:
+    assert usage_of(usage) is None

@@ -179,12 +179,13 @@ class Journal:
             if not fix:
                 self.moved_to = move_aside(self.out, self._clock)
             self.log.open()
-            if self.findings.is_refused and self.torn:
+            kept = self.torn and (self.findings.is_refused or self.log.tail_has_answers())
+            if kept:
                 self.findings.keep(self.log.run_start, self.torn)
             if len(self.findings):
                 self.kept_in = keep_aside(self.out, self.log.fd, self.findings.kept(), self._clock)
             if self.torn:
-                self.log.cut(self.torn)
+                self.log.cut(self.torn, self.kept_in if kept else None)
             self.log.begin()
             for name in (ORDERED, SNAPSHOT):
                 beside(self.out, name).unlink(missing_ok=True)  # a killed run's

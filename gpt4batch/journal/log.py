@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
+import re
 import stat
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,6 +29,9 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 STDOUT = 1
+
+ANSWERED = re.compile(rb'"answers"\s*:\s*\[\s*\{|"response"\s*:\s*\{')
+"""Where an answer begins, in a record and in a row."""
 
 
 @dataclass(slots=True)
@@ -97,10 +101,23 @@ class Log:
         """Open the output to append to it."""
         self.fd = disk.open_to_append(self.out)
 
-    def cut(self, torn: int) -> None:
-        """Cut a torn last line off, which is known to be ours by now."""
+    def tail_has_answers(self) -> bool:
+        """Tell whether a torn last line has at least the beginning of an answer in it."""
+        tail = os.pread(self.fd, os.fstat(self.fd).st_size - self.run_start, self.run_start)
+        return bool(ANSWERED.search(tail))
+
+    def cut(self, torn: int, kept_in: Path | None) -> None:
+        """Cut a torn last line off, which is known to be ours by now.
+
+        Args:
+            torn: Its bytes.
+            kept_in: Where its text is kept, if it is.
+        """
         if os.fstat(self.fd).st_size == self.run_start + torn:
-            if os.pread(self.fd, torn, self.run_start).strip():
+            if kept_in is not None:
+                told = tr("%s: an incomplete last line (%d bytes) does not count: see %s")
+                log.warning(told, self.out, torn, kept_in)
+            elif os.pread(self.fd, torn, self.run_start).strip():
                 log.warning("%s: an incomplete last line (%d bytes) was dropped", self.out, torn)
             os.ftruncate(self.fd, self.run_start)
 

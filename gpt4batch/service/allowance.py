@@ -87,6 +87,7 @@ class TokenPace:
         """Return the seconds until a call may leave, as far as is known now; 0 if it may."""
         while self._minute and self._minute[0].moment <= now - MINUTE:
             self._within -= self._minute.popleft().tokens
+        self._due = min(self._due, now + MINUTE)  # whatever a call took, its minute passes
         doubt = DOUBT * math.sqrt(self._error * (self._open + 1))
         over = self._within + tokens + doubt - self._most * MARGIN
         at = self._due
