@@ -210,6 +210,7 @@ FLEETS: dict[str, Callable[[], None]] = {
     "fleet: a spool that is not kept": lambda: _put(Spool, "append", lambda *_: True),
     "fleet: a place that is taken twice": lambda: _put(Worker, "take_place", lambda _self: True),
     "fleet: a permit without a turn": _permit_twice,
+    "fleet: a result that nsqd forgets too soon": lambda: _put(Log, "on_disk", sys.maxsize),
     "fleet: an end that is not waited for": lambda: _put(Book, "close", _nothing),
 }
 """Faults of a fleet, found in histories of one."""

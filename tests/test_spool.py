@@ -99,6 +99,22 @@ def test_damaged_message_is_not_handed_out(path: Path) -> None:
     spool.close()
 
 
+def test_what_waits_for_a_second_look_is_brought_to_the_disk(path: Path) -> None:
+    spool = Spool(path)
+    spool.append(b"1")
+    assert not spool.is_late()  # it may be on its way
+    spool.append(b"2")
+    assert spool.is_late()
+    spool.sync()
+    assert not spool.is_late()
+    drain(spool)
+    spool.append(b"3")
+    spool.acknowledge(2)
+    assert not spool.is_late()
+    assert spool.is_late()
+    spool.close()
+
+
 def test_full_spool_refuses_and_takes_again_after_acknowledgement(path: Path) -> None:
     spool = Spool(path, limit=40)
     assert spool.append(b"a" * 30)
