@@ -222,6 +222,8 @@ class Judge:
             aside = (self.edited or self.damaged or torn) and ASIDE.fullmatch(path.name)
             if not known and not aside:
                 self.blame(f"{path.name} is left over")
+        if self.plan.linked and not (self.folder / "out.jsonl").is_symlink():
+            self.blame("the link was replaced by a file")
         parts = [path.name for path in self._downloaded.glob("*.part")]
         if parts:
             self.blame(f"{parts} are left over")
