@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import resource
 import shutil
 import signal
 from typing import TYPE_CHECKING, Any
@@ -55,6 +56,26 @@ async def test_worker_without_the_files_is_left_out_and_fails_no_line(fleets: An
     assert name.startswith("hole-")
     assert "there.txt" in reason
     assert f"worker {name} was left out" in fleet.said("coordinator")
+
+
+async def test_worker_whose_spool_has_no_room_sends_what_it_has_and_ends(fleets: Any) -> None:
+    fleet = await fleets(latency=0.2)
+    lines = [
+        {"id": line, "asks": [{"content": f"{line} {ask} {'x' * 5000}"} for ask in range(2)]}
+        for line in range(12)
+    ]
+    (fleet.folder / "in.jsonl").write_bytes(b"".join(orjson.dumps(line) + b"\n" for line in lines))
+    full = fleet.worker("full")
+    resource.prlimit(full.pid, resource.RLIMIT_FSIZE, (4000, 4000))  # stands for a full disk
+    fleet.worker("well")
+    assert await fleet.end(fleet.coordinator()) == 0
+    fleet.check(12, asks=2)
+    assert fleet.service.stats.answered_twice == 0
+    (name, reason), *more = fleet.summary()["fleet"]["left_out"].items()
+    assert not more
+    assert name.startswith("full-")
+    assert "no room for answers" in reason
+    assert await fleet.end(full) == 3
 
 
 async def test_worker_with_a_wrong_address_is_left_out_and_fails_no_line(fleets: Any) -> None:

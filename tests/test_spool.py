@@ -126,6 +126,23 @@ def test_full_spool_refuses_and_takes_again_after_acknowledgement(path: Path) ->
     spool.close()
 
 
+def test_message_that_is_held_goes_after_those_in_the_file(path: Path) -> None:
+    spool = Spool(path, limit=40)
+    assert spool.append(b"a" * 30)
+    spool.hold(b"b")
+    assert drain(spool) == [b"a" * 30, b"b"]
+    spool.rewind()
+    assert (spool.waiting, drain(spool)) == (2, [b"a" * 30, b"b"])
+    spool.acknowledge(1)
+    assert spool.append(b"c" * 30)
+    spool.rewind()
+    assert drain(spool) == [b"c" * 30, b"b"]
+    spool.acknowledge(2)
+    assert (spool.waiting, list(spool.held)) == (0, [])
+    spool.close()
+    assert not path.exists()
+
+
 def test_full_disk_refuses_and_keeps_what_is_there(tmp_path: Path) -> None:
     """A limit on the file's size stands for the disk: the write stops in the middle."""
     code = """
@@ -144,6 +161,24 @@ spool.close()
     )
     assert done.stdout.split() == ["True", "False", "True", "2"]
     assert reopened(path) == [b"a" * 600, b"c" * 100]
+
+
+def test_what_was_sent_makes_room_on_a_full_disk(tmp_path: Path) -> None:
+    code = """
+import resource, sys
+from pathlib import Path
+from gpt4batch.nsq.spool import Spool
+resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))
+spool = Spool(Path(sys.argv[1]))
+print(spool.append(b"a" * 600), spool.next() is not None)
+spool.acknowledge(1)
+print(spool.append(b"b" * 600), spool.next())
+"""
+    path = tmp_path / "spool"
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(path)], capture_output=True, text=True, check=True
+    )
+    assert done.stdout.split() == ["True", "True", "True", repr(b"b" * 600)]
 
 
 def test_long_queue_that_never_runs_dry_stays_small_on_disk(path: Path) -> None:

@@ -49,6 +49,7 @@ TOO_LONG = tr(
     "the answers have {count} bytes, more than nsqd takes (--max-msg-size {limit}); worker {name} "
     "keeps them in its spool"
 )
+NO_ROOM = tr("no room for answers in {path}")
 SILENT = 20.0
 """Seconds without a word of the coordinator after which lines without a call out go back."""
 IDLE = 60.0
@@ -274,7 +275,8 @@ class Desk:
             record=record,
         )
         hold.body, hold.sent = written(result), self._worker.clock.monotonic()
-        self._results.publish(hold.body)
+        if not self._results.keep(hold.body):
+            self._worker.fail(OutputError(NO_ROOM.filled(path=self._results.path)))
 
     # -- news --------------------------------------------------------------------------------
 
@@ -302,10 +304,11 @@ class Desk:
 
     def _look_after_results(self, now: float) -> None:
         """Send again what the coordinator seems to miss; let lines go when it is silent."""
+        waits = self._results.waiting.queue.waiting
         for hold in self.holds.values():
-            if hold.body and now - hold.sent > RESENT:
+            if hold.body and now - hold.sent > RESENT and not waits:
                 hold.sent = now
-                self._results.publish(hold.body)
+                self._results.keep(hold.body)
         if now - self._heard > SILENT:
             for hold in list(self.holds.values()):
                 if hold.state == ASKS:
@@ -319,10 +322,8 @@ class Desk:
         return any(hold.state != ENDED for hold in self.holds.values())
 
     def _is_over(self) -> bool:
-        if self.is_busy:
-            return False
-        if self._worker.left:
-            return True
+        if self.is_busy or self._worker.left:
+            return not self.is_busy
         silent = self._worker.clock.monotonic() - self._heard > IDLE
         return (silent or self.control.halted) and self._results.left == 0
 

@@ -7,6 +7,7 @@ import os
 import shutil
 import signal
 import socket
+import sys
 from collections import Counter
 from contextlib import AsyncExitStack
 from hashlib import blake2b
@@ -21,8 +22,18 @@ from gpt4batch.control import Control
 from gpt4batch.dialects.known import dialect_for
 from gpt4batch.errors import FatalError, UsageError
 from gpt4batch.fleet.desk import Desk
-from gpt4batch.fleet.messages import Drop, ForeignError, Hello, Manner, Permit, Task, read
+from gpt4batch.fleet.messages import (
+    Drop,
+    ForeignError,
+    Hello,
+    Manner,
+    Permit,
+    Result,
+    Task,
+    read,
+)
 from gpt4batch.fleet.topics import Post, topics
+from gpt4batch.lines import rawjson
 from gpt4batch.service import wiring
 from gpt4batch.service.client import Client
 from gpt4batch.service.conversation import Conversation
@@ -83,9 +94,7 @@ class Worker:
         self._topics = place or topics(settings)
         self._transport = transport
         self.pacer = Pacer(settings.qps, self.control, clock=self.clock) if settings.qps else None
-        self.trouble = ""
-        self.left = False
-        self.busy = 0
+        self.trouble, self.left, self.busy = "", False, 0
         self._desks: dict[str, Desk] = {}
         self._opening: Counter[str] = Counter()
         """How many open a queue of results of a batch at the moment, its desk or a delivery."""
@@ -280,21 +289,22 @@ class Worker:
         """Be at the desk of one batch, from its first hello to its end."""
         place, batch = self._topics, hello.batch
         spool = Path(self.settings.spool_dir) / f"{self.name}.{batch}{SPOOL}"
+        results = place.publisher(place.results(batch), spool)
         post = Post(place, place.news(batch), NEWEST)
         try:
-            async with (
-                place.publisher(place.results(batch), spool) as results,
-                anyio.create_task_group() as tasks,
-            ):
+            async with results, anyio.create_task_group() as tasks:
                 tasks.start_soon(post.serve)
                 desk = Desk(self, batch, results, post)
                 desk.hear(hello)
                 self._desks[batch] = desk
                 await desk.live()
                 await post.close(PATIENCE)
+            _save(results.waiting.unkept())
             shutil.rmtree(self.parcels(batch), ignore_errors=True)
         except UsageError as error:  # nsqd is away; the next hello tries again
             disk.tell_once("%s", error)
+        except FatalError as error:
+            self.fail(error)
         finally:
             self._opening[batch] -= 1
             self._desks.pop(batch, None)
@@ -358,6 +368,14 @@ class Worker:
             downloads.prepare(chosen=True)
         asked = Asked(root, manner.options)
         return Conversation(client, downloads, asked, desk.keep, clock=self.clock)
+
+
+def _save(messages: list[bytes]) -> None:
+    """Write to standard error what is nowhere else: records that no file and no nsqd has taken."""
+    for body in messages:
+        if record := read(body, Result).record:
+            sys.stderr.buffer.write(rawjson.escaped_controls(record) + b"\n")
+    sys.stderr.buffer.flush()
 
 
 def _locked(path: Path, stack: AsyncExitStack) -> bool:

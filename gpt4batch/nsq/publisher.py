@@ -195,6 +195,13 @@ class Publisher:
             )
         return False
 
+    def keep(self, body: bytes) -> bool:
+        """Hand over one message that is nowhere else; tell whether its file had room for it."""
+        roomy = self.waiting.keep(body)
+        self._handed += 1
+        self._wake.set()
+        return roomy
+
     async def settled(self) -> None:
         """Wait until nsqd has taken what was handed over so far, or it was put aside as too big."""
         mark = self._handed
@@ -350,22 +357,9 @@ class Publisher:
                 self._put_aside(body, link)
 
     def _put_aside(self, body: bytes, link: Link) -> None:
-        kept = self.waiting.put_aside(body)
+        kept, words = self.waiting.put_aside(body, shown(link.place), link.limit)
         self.dropped += not kept
-        self._say(
-            tr(
-                "a message of {count} bytes, compressed too, is over the limit of nsqd at "
-                "{place} (--max-msg-size {limit}): ",
-                count=len(body),
-                place=shown(link.place),
-                limit=link.limit,
-            )
-            + (
-                tr("kept in {path}", path=self.waiting.big.path)
-                if kept
-                else tr("it is in the output only")
-            )
-        )
+        self._say(words)
         link.skip()
         self._wake.set()
 

@@ -11,7 +11,7 @@ from collections import deque
 from typing import TYPE_CHECKING, Self
 
 from gpt4batch import disk
-from gpt4batch.errors import UsageError
+from gpt4batch.errors import OutputError, UsageError
 from gpt4batch.words import because, tr
 
 if TYPE_CHECKING:
@@ -100,6 +100,7 @@ class Spool:
 
     Raises:
         UsageError: The file cannot be opened, or is not a spool.
+        OutputError: It cannot be written.
     """
 
     def __init__(self, path: Path, limit: int = ROOM) -> None:
@@ -109,7 +110,11 @@ class Spool:
         self.cut = 0
         """Bytes at the end of the file that were an incomplete message."""
         self._limit = limit
+        self.held: deque[bytes] = deque()
+        """Messages for which the file had no room."""
+        self._held_read = 0
         self._sent: deque[int] = deque()
+        """Where the messages that were read end in the file; 0 is one that is held."""
         self._first = self._read = self._end = HEADER.size
         self._seen = self._synced = 0
         self._is_named = False
@@ -121,6 +126,11 @@ class Spool:
             ) from None
         try:
             self._recover()
+        except OSError as error:
+            os.close(self._file)
+            raise OutputError(
+                tr("cannot write {path}: {reason}", path=path, reason=because(error))
+            ) from None
         except BaseException:
             os.close(self._file)
             raise
@@ -136,15 +146,27 @@ class Spool:
             whole = False
         if not whole:
             os.ftruncate(self._file, self._end)
-            return False
+            if self.waiting or self._end == HEADER.size:
+                return False
+            self._empty()  # what was sent takes the room
+            return self.append(body)
         self._end += len(record)
         self.waiting += 1
         return True
 
+    def hold(self, body: bytes) -> None:
+        """Keep a message in memory for which there is no room."""
+        self.held.append(body)
+        self.waiting += 1
+
     def next(self) -> bytes | None:
         """Return the first message that was not read yet, if there is one."""
         if self._read == self._end:
-            return None
+            if self._held_read == len(self.held):
+                return None
+            self._held_read += 1
+            self._sent.append(0)
+            return self.held[self._held_read - 1]
         length, _ = HEAD.unpack(os.pread(self._file, HEAD.size, self._read))
         body = os.pread(self._file, length, self._read + HEAD.size)
         self._read += HEAD.size + length
@@ -156,14 +178,14 @@ class Spool:
         if count == 0:
             return
         for _ in range(count):
-            self._first = self._sent.popleft()
+            if end := self._sent.popleft():
+                self._first = end
+            else:
+                self.held.popleft()
+                self._held_read -= 1
         self.waiting -= count
         if self.waiting == 0 and self._end > SHRINK:
-            # The file first: after a crash in between a mark beyond its end counts as empty.
-            os.ftruncate(self._file, HEADER.size)
-            self._first = self._read = self._end = HEADER.size
-            self._seen = self._synced = 0
-            self._mark()
+            self._empty()
         elif self._first >= max(COMPACT, self._end - self._first):
             self._compact()
         else:
@@ -189,7 +211,7 @@ class Spool:
     def rewind(self) -> None:
         """Go back to the first message that was not acknowledged."""
         self._sent.clear()
-        self._read = self._first
+        self._read, self._held_read = self._first, 0
 
     def close(self) -> None:
         """Close the file, and remove it when nothing waits in it."""
@@ -228,6 +250,13 @@ class Spool:
         computed = zlib.crc32(os.pread(self._file, length, start))
         return bool(computed == check)
 
+    def _empty(self) -> None:
+        # The file first: after a crash in between a mark beyond its end counts as empty.
+        os.ftruncate(self._file, HEADER.size)
+        self._first = self._read = self._end = HEADER.size
+        self._seen = self._synced = 0
+        self._mark()
+
     def _compact(self) -> None:
         gone = self._first - HEADER.size
         beside = self.path.with_name(self.path.name + ".new")
@@ -241,7 +270,7 @@ class Spool:
         self._read -= gone
         self._end -= gone
         self._seen, self._synced = max(0, self._seen - gone), self._end
-        self._sent = deque(place - gone for place in self._sent)
+        self._sent = deque(place and place - gone for place in self._sent)
 
     def _mark(self) -> None:
         os.pwrite(self._file, HEADER.pack(MAGIC, self._first), 0)

@@ -63,12 +63,32 @@ class Waiting:
             if self.queue.is_late():
                 await anyio.to_thread.run_sync(self.queue.sync)
 
-    def put_aside(self, body: bytes) -> bool:
-        """Keep a message that is too big for nsqd; tell whether there was room for it."""
+    def keep(self, body: bytes) -> bool:
+        """Add a message; one that finds no room in the file, of which it tells, is held."""
+        roomy = self.queue.append(body)
+        if not roomy and isinstance(self.queue, Spool):
+            self.queue.hold(body)
+        return roomy
+
+    def unkept(self) -> list[bytes]:
+        """Return the messages that wait in memory only, and end with this process."""
+        return list(self.queue.held) if isinstance(self.queue, Spool) else []
+
+    def put_aside(self, body: bytes, place: str, limit: int) -> tuple[bool, str]:
+        """Keep a message that is too big for nsqd; tell whether there was room, and what to say."""
         kept = self.big.append(body)
         if isinstance(self.big, Spool):
             self.big.sync()
-        return kept
+        big = tr(
+            "a message of {count} bytes, compressed too, is over the limit of nsqd at "
+            "{place} (--max-msg-size {limit}): ",
+            count=len(body),
+            place=place,
+            limit=limit,
+        )
+        if not kept:
+            return False, big + tr("it is in the output only")
+        return True, big + tr("kept in {path}", path=self.big.path)
 
     def open(self, stack: AsyncExitStack) -> list[str]:
         """Open the files, with what an earlier run left in them at the front of the queue.
