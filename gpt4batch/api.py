@@ -186,7 +186,7 @@ class _Parts:
         self._stack.callback(source.close)
         journal.open(source, fix=settings.fix)
         refuse_error_file(settings, source, journal)
-        journal.errors = Path(settings.error_file).absolute() if settings.error_file else None
+        journal.errors = Path(settings.error_file).resolve() if settings.error_file else None
         refuse_bad_lines(source, skip=settings.skip_bad_lines)
         refuse_empty(source, journal, fix=settings.fix)
         refuse_bad_results(journal, skip=settings.skip_bad_results)

@@ -47,9 +47,10 @@ def usage_of(value: Any) -> Usage | None:
     """
     if not isinstance(value, dict):
         return None
-    names = ("input", "output") if "input_tokens" in value else ("prompt", "completion")
+    told = any(_count(value.get(name)) for name in ("input_tokens", "output_tokens"))
+    names = ("input", "output") if told else ("prompt", "completion")  # some have both, one empty
     details = (value.get(f"{name}_tokens_details") for name in names)
-    asked, answered = (told if isinstance(told, dict) else {} for told in details)
+    asked, answered = (one if isinstance(one, dict) else {} for one in details)
     cached = (
         asked.get("cached_tokens"),
         value.get("prompt_cache_hit_tokens"),

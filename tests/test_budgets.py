@@ -215,3 +215,10 @@ def test_tokens_are_read_however_they_are_told(usage: Any, tokens: tuple[int, in
 )
 def test_usage_that_tells_nothing_is_none(usage: Any) -> None:
     assert usage_of(usage) is None
+
+
+def test_empty_counts_beside_those_that_are_told_are_passed_over() -> None:
+    told = {"prompt_tokens": 100, "completion_tokens": 10, "input_tokens": 0, "output_tokens": 0}
+    found = usage_of(told)
+    assert found is not None
+    assert (found.input, found.output) == (100, 10)

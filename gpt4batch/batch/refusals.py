@@ -146,6 +146,11 @@ def refuse_error_file(settings: Settings, source: Source, journal: Journal) -> N
                 path=source.path,
             )
         )
+    path = Path(settings.error_file)
+    if settings.error_file and path.exists() and not path.is_file():
+        raise UsageError(
+            tr("--error-file {error_file}: is there and no file", error_file=settings.error_file)
+        )
     if settings.error_file and journal.streaming:
         raise UsageError(
             tr(

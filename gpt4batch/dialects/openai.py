@@ -261,23 +261,24 @@ class OpenAI:
 
     def _other_answer(self, reply: Mapping[str, Any], said: str) -> Answer | Refusal:
         """Read a reply to anything but a chat: any object will do that tells of no failure."""
-        failed = reply.get("status") in ("failed", "cancelled")
+        failed, usage = reply.get("status") in ("failed", "cancelled"), usage_of(reply.get("usage"))
         if reply.get("error") or failed:
             doc = {"error": reply.get("error") or reply}
             words = error_text(doc) or text_of(reply.get("status"))
             meaning = meaning_of_error(doc, said, status_in(doc), self._service)
-            return Refusal(
-                _without_memory(meaning), 200, tr("the reply says: {words}", words=words)
-            )
+            text = tr("the reply says: {words}", words=words)
+            return Refusal(_without_memory(meaning), 200, text, usage=usage)
         choices = listed(reply.get("choices"))  # of legacy completions
         if "choices" in reply and not choices:
             meaning = meaning_of_error(reply, said, status_in(reply), self._service)
-            return Refusal(_without_memory(meaning), 200, tr("the reply has no choices"))
+            text = tr("the reply has no choices")
+            return Refusal(_without_memory(meaning), 200, text, usage=usage)
         finish = text_of(mapped(reply.get("incomplete_details")).get("reason"))
         finish = finish or text_of(mapped(choices[0]).get("finish_reason") if choices else "")
         if finish == "content_filter" and finish in self._fail_on:
-            return Refusal(Reason.FILTERED, 200, tr("the service's filter ended the answer"))
-        return Answer(usage_of(reply.get("usage")), finish, text_of(reply.get("model")))
+            text = tr("the service's filter ended the answer")
+            return Refusal(Reason.FILTERED, 200, text, usage=usage)
+        return Answer(usage, finish, text_of(reply.get("model")))
 
     def _not_an_answer(self, choice: dict[str, Any]) -> Refusal | None:
         """Return why a choice does not answer."""

@@ -11,6 +11,7 @@ import stat
 import sys
 import tempfile
 from array import array
+from itertools import islice
 from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
@@ -18,6 +19,7 @@ from gpt4batch import disk
 from gpt4batch.clock import SYSTEM, Clock
 from gpt4batch.errors import InputError, UsageError
 from gpt4batch.journal.watched import Watched
+from gpt4batch.lines import rawjson
 from gpt4batch.lines.formats.asks import Asks
 from gpt4batch.lines.parse import BOM, BadLine, Line, parse_line
 from gpt4batch.lines.record import LOG_MARK, is_bad_record
@@ -33,6 +35,8 @@ log = logging.getLogger(__name__)
 BUFFER = 1 << 20
 PAGE = 1 << 16
 LOOK_INTERVAL = 0.02
+LOOKED_AT = 100
+"""Lines of an input that are looked at to tell its form: the first ones may be bad."""
 """Seconds between two looks at whether the input was changed: a look at each line costs 3 %."""
 
 STDIN = "-"
@@ -48,7 +52,7 @@ class Source:
     Args:
         path: The file, or `-` for standard input, which is spooled to a temporary file. So is any
             other descriptor or pipe, and paths are relative to the working folder then.
-        form_of: Returns the form of its lines by the first of them; by default they are asks.
+        form_of: Returns the form of its lines by the first that tells it; by default they are asks.
         spool: The folder for that temporary file.
         clock: Tells the time.
     """
@@ -78,7 +82,8 @@ class Source:
         self._log_starts = array("Q")
         self._log_numbers = array("I")
         try:
-            self.form = form_of(next((raw for _, _, raw, _ in self._physical()), b""))
+            lines = (raw for _, _, raw, _ in islice(self._physical(), LOOKED_AT))
+            self.form = form_of(next(filter(_tells, lines), b""))
         except UsageError:
             self.close()
             raise
@@ -287,6 +292,15 @@ def _copied(stream: IO[bytes], folder: Path | None) -> IO[bytes]:
             tr("cannot spool standard input: {reason}", reason=because(error))
         ) from None
     return spool
+
+
+def _tells(raw: bytes) -> bool:
+    """Return whether a line tells what form its input has."""
+    try:
+        doc = rawjson.loads(raw)
+    except rawjson.JSONError:
+        return False
+    return isinstance(doc, dict) and not doc.keys().isdisjoint(("asks", "custom_id"))
 
 
 def _temporary(folder: Path | None) -> IO[bytes]:

@@ -29,6 +29,8 @@ ORDER = (b"id", b"asks", b"answers", b"iErr", b"extra", b"meta")
 BAD_LINE = "input"
 
 META = b',"meta":{"started":'
+ROW_META = b',"meta":{"key":'
+"""How what a row of a batch output tells is read back."""
 CALLS = re.compile(rb'"calls":(\d+)')
 TOKENS = re.compile(rb'"tokens":\[(\d+),(\d+),(\d+),(\d+)\]')
 ATTEMPTS = re.compile(rb'"attempts":(\d+)')
@@ -218,7 +220,7 @@ def calls_noted(record: bytes) -> int:
 
 def usage_noted(record: bytes) -> Usage:
     """Return the tokens that a line of output tells of in its `meta`."""
-    start = record.rfind(META)
+    start = max(record.rfind(META), record.rfind(ROW_META))
     found = TOKENS.findall(record, start) if start >= 0 else ()
     if not found:
         return NO_USAGE

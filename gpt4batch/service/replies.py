@@ -121,7 +121,7 @@ class Replies:
             text = tr("{text} to {target}; the token is not sent on", text=text, target=target)
         after = retry_after(response.headers, now)
         error = failure(refusal, text, stage, refusal.after if after is None else after)
-        if isinstance(error, CallError) and rawjson.objects_in(body[:LONGEST_KEPT]) == 1:
+        if isinstance(error, CallError) and _is_object(body):
             error.refusal = self._scrubbed(rawjson.one_line(body))
         return error
 
@@ -146,3 +146,11 @@ class Replies:
     def _scrubbed(self, reply: bytes) -> bytes:
         """Return a reply that is kept in an error without any secret in it."""
         return self._scrub(reply.decode(errors="surrogateescape")).encode(errors="surrogateescape")
+
+
+def _is_object(body: bytes) -> bool:
+    """Return whether a body is one JSON object, so that a record can hold it as it is."""
+    try:
+        return isinstance(rawjson.loads(body), dict)
+    except rawjson.JSONError:
+        return False
