@@ -98,10 +98,11 @@ class Judge:
     def _summary(self, number: int, run: RunPlan, ended: Ended) -> None:
         summary, state = ended.summary, ended.state
         self.told += summary["unanswered"] + summary["killed_in_flight"]
-        # A call that is given up while it connects is told as one that may be paid for.
-        spare = summary["unanswered"] if self.plan.wired else 0
-        for key, counted in (("chats", state.chats), ("uploads", state.uploaded)):
-            if not counted <= summary[key] <= counted + spare:
+        # What is given up while it connects is counted; a chat is told as one that may be paid for.
+        spare = summary["unanswered"], run.flags.get("goroutine", 60)
+        known = state.chats, state.uploaded
+        for key, counted, more in zip(("chats", "uploads"), known, spare, strict=True):
+            if not counted <= summary[key] <= counted + more * self.plan.wired:
                 self.blame(f"run {number}: {key} {summary[key]}, the service counted {counted}")
         most = run.flags.get("max_calls", 0)
         if most and state.chats > most:
