@@ -8,6 +8,7 @@ import pytest
 from aiohttp import web
 
 from gpt4batch.lines import rawjson
+from gpt4batch.lines.record import usage_noted
 from gpt4batch.usage import usage_of
 
 if TYPE_CHECKING:
@@ -222,3 +223,26 @@ def test_empty_counts_beside_those_that_are_told_are_passed_over() -> None:
     found = usage_of(told)
     assert found is not None
     assert (found.input, found.output) == (100, 10)
+
+
+async def test_refusal_that_is_not_quite_json_breaks_no_row(
+    bench: Bench, scripted: Scripting
+) -> None:
+    async def refuse(_request: web.BaseRequest) -> web.StreamResponse:
+        body = b'{"error":{"message":"no \xff","x":NaN}}<!-- proxy -->'
+        return web.Response(status=400, body=body, content_type="application/json")
+
+    asked = {"model": "m", "messages": [{"role": "user", "content": "a"}]}
+    bench.write(b"# exported", *({"custom_id": name, "body": asked} for name in "ab"))
+    async with scripted(refuse) as server:
+        given = words(bench, server.origin, "--skip-bad-lines")
+        result = await bench.call(*given)
+    assert result.code == 1, result.err
+    rows = bench.read()
+    assert [row["custom_id"] for row in rows[1:]] == ["a", "b"]
+    assert all(row["response"]["status_code"] == 400 for row in rows[1:])
+
+
+def test_tokens_of_a_row_that_was_read_back_are_counted() -> None:
+    record = b'{"id":1,"meta":{"key":"ab","asks":[{"tokens":[1,0,2,0]}]}}'
+    assert usage_noted(record) == (1, 0, 2, 0)
