@@ -11,6 +11,8 @@ from simulation.nsqd import Ways
 from simulation.plan import drawn_line
 from simulation.service import Weather
 
+MACHINE = "machine"
+"""The folder of the workers' machine, beside that of the coordinator."""
 KINDS = (
     "worker",
     "worker",

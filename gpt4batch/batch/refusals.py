@@ -135,9 +135,11 @@ def refuse_error_file(settings: Settings, source: Source, journal: Journal) -> N
     """Refuse a file of its own for failures where the output has no rows, or no file.
 
     Raises:
-        UsageError: The input is no batch file, or the output a stream.
+        UsageError: The input is no batch file, the output a stream, or it is there and no file.
     """
-    if settings.error_file and source.form.name != Batch.name:
+    if not settings.error_file:
+        return
+    if source.form.name != Batch.name:
         raise UsageError(
             tr(
                 "--error-file {error_file}: {path} is no OpenAI batch file; lines that fail "
@@ -147,11 +149,11 @@ def refuse_error_file(settings: Settings, source: Source, journal: Journal) -> N
             )
         )
     path = Path(settings.error_file)
-    if settings.error_file and path.exists() and not path.is_file():
+    if path.exists() and not path.is_file():
         raise UsageError(
             tr("--error-file {error_file}: is there and no file", error_file=settings.error_file)
         )
-    if settings.error_file and journal.streaming:
+    if journal.streaming:
         raise UsageError(
             tr(
                 "--error-file {error_file}: needs an output file, -o FILE",

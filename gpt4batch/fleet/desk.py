@@ -322,10 +322,9 @@ class Desk:
         return any(hold.state != ENDED for hold in self.holds.values())
 
     def _is_over(self) -> bool:
-        if self.is_busy or self._worker.left:
-            return not self.is_busy
         silent = self._worker.clock.monotonic() - self._heard > IDLE
-        return (silent or self.control.halted) and self._results.left == 0
+        over = (silent or self.control.halted) and self._results.left == 0
+        return not self.is_busy and (self._worker.left or over)
 
     def _tally(self) -> dict[str, int]:
         """Return what was done of the batch here, whichever folder its files came from."""

@@ -102,7 +102,9 @@ class Intake:
         """Return what is known of a line in hand, what an earlier coordinator noted included."""
         if (row := self._table.rows.get(index)) is None:
             row = self._table.expect(index, max(0, line.answered))
-            row.unsure.update([self._book.out[index]] if index in self._book.out else [])
+            if (noted := self._book.out.get(index)) is not None:
+                run, call = noted
+                row.unsure[run] = call
         return row
 
     async def take(self, result: Result, delivery: Delivery) -> None:
