@@ -213,6 +213,26 @@ async def test_error_file_needs_a_batch_file(bench: Bench, serving: Serving) -> 
     assert "--error-file bad.jsonl" in result.err
 
 
+async def test_error_file_takes_the_place_of_no_pipe(bench: Bench, serving: Serving) -> None:
+    bench.write(request("a"))
+    os.mkfifo(bench.folder / "bad.jsonl")
+    async with serving() as service:
+        result = await bench.call(*words(bench, service.origin, "--error-file", "bad.jsonl"))
+        assert (result.code, service.stats.arrivals) == (2, 0)
+    assert "--error-file bad.jsonl" in result.err
+    assert (bench.folder / "bad.jsonl").is_fifo()
+
+
+async def test_error_file_is_written_through_a_link(bench: Bench, serving: Serving) -> None:
+    bench.write(request("a"), request("b", "[[mock:400]]"))
+    (bench.folder / "bad.jsonl").symlink_to("real.jsonl")
+    async with serving() as service:
+        result = await bench.call(*words(bench, service.origin, "--error-file", "bad.jsonl"))
+    assert result.code == 1, result.err
+    assert (bench.folder / "bad.jsonl").is_symlink()
+    assert [row["custom_id"] for row in bench.read("real.jsonl")] == ["b"]
+
+
 async def test_failures_of_an_earlier_run_are_moved_where_nothing_is_left_to_run(
     bench: Bench, serving: Serving
 ) -> None:

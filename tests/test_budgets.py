@@ -246,3 +246,19 @@ async def test_refusal_that_is_not_quite_json_breaks_no_row(
 def test_tokens_of_a_row_that_was_read_back_are_counted() -> None:
     record = b'{"id":1,"meta":{"key":"ab","asks":[{"tokens":[1,0,2,0]}]}}'
     assert usage_noted(record) == (1, 0, 2, 0)
+
+
+async def test_budget_counts_what_a_response_took_that_is_no_answer(
+    bench: Bench, scripted: Scripting
+) -> None:
+    async def fail(_request: web.BaseRequest) -> web.StreamResponse:
+        usage = {"input_tokens": 100, "output_tokens": 50}
+        return web.json_response({"object": "response", "status": "failed", "usage": usage})
+
+    asked = {"model": "m", "input": "a"}
+    rows = [{"custom_id": f"r-{n}", "url": "/v1/responses", "body": asked} for n in range(20)]
+    bench.write(*rows)
+    async with scripted(fail) as server:
+        result = await bench.call(*words(bench, server.origin, "-g", "1", "--max-tokens", "300"))
+    assert result.code == 3, result.err
+    assert told(summary(bench)["tokens"])[0] <= 300
